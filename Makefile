@@ -1,0 +1,41 @@
+# The two commands: `make load` (fresh machine to finished report) and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+INVENTORY ?= inventory/lab
+# Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
+KNOBS := $(if $(TASKS),-e load_tasks=$(TASKS)) $(if $(N),-e load_n=$(N)) $(if $(THREADS),-e load_threads=$(THREADS)) \
+         $(if $(PROCESSES),-e load_processes=$(PROCESSES)) $(if $(NAME),-e load_name=$(NAME))
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+.PHONY: load
+load: site ## Everything: lab, cluster, load, report (TASKS= N= THREADS= PROCESSES= NAME= INVENTORY=)
+	ansible-playbook -i $(INVENTORY) run-load.yml $(KNOBS)
+
+.PHONY: site
+site: .venv/controller ## Provision the landscape (the lab's hosts first, where the inventory has some)
+	ansible-playbook -i $(INVENTORY) site.yml $(KNOBS)
+
+.PHONY: lab-down
+lab-down: .venv/controller ## End the lab's hosts and remove what they leave
+	ansible-playbook -i $(INVENTORY) playbooks/lab-down.yml
+
+# The controller's own Python, from hashed locks.
+
+.venv/bin/python:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "taskmill needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1)" >&2; exit 1; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -q && apt-get install -y -q python3-venv; }
+	python3 -m venv .venv
+
+.venv/controller: requirements/controller.txt app/pyproject.toml | .venv/bin/python
+	pip install --quiet --require-hashes --requirement $<
+	pip install --quiet --no-build-isolation --no-deps --editable app
+	@touch $@
+
+.venv/dev: requirements/dev.txt .venv/controller
+	pip install --quiet --require-hashes --requirement $<
+	@touch $@

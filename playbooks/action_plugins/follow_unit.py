@@ -1,0 +1,80 @@
+"""Follow a systemd unit on the target until it ends, showing its journal while it runs.
+
+A module only speaks when it is done, and a load takes minutes: this action reads the unit's new journal lines every
+few seconds and displays them at once. The unit belongs to systemd, so a broken SSH connection or an interrupted
+ansible-playbook leaves it running, and following can be taken up again.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+#: What `systemctl show` calls a unit whose process has ended (`exited` comes with RemainAfterExit=yes).
+ENDED = {"exited", "failed", "dead"}
+
+
+class ActionModule(ActionBase):
+    """Arguments: `unit`; `interval`, seconds between two looks (5); `timeout`, seconds until giving up (86400).
+
+    Returns `rc`, the exit code of the unit's main process; `result`, what systemd says of it (`success`,
+    `exit-code`, `oom-kill`, `timeout` ...); and `lines`, the journal's lines since the unit started.
+    """
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = False
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Follow the unit; fails when it does not exist or does not end within `timeout`."""
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "unit": {"type": "str", "required": True},
+                "interval": {"type": "float", "default": 5.0},
+                "timeout": {"type": "float", "default": 86400.0},
+            }
+        )
+        unit, host = arguments["unit"], task_vars["inventory_hostname"]
+        deadline = time.monotonic() + arguments["timeout"]
+        shown: list[str] = []
+        while True:
+            # The state first: what the journal holds after it is then complete once the unit has ended.
+            state = self._state(unit)
+            lines = self._journal(unit, state["InvocationID"])
+            for line in lines[len(shown) :]:
+                display.display(f"  {host} | {line}")
+            shown = lines
+            if state["SubState"] in ENDED:
+                break
+            if time.monotonic() > deadline:
+                raise AnsibleActionFail(
+                    f"{unit} on {host} is still running after {arguments['timeout']:.0f} s; it goes on. "
+                    f"See it with: journalctl --follow --unit {unit}"
+                )
+            time.sleep(arguments["interval"])
+        result.update(changed=False, rc=int(state["ExecMainStatus"]), result=state["Result"], lines=shown)
+        return result
+
+    def _state(self, unit: str) -> dict[str, str]:
+        wanted = "LoadState,SubState,Result,ExecMainStatus,InvocationID"
+        reply = self._execute(["systemctl", "show", "--property", wanted, unit])
+        state = dict(line.split("=", 1) for line in reply.splitlines() if "=" in line)
+        if state.get("LoadState") != "loaded":
+            raise AnsibleActionFail(f"there is no unit {unit} to follow: {reply}")
+        return state
+
+    def _journal(self, unit: str, invocation: str) -> list[str]:
+        command = ["journalctl", "--quiet", "--no-pager", "--output", "cat", f"_SYSTEMD_INVOCATION_ID={invocation}"]
+        return self._execute(command).splitlines()
+
+    def _execute(self, command: list[str]) -> str:
+        reply = self._low_level_execute_command(self._connection._shell.join(command))
+        if reply["rc"] != 0:
+            raise AnsibleActionFail(f"{' '.join(command)} failed: {reply['stderr'] or reply['stdout']}")
+        return str(reply["stdout"])
