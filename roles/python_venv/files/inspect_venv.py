@@ -1,7 +1,8 @@
 """Tell whether a virtual environment is the wanted one, and whole.
 
-Usage: python - PATH DIGEST, run by the interpreter that the environment is made with. PATH is a link into the folder
-PATH.d; DIGEST stands for what the environment is made from. Prints one JSON object:
+Usage: python - PATH DIGEST, run by the interpreter that the environment is made with. PATH is a
+link into the folder PATH.d; DIGEST stands for what the environment is made from. Prints one JSON
+object:
 
 wanted     the directory that PATH has to point at
 problem    why the environment has to be built; empty if it is right
@@ -19,8 +20,9 @@ from pathlib import Path
 
 def find_damage(environment: Path) -> str:
     """Return what is broken in `environment`, or an empty string."""
+    interpreter = environment / "bin/python"
     try:
-        subprocess.run([environment / "bin/python", "-c", ""], check=True, capture_output=True)
+        subprocess.run([interpreter, "-c", ""], check=True, capture_output=True)  # noqa: S603  ours
     except (OSError, subprocess.CalledProcessError):
         return "its interpreter does not start"
     packages = sysconfig.get_path("purelib", "posix_prefix", {"base": str(environment)})
@@ -38,10 +40,13 @@ def main() -> None:
     """Print the state of the environment that the arguments name."""
     path, digest = Path(sys.argv[1]), sys.argv[2]
     folder = Path(f"{path}.d")
-    in_use = Path(os.readlink(path)) if path.is_symlink() else None
-    # Two names for the same content: a damaged environment is mended in the other one, never in place, so that an
-    # interrupted mending is not taken for a finished one.
-    wanted, other = (folder / f"{sys.implementation.cache_tag}-{digest[:16]}{suffix}" for suffix in ("", "b"))
+    # Path.readlink would need Python 3.9.
+    in_use = Path(os.readlink(path)) if path.is_symlink() else None  # noqa: PTH115
+    # Two names for the same content: a damaged environment is mended in the other one, never in
+    # place, so that an interrupted mending is not taken for a finished one.
+    wanted, other = (
+        folder / f"{sys.implementation.cache_tag}-{digest[:16]}{suffix}" for suffix in ("", "b")
+    )
     if in_use == other:
         wanted, other = other, wanted
     if in_use is None:
