@@ -1,0 +1,183 @@
+#!/usr/bin/python
+"""Give a lab its bridge, its way out to the network and the guard that keeps its load in."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lab_host_network
+short_description: Set up or remove the network of a lab
+description:
+  - A bridge with the subnet's first address, an nftables table of its own that masquerades the subnet, and
+    IPv4 forwarding.
+  - An unreachable route for the subnet, at a high metric, so that with the bridge gone nothing meant for a lab
+    host leaves the machine.
+  - When it is to be absent, it stays as long as a lab host still has its directory under that bridge.
+options:
+  directory: {description: Where the lab keeps its files., type: path, required: true}
+  bridge: {description: Name of the bridge., type: str, required: true}
+  subnet: {description: IPv4 network in CIDR notation., type: str, required: true}
+  mtu: {description: MTU of the bridge., type: int, default: 1500}
+  state: {description: Whether it should be there., type: str, choices: [present, absent], default: present}
+author: [taskmill]
+"""
+
+EXAMPLES = r"""
+- name: Set up the network
+  lab_host_network:
+    directory: /var/lib/taskmill-lab
+    bridge: tm-lab
+    subnet: 10.77.0.0/24
+"""
+
+RETURN = r"""
+steps: {description: What was done or would be., type: list, elements: str, returned: always}
+"""
+
+import ipaddress
+import json
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.taskmill_lab import LabError, locked, run, succeeds, write_file
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+GUARD_METRIC = "4000000000"
+RULES = """\
+table ip {table} {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {subnet} ip daddr != {subnet} masquerade
+  }}
+}}
+"""
+
+
+class Network:
+    """One lab's network, and what of it is there."""
+
+    def __init__(self, directory: Path, bridge: str, subnet: str, mtu: int) -> None:
+        """Name the parts."""
+        self.directory = directory
+        self.bridge = bridge
+        self.subnet = ipaddress.ip_network(subnet)
+        self.mtu = mtu
+        self.gateway = f"{next(self.subnet.hosts())}/{self.subnet.prefixlen}"
+        self.table = f"taskmill-{bridge}"
+        self.record = directory / "networks" / bridge
+        self.forwarding_before = directory / "ip_forward.before"
+
+    def _bridge_is_right(self) -> bool:
+        if not Path(f"/sys/class/net/{self.bridge}/bridge").is_dir():
+            return False
+        link = json.loads(run("ip", "-json", "address", "show", "dev", self.bridge))[0]
+        addresses = {f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"] if each["family"] == "inet"}
+        return addresses == {self.gateway} and link["mtu"] == self.mtu and "UP" in link["flags"]
+
+    def _guard_is_there(self) -> bool:
+        routes = json.loads(run("ip", "-json", "route", "show", "type", "unreachable") or "[]")
+        return any(route["dst"] == str(self.subnet) for route in routes)
+
+    def _rules_are_right(self) -> bool:
+        return f"ip saddr {self.subnet} " in run("nft", "list", "table", "ip", self.table, check=False)
+
+    def missing(self) -> list[str]:
+        """Return the parts that are not there as they should be."""
+        parts = {
+            "guard": self._guard_is_there,
+            "rules": self._rules_are_right,
+            "bridge": self._bridge_is_right,
+            "forwarding": lambda: FORWARDING.read_text().strip() == "1",
+            "record": self.record.exists,
+        }
+        return [name for name, is_right in parts.items() if not is_right()]
+
+    def set_up(self, steps: list[str]) -> None:
+        """Make the parts named in `steps`; the guard first."""
+        subnet = str(self.subnet)
+        if "guard" in steps:
+            run("ip", "route", "replace", "unreachable", subnet, "metric", GUARD_METRIC)
+        if "rules" in steps:
+            # Adding before deleting makes the deletion succeed either way.
+            old = f"table ip {self.table}\ndelete table ip {self.table}\n"
+            run("nft", "-f", "-", stdin=old + RULES.format(table=self.table, subnet=subnet))
+        if "bridge" in steps:
+            if not Path(f"/sys/class/net/{self.bridge}").exists():
+                run("ip", "link", "add", self.bridge, "type", "bridge")
+            run("ip", "address", "flush", "dev", self.bridge)
+            run("ip", "address", "add", self.gateway, "dev", self.bridge)
+            run("ip", "link", "set", self.bridge, "mtu", str(self.mtu), "up")
+        if "forwarding" in steps:
+            if not self.forwarding_before.exists():
+                write_file(self.forwarding_before, FORWARDING.read_text())
+            FORWARDING.write_text("1")
+        write_file(self.record, f"{subnet}\n")
+
+    def is_used(self) -> bool:
+        """Tell whether a lab host of this bridge is still there."""
+        hosts = self.directory / "hosts" / self.bridge
+        return hosts.is_dir() and any(hosts.iterdir())
+
+    def present(self) -> list[str]:
+        """Return the parts that are there, whole or not."""
+        parts = {
+            "bridge": Path(f"/sys/class/net/{self.bridge}").exists(),
+            "rules": succeeds("nft", "list", "table", "ip", self.table),
+            "guard": self._guard_is_there(),
+            "record": self.record.exists(),
+        }
+        return [name for name, there in parts.items() if there]
+
+    def take_down(self, steps: list[str]) -> None:
+        """Remove the parts named in `steps`; the guard last."""
+        if "bridge" in steps:
+            run("ip", "link", "delete", self.bridge)
+        if "rules" in steps:
+            run("nft", "delete", "table", "ip", self.table)
+        if "guard" in steps:
+            run("ip", "route", "delete", "unreachable", str(self.subnet), "metric", GUARD_METRIC)
+        self.record.unlink(missing_ok=True)
+        if self.forwarding_before.exists() and not any(self.record.parent.iterdir()):
+            FORWARDING.write_text(self.forwarding_before.read_text())
+            self.forwarding_before.unlink()
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "bridge": {"type": "str", "required": True},
+            "subnet": {"type": "str", "required": True},
+            "mtu": {"type": "int", "default": 1500},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    lab = Path(given["directory"])
+    network = Network(lab, given["bridge"], given["subnet"], given["mtu"])
+    # A machine that lacks the tools has no network of ours either, and check mode may not install them.
+    has_tools = all(module.get_bin_path(tool) for tool in ("ip", "nft"))
+    wanted = given["state"] == "present"
+    if not has_tools and (module.check_mode or not wanted):
+        module.exit_json(changed=wanted, steps=[])
+    try:
+        if module.check_mode:
+            steps = network.missing() if wanted else [] if network.is_used() else network.present()
+            module.exit_json(changed=bool(steps), steps=steps)
+        with locked(lab / "locks" / "network"):
+            if wanted:
+                steps = network.missing()
+                if steps:
+                    network.set_up(steps)
+            else:
+                steps = [] if network.is_used() else network.present()
+                if steps:
+                    network.take_down(steps)
+    except LabError as error:
+        module.fail_json(msg=f"The network {given['bridge']}, {given['subnet']}, is not as it should be: {error}")
+    module.exit_json(changed=bool(steps), steps=steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,386 @@
+#!/usr/bin/python
+"""Create, boot, restart, end and remove one lab host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lab_host_system
+short_description: Run a whole Debian system in a systemd-nspawn container
+description:
+  - A lab host is a copy of a base, booted in a container with a network namespace, a memory limit and cores of
+    its own.
+  - One that is up, with the settings asked for, is left alone; one that died or whose making was cut off is
+    mended; a changed setting restarts it and a changed release makes it anew.
+options:
+  directory: {description: Where the lab keeps its files., type: path, required: true}
+  name: {description: Host name., type: str, required: true}
+  bridge: {description: Bridge of its lab., type: str, required: true}
+  address: {description: IPv4 address., type: str, required: true}
+  suite: {description: Debian release., type: str, required: true}
+  memory: {description: Most memory it may use such as 2G., type: str, required: true}
+  cores: {description: Cores it may use as a taskset list; empty for all., type: str, default: ""}
+  capabilities: {description: Further capabilities., type: list, elements: str, default: []}
+  files: {description: Content of files by their path in the lab host., type: dict, default: {}}
+  boot_timeout: {description: Seconds until it has to answer over SSH., type: int, default: 90}
+  stop_timeout: {description: Seconds it gets to shut down before it is killed., type: int, default: 20}
+  state: {description: Whether it should be there., type: str, choices: [present, absent], default: present}
+author: [taskmill]
+"""
+
+EXAMPLES = r"""
+- name: Boot a lab host
+  lab_host_system:
+    directory: /var/lib/taskmill-lab
+    name: broker
+    bridge: tm-lab
+    address: 10.77.0.11
+    suite: trixie
+    memory: 2G
+"""
+
+RETURN = r"""
+steps: {description: What was done or would be., type: list, elements: str, returned: always}
+seconds: {description: How long it took to boot., type: float, returned: when booted}
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.taskmill_lab import (
+    SYSTEMD_RUN,
+    Group,
+    LabError,
+    boot_id,
+    inside,
+    is_running,
+    locked,
+    mounts_below,
+    read_json,
+    remove_tree,
+    run,
+    send,
+    started_at,
+    succeeds,
+    wait_until,
+    write_file,
+)
+from ansible.module_utils.common.text.formatters import human_to_bytes
+
+NSPAWN_RUN = Path("/run/systemd/nspawn")
+
+
+class System:
+    """One lab host: its files, its processes."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        """Take the module's parameters."""
+        self.lab = Path(given["directory"])
+        self.name = given["name"]
+        self.id = f"{given['bridge']}-{given['name']}"
+        self.suite = given["suite"]
+        self.address = given["address"]
+        self.directory = self.lab / "hosts" / given["bridge"] / given["name"]
+        self.root = self.directory / "root"
+        self.console = self.directory / "console.log"
+        self.record_file = self.directory / "run.json"
+        self.key = self.lab / "keys" / "id_ed25519"
+        self.known_hosts = self.lab / "known_hosts" / self.address
+        self.mux = self.lab / "ssh" / self.address
+        self.unit = f"taskmill-lab-{self.id}.service"
+        self.bridge = given["bridge"]
+        self.cores = given["cores"]
+        self.memory = human_to_bytes(given["memory"])
+        self.capabilities = given["capabilities"]
+        self.files: dict[str, str] = given["files"]
+        self.boot_timeout = given["boot_timeout"]
+        self.stop_timeout = given["stop_timeout"]
+        network = self.files.get("/etc/systemd/network/10-host0.network", "")
+        self.settings = [self.bridge, self.address, self.cores, self.memory, self.capabilities, network]
+
+    # What is there
+
+    def record(self) -> dict[str, Any]:
+        """Return what was noted when it was last started."""
+        return read_json(self.record_file)
+
+    def stale_files(self) -> list[str]:
+        """Return the files that differ from what they should be."""
+
+        def differs(path: str, content: str) -> bool:
+            try:
+                return inside(self.root, path).read_text() != content
+            except OSError:
+                return True
+
+        return [path for path, content in self.files.items() if differs(path, content)]
+
+    def greets(self) -> bool:
+        """Tell whether its SSH server answers."""
+        try:
+            with socket.create_connection((self.address, 22), timeout=2) as connection:
+                connection.settimeout(5)
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def has_leftovers(self) -> bool:
+        """Tell whether processes of it may be alive."""
+        if SYSTEMD_RUN.is_dir():
+            return succeeds("systemctl", "is-active", "--quiet", self.unit)
+        return is_running(self.record()) or Group(self.id).exists()
+
+    def steps_to_present(self) -> list[str]:
+        """Return what has to be done to have it up and right."""
+        made = read_json(self.directory / "host.json")
+        record = self.record()
+        if made.get("suite") != self.suite:
+            return ["create", "start"]
+        if not is_running(record) or record.get("settings") != self.settings:
+            return ["start"]
+        if not self.key.exists() or not self.known_hosts.exists() or not wait_until(self.greets, 3):
+            return ["start"]
+        return ["files"] if self.stale_files() else []
+
+    # Making it
+
+    def create(self) -> None:
+        """Copy the base, beside the final place first."""
+        new = self.directory.with_name(f".{self.name}.new")
+        remove_tree(new)
+        new.mkdir(parents=True)
+        with locked(self.lab / "locks" / f"base-{self.suite}", shared=True):
+            run("cp", "--archive", "--reflink=auto", str(self.lab / "bases" / self.suite), str(new / "root"))
+        write_file(new / "root/etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", f"{new}/root/etc/ssh/ssh_host_ed25519_key")
+        write_file(new / "host.json", f'{{"suite": "{self.suite}"}}\n')
+        remove_tree(self.directory)
+        new.rename(self.directory)
+
+    def write_files(self) -> None:
+        """Bring its configuration up to date."""
+        for path in self.stale_files():
+            write_file(inside(self.root, path), self.files[path])
+
+    def admit(self) -> None:
+        """Let the lab's key in, and make its host key known."""
+        with locked(self.lab / "locks" / "key"):
+            if not self.key.exists():
+                self.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "taskmill-lab", "-f", str(self.key))
+        public = self.key.with_suffix(".pub").read_text()
+        write_file(self.root / "root/.ssh/authorized_keys", public, 0o600)
+        (self.root / "root/.ssh").chmod(0o700)
+        host_key = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+        write_file(self.known_hosts, f"{self.address} {host_key}")
+        self.mux.parent.mkdir(mode=0o700, exist_ok=True)
+
+    # Running it
+
+    def command(self) -> list[str]:
+        """Return the command line that boots it."""
+        cores = ["taskset", "--cpu-list", self.cores] if self.cores else []
+        capabilities = [f"--capability={','.join(self.capabilities)}"] if self.capabilities else []
+        return [
+            *cores,
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            f"--directory={self.root}",
+            f"--machine={self.id}",
+            f"--hostname={self.name}",
+            f"--network-bridge={self.bridge}",
+            "--settings=no",
+            "--register=no",
+            "--keep-unit",
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--console=pipe",
+            *capabilities,
+        ]
+
+    def start(self) -> float:
+        """Boot it, and return the seconds until it had finished."""
+        start = time.monotonic()
+        pid = self._start_as_unit() if SYSTEMD_RUN.is_dir() else self._start_detached()
+        write_file(
+            self.record_file,
+            as_json({"pid": pid, "started_at": started_at(pid), "boot_id": boot_id(), "settings": self.settings}),
+        )
+        self._wait_until_booted(pid)
+        return round(time.monotonic() - start, 1)
+
+    def _start_as_unit(self) -> int:
+        properties = {
+            "Delegate": "yes",
+            "KillMode": "mixed",
+            "TimeoutStopSec": f"{self.stop_timeout}s",
+            "TasksMax": "infinity",
+            "MemoryMax": str(self.memory),
+            "MemorySwapMax": "0",
+            "StandardOutput": f"truncate:{self.console}",
+            "StandardError": f"append:{self.console}",
+        }
+        options = [f"--property={name}={value}" for name, value in properties.items()]
+        run("systemctl", "reset-failed", self.unit, check=False)
+        run("systemd-run", "--quiet", "--collect", f"--unit={self.unit}", *options, "--", *self.command())
+        return int(run("systemctl", "show", "--property=MainPID", "--value", self.unit))
+
+    def _start_detached(self) -> int:
+        group = Group(self.id)
+        group.create(self.memory)
+        with self.console.open("w") as console:
+            # The group has to be entered before the program runs, or its first processes would be outside.
+            process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=group.enter,  # noqa: PLW1509 - this program has one thread
+                cwd="/",
+            )
+        return process.pid
+
+    def _wait_until_booted(self, pid: int) -> None:
+        """Wait until it lets us in and systemd says that booting is over."""
+        command = ["ssh", "-F", "none", "-i", str(self.key), "-o", f"UserKnownHostsFile={self.known_hosts}"]
+        command += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=2", f"root@{self.address}"]
+        deadline = time.monotonic() + self.boot_timeout
+        said = ""
+        while time.monotonic() < deadline and started_at(pid):
+            if self.greets():
+                done = subprocess.run(
+                    [*command, "systemctl", "is-system-running", "--wait"], capture_output=True, text=True, check=False
+                )
+                said = (done.stdout + done.stderr).strip()
+                if said in ("running", "degraded"):
+                    return
+            time.sleep(0.1)
+        what = f"did not let us in over SSH within {self.boot_timeout} s" if started_at(pid) else "ended while booting"
+        if said:
+            what += f" (last answer: {said})"
+        tail = "\n".join(self.console.read_text(errors="replace").splitlines()[-20:])
+        raise LabError(f"it {what}. The end of its console, {self.console}:\n{tail}")
+
+    # Ending it
+
+    def stop(self) -> None:
+        """Shut it down, or kill it when it takes too long."""
+        if self.mux.exists():
+            run("ssh", "-F", "none", "-o", f"ControlPath={self.mux}", "-O", "exit", self.address, check=False)
+            self.mux.unlink(missing_ok=True)
+        record = self.record()
+        if is_running(record):
+            # SIGTERM makes systemd-nspawn ask the system in it to power off.
+            send([record["pid"]], signal.SIGTERM)
+            wait_until(lambda: not is_running(record), self.stop_timeout)
+        if SYSTEMD_RUN.is_dir():
+            if succeeds("systemctl", "is-active", "--quiet", self.unit):
+                run("systemctl", "kill", "--signal=SIGKILL", self.unit)
+                run("systemctl", "stop", self.unit, check=False)
+        else:
+            self._kill_group()
+        self._clear_runtime()
+        self.record_file.unlink(missing_ok=True)
+
+    def _kill_group(self) -> None:
+        group = Group(self.id)
+
+        def is_empty() -> bool:
+            left = group.processes()
+            send(left, signal.SIGKILL)
+            return not left
+
+        if not wait_until(is_empty, 20):
+            raise LabError(f"its processes {sorted(group.processes())} do not end")
+        group.remove()
+
+    def _clear_runtime(self) -> None:
+        """Remove what a killed systemd-nspawn leaves in /run, which keeps the next one from starting."""
+        for kind in ("propagate", "unix-export"):
+            left = NSPAWN_RUN / kind / self.id
+            for point in [*mounts_below(left), str(left)]:
+                if os.path.ismount(point):
+                    run("umount", "--lazy", point)
+            remove_tree(left)
+        (self.directory / ".#root.lck").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete its files."""
+        remove_tree(self.directory.with_name(f".{self.name}.new"))
+        remove_tree(self.directory)
+        self.known_hosts.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.directory.parent.rmdir()
+
+
+def as_json(data: dict[str, Any]) -> str:
+    """Return plain data as the text of a JSON file."""
+    return json.dumps(data, indent=2) + "\n"
+
+
+def ensure_present(system: System, steps: list[str]) -> float | None:
+    """Do the steps; return how long the booting took, if there was one."""
+    if "create" in steps or "start" in steps:
+        system.stop()
+    if "create" in steps:
+        system.create()
+    system.write_files()
+    if "start" not in steps:
+        return None
+    system.admit()
+    return system.start()
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "bridge": {"type": "str", "required": True},
+            "address": {"type": "str", "required": True},
+            "suite": {"type": "str", "required": True},
+            "memory": {"type": "str", "required": True},
+            "cores": {"type": "str", "default": ""},
+            "capabilities": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "dict", "default": {}},
+            "boot_timeout": {"type": "int", "default": 90},
+            "stop_timeout": {"type": "int", "default": 20},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    system = System(module.params)
+    seconds = None
+    try:
+        if module.params["state"] == "present":
+            steps = system.steps_to_present()
+            if steps and not module.check_mode:
+                with locked(system.lab / "locks" / f"host-{system.id}"):
+                    steps = system.steps_to_present()
+                    seconds = ensure_present(system, steps)
+        else:
+            is_there = system.directory.exists() or system.has_leftovers()
+            steps = ["stop", "remove"] if is_there else []
+            if steps and not module.check_mode:
+                with locked(system.lab / "locks" / f"host-{system.id}"):
+                    system.stop()
+                    system.remove()
+    except LabError as error:
+        module.fail_json(msg=f"Lab host {system.name}, {system.address}: {error}")
+    module.exit_json(changed=bool(steps), steps=steps, **({"seconds": seconds} if seconds else {}))
+
+
+if __name__ == "__main__":
+    main()
