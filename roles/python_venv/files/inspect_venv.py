@@ -9,7 +9,7 @@ problem    why the environment has to be built; empty if it is right
 leftovers  directories of PATH.d that are neither in use nor the last one that was
 """
 
-import importlib.metadata
+import csv
 import json
 import os
 import subprocess
@@ -25,14 +25,15 @@ def find_damage(environment: Path) -> str:
         subprocess.run([interpreter, "-c", ""], check=True, capture_output=True)  # noqa: S603  ours
     except (OSError, subprocess.CalledProcessError):
         return "its interpreter does not start"
-    packages = sysconfig.get_path("purelib", "posix_prefix", {"base": str(environment)})
-    distributions = list(importlib.metadata.distributions(path=[packages]))
-    if not distributions:
+    packages = Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(environment)}))
+    records = sorted(packages.glob("*.dist-info/RECORD"))
+    if not records:
         return "it holds no package"
-    for distribution in distributions:
-        for file in distribution.files or ():
-            if file.suffix != ".pyc" and not Path(file.locate()).exists():
-                return f"the file {file} is missing"
+    # Not importlib.metadata: since Python 3.12 it leaves out the files that are missing.
+    for record in records:
+        for name, *_ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
+            if not name.endswith(".pyc") and not (packages / name).exists():
+                return f"the file {name} is missing"
     return ""
 
 

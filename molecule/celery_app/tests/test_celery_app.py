@@ -1,0 +1,70 @@
+"""What celery_app leaves on a host, after side_effect.yml has damaged it and the role was applied again."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from testinfra.host import Host
+
+ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+SOURCE = ROOT / "app" / "src" / "fibonacci"
+
+
+def as_user(host: Host, code: str) -> str:
+    """Run Python code from the app's src, as the app's user."""
+    return host.check_output(
+        "cd /opt/fibonacci/src && setpriv --reuid=celery --regid=celery --init-groups"
+        " /opt/fibonacci/venv/bin/python -c %s",
+        code,
+    )
+
+
+def test_the_app_answers_with_the_right_value(host: Host) -> None:
+    """The app's user runs the installed function in the installed environment."""
+    assert as_user(host, "from fibonacci.tasks import fibonacci; print(fibonacci(20))") == "6765"
+
+
+def test_the_source_is_the_controllers(host: Host) -> None:
+    """Every file of the controller is there unchanged, and none besides; bytecode does not count."""
+    there = host.check_output(
+        "cd /opt/fibonacci/src/fibonacci && find . -type f ! -name '*.pyc' -exec sha256sum {} + | sort -k2"
+    )
+    wanted = sorted(path for path in SOURCE.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    assert re.findall(r"\./(\S+)", there) == sorted(str(path.relative_to(SOURCE)) for path in wanted)
+    assert host.run("test -e /opt/fibonacci/src/fibonacci/old").rc == 1
+    for path in wanted:
+        assert host.file(f"/opt/fibonacci/src/fibonacci/{path.relative_to(SOURCE)}").content == path.read_bytes()
+
+
+def test_the_packages_are_the_pinned_ones(host: Host) -> None:
+    """Every package of the hashed file that fits the host is installed in its version, and they fit each other."""
+    installed = host.check_output("/opt/fibonacci/venv/bin/python -m pip freeze --all").lower().replace("_", "-")
+    pinned = re.findall(r"^([\w.-]+==\S+) \\$", (ROOT / "requirements" / "app.txt").read_text(), re.MULTILINE)
+    assert len(pinned) > 10
+    assert [package for package in pinned if package.lower().replace("_", "-") not in installed.splitlines()] == []
+    assert host.run("/opt/fibonacci/venv/bin/python -m pip check").rc == 0
+
+
+def test_the_interpreter_is_the_distributions(host: Host) -> None:
+    """The environment is made with the host's own python3."""
+    assert host.file("/opt/fibonacci/venv/bin/python").linked_to == host.file("/usr/bin/python3").linked_to
+
+
+def test_the_user_can_neither_log_in_nor_change_the_code(host: Host) -> None:
+    """No shell, no password, and nothing below the app's home that the user could write to."""
+    user = host.user("celery")
+    assert user.shell == "/usr/sbin/nologin"
+    assert user.password.startswith(("!", "*"))
+    writable = "cd / && setpriv --reuid=celery --regid=celery --init-groups find /opt/fibonacci ! -type l -writable"
+    assert host.check_output(writable) == ""
+
+
+def test_a_damaged_environment_was_replaced_and_leftovers_removed(host: Host) -> None:
+    """The environment in use is another one than the damaged, which stays until the next change; no other is left."""
+    damaged = host.file("/root/damaged-environment").content_string
+    in_use = host.file("/opt/fibonacci/venv").linked_to
+    assert in_use != damaged
+    assert sorted(host.file("/opt/fibonacci/venv.d").listdir()) == sorted(map(os.path.basename, (damaged, in_use)))
+    assert host.check_output("/opt/fibonacci/venv/bin/celery --version")
