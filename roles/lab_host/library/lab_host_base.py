@@ -42,6 +42,7 @@ from ansible.module_utils.taskmill_lab import (
     fingerprint,
     inside,
     locked,
+    os_release,
     read_json,
     remove_tree,
     run,
@@ -53,9 +54,30 @@ BUILD = 1
 """Counts up when the steps below change, so that bases of an older kind are rebuilt."""
 
 
+def own_sources() -> list[str]:
+    """Return the text of this machine's own lists of apt sources."""
+    lists = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    return [path.read_text() for path in lists if path.is_file()]
+
+
+def apt_sources(suite: str) -> str:
+    """Return sources.list lines for `suite` from the mirrors that this machine uses for its own release."""
+    own = os_release()
+    mirrors = {"": "http://deb.debian.org/debian", "-security": "http://deb.debian.org/debian-security"}
+    if own.get("ID") == "debian":
+        release = own.get("VERSION_CODENAME", "")
+        listed = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
+        for line in reversed(listed.splitlines()):
+            uri, name, component = line.split()
+            if component == "main" and name in (release, f"{release}-security"):
+                mirrors[name.removeprefix(release)] = uri.rstrip("/")
+    lines = [(mirrors[""], suite), (mirrors[""], f"{suite}-updates"), (mirrors["-security"], f"{suite}-security")]
+    return "".join(f"deb {uri} {name} main\n" for uri, name in lines)
+
+
 def build(root: Path, suite: str, packages: list[str], files: dict[str, str], masked: list[str]) -> None:
     """Make the base in the new directory `root`."""
-    sources = files["/etc/apt/sources.list"]
+    sources = apt_sources(suite)
     settings = root.with_name(f"{root.name}.apt.conf")
     write_file(settings, files.get("/etc/apt/apt.conf.d/90lab", ""))
     # The package lists stay in, so that a new lab host can install at once.
@@ -75,7 +97,7 @@ def build(root: Path, suite: str, packages: list[str], files: dict[str, str], ma
         stdin=sources,
     )
     settings.unlink()
-    for path, content in files.items():
+    for path, content in {"/etc/apt/sources.list": sources, **files}.items():
         write_file(inside(root, path), content)
     for key in root.glob("etc/ssh/ssh_host_*"):
         key.unlink()
@@ -102,7 +124,8 @@ def main() -> None:
     lab = Path(given["directory"])
     base = lab / "bases" / given["suite"]
     stamp = base.with_name(f"{base.name}.json")
-    wanted = fingerprint([BUILD, given["suite"], given["packages"], given["files"], given["disabled_units"]])
+    inputs = [given[name] for name in ("suite", "packages", "files", "disabled_units")]
+    wanted = fingerprint([BUILD, *inputs, *own_sources()])
 
     def is_right() -> bool:
         return base.is_dir() and read_json(stamp).get("fingerprint") == wanted

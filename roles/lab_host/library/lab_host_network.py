@@ -16,6 +16,7 @@ options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   bridge: {description: Name of the bridge., type: str, required: true}
   subnet: {description: IPv4 network in CIDR notation., type: str, required: true}
+  purge: {description: Delete the lab's directory too when no lab is left in it., type: bool, default: false}
   mtu: {description: MTU of the bridge., type: int, default: 1500}
   state: {description: Whether it should be there., type: str, choices: [present, absent], default: present}
 author: [taskmill]
@@ -33,12 +34,13 @@ RETURN = r"""
 steps: {description: What was done or would be., type: list, elements: str, returned: always}
 """
 
+import contextlib
 import ipaddress
 import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.taskmill_lab import LabError, locked, run, succeeds, write_file
+from ansible.module_utils.taskmill_lab import LabError, locked, remove_tree, run, succeeds, write_file
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 GUARD_METRIC = "4000000000"
@@ -80,7 +82,7 @@ class Network:
     def _rules_are_right(self) -> bool:
         return f"ip saddr {self.subnet} " in run("nft", "list", "table", "ip", self.table, check=False)
 
-    def missing(self) -> list[str]:
+    def steps_to_present(self) -> list[str]:
         """Return the parts that are not there as they should be."""
         parts = {
             "guard": self._guard_is_there,
@@ -117,15 +119,22 @@ class Network:
         hosts = self.directory / "hosts" / self.bridge
         return hosts.is_dir() and any(hosts.iterdir())
 
-    def present(self) -> list[str]:
-        """Return the parts that are there, whole or not."""
+    def steps_to_absent(self, purge: bool) -> list[str]:
+        """Return the parts to remove, whole or not; none while a lab host needs them."""
+        if self.is_used():
+            return []
         parts = {
             "bridge": Path(f"/sys/class/net/{self.bridge}").exists(),
             "rules": succeeds("nft", "list", "table", "ip", self.table),
             "guard": self._guard_is_there(),
             "record": self.record.exists(),
+            "directory": purge and not self._other_labs(),
         }
         return [name for name, there in parts.items() if there]
+
+    def _other_labs(self) -> list[Path]:
+        networks = self.record.parent
+        return [record for record in networks.iterdir() if record != self.record] if networks.is_dir() else []
 
     def take_down(self, steps: list[str]) -> None:
         """Remove the parts named in `steps`; the guard last."""
@@ -136,9 +145,11 @@ class Network:
         if "guard" in steps:
             run("ip", "route", "delete", "unreachable", str(self.subnet), "metric", GUARD_METRIC)
         self.record.unlink(missing_ok=True)
-        if self.forwarding_before.exists() and not any(self.record.parent.iterdir()):
+        if self.forwarding_before.exists() and not self._other_labs():
             FORWARDING.write_text(self.forwarding_before.read_text())
             self.forwarding_before.unlink()
+        if "directory" in steps:
+            remove_tree(self.directory)
 
 
 def main() -> None:
@@ -148,6 +159,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "bridge": {"type": "str", "required": True},
             "subnet": {"type": "str", "required": True},
+            "purge": {"type": "bool", "default": False},
             "mtu": {"type": "int", "default": 1500},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
@@ -156,24 +168,17 @@ def main() -> None:
     given = module.params
     lab = Path(given["directory"])
     network = Network(lab, given["bridge"], given["subnet"], given["mtu"])
-    # A machine that lacks the tools has no network of ours either, and check mode may not install them.
-    has_tools = all(module.get_bin_path(tool) for tool in ("ip", "nft"))
     wanted = given["state"] == "present"
-    if not has_tools and (module.check_mode or not wanted):
-        module.exit_json(changed=wanted, steps=[])
+    # A machine that lacks the tools has no network of ours either, and check mode may not install them.
+    if not all(module.get_bin_path(tool) for tool in ("ip", "nft")) and (module.check_mode or not wanted):
+        module.exit_json(changed=wanted, steps=["all"] if wanted else [])
+    if not wanted and not lab.exists():
+        module.exit_json(changed=False, steps=[])
     try:
-        if module.check_mode:
-            steps = network.missing() if wanted else [] if network.is_used() else network.present()
-            module.exit_json(changed=bool(steps), steps=steps)
-        with locked(lab / "locks" / "network"):
-            if wanted:
-                steps = network.missing()
-                if steps:
-                    network.set_up(steps)
-            else:
-                steps = [] if network.is_used() else network.present()
-                if steps:
-                    network.take_down(steps)
+        with contextlib.nullcontext() if module.check_mode else locked(lab / "locks" / "network"):
+            steps = network.steps_to_present() if wanted else network.steps_to_absent(given["purge"])
+            if steps and not module.check_mode:
+                (network.set_up if wanted else network.take_down)(steps)
     except LabError as error:
         module.fail_json(msg=f"The network {given['bridge']}, {given['subnet']}, is not as it should be: {error}")
     module.exit_json(changed=bool(steps), steps=steps)

@@ -19,6 +19,7 @@ options:
   addresses: {description: Addresses of all hosts of the lab by name., type: dict, required: true}
   memory: {description: Memory of all hosts of the lab by name., type: dict, required: true}
   disk_per_host: {description: Disk space that a new lab host needs., type: str, required: true}
+  state: {description: What is wanted of the lab host., type: str, choices: [present, absent], default: present}
   tools: {description: Commands that the lab needs and the packages they are in., type: dict, required: true}
 author: [taskmill]
 """
@@ -42,6 +43,7 @@ problems: {description: Sentences that say what to mend., type: list, elements: 
 missing_packages: {description: Packages to install here., type: list, elements: str, returned: always}
 mtu: {description: MTU of the default route., type: int, returned: always}
 base_files: {description: Content of files for the base by path., type: dict, returned: always}
+strays: {description: Hosts in the lab's directory that the lab no longer has., type: list, returned: always}
 resolv_conf: {description: Content of resolv.conf for lab hosts., type: str, returned: always}
 gateway: {description: Address of the bridge., type: str, returned: always}
 prefix: {description: Prefix length of the subnet., type: int, returned: always}
@@ -58,7 +60,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible.module_utils.taskmill_lab import LabError, run
+from ansible.module_utils.taskmill_lab import LabError, os_release, run
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 EXTRA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -70,12 +72,6 @@ PIP_FILES = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.co
 GIB = 2**30
 
 
-def os_release() -> dict[str, str]:
-    """Return the machine's os-release(5)."""
-    lines = Path("/etc/os-release").read_text().splitlines()
-    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
-
-
 def default_mtu() -> int:
     """Return the MTU of the interface that the default route leaves through; 1500 when there is none."""
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
@@ -83,21 +79,6 @@ def default_mtu() -> int:
         if destination == "00000000":
             return int(Path(f"/sys/class/net/{interface}/mtu").read_text())
     return 1500
-
-
-def apt_sources(suite: str) -> str:
-    """Return sources.list lines for `suite` from the mirrors that this machine uses for its own release."""
-    own = os_release()
-    mirrors = {"": "http://deb.debian.org/debian", "-security": "http://deb.debian.org/debian-security"}
-    if own.get("ID") == "debian":
-        release = own.get("VERSION_CODENAME", "")
-        listed = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
-        for line in reversed(listed.splitlines()):
-            uri, name, component = line.split()
-            if component == "main" and name in (release, f"{release}-security"):
-                mirrors[name.removeprefix(release)] = uri.rstrip("/")
-    lines = [(mirrors[""], suite), (mirrors[""], f"{suite}-updates"), (mirrors["-security"], f"{suite}-security")]
-    return "".join(f"deb {uri} {name} main\n" for uri, name in lines)
 
 
 def apt_settings() -> str:
@@ -146,6 +127,13 @@ def resolv_conf() -> str:
         if any(line.startswith("nameserver") for line in kept):
             return "".join(f"{line}\n" for line in kept)
     return ""
+
+
+def strays(given: dict[str, Any]) -> list[str]:
+    """Return the hosts that are in the lab's directory but no longer in the lab."""
+    hosts = Path(given["directory"], "hosts", given["bridge"])
+    there = {path.name for path in hosts.iterdir() if not path.name.startswith(".")} if hosts.is_dir() else set()
+    return sorted(there - set(given["addresses"]))
 
 
 def nearest(path: Path) -> Path:
@@ -270,13 +258,14 @@ def main() -> None:
             "memory": {"type": "dict", "required": True},
             "disk_per_host": {"type": "str", "required": True},
             "tools": {"type": "dict", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
     given = module.params
     problems = machine_problems()
-    if problems:
-        module.exit_json(changed=False, problems=problems)
+    if problems or given["state"] == "absent":
+        module.exit_json(changed=False, problems=problems, strays=strays(given))
     try:
         problems += network_problems(given) + core_problems(given["cores"]) + size_problems(given)
         resolver = resolv_conf()
@@ -289,7 +278,6 @@ def main() -> None:
             module.exit_json(changed=False, problems=problems)
         subnet = ipaddress.IPv4Network(given["subnet"])
         base_files = {
-            "/etc/apt/sources.list": apt_sources(given["suite"]),
             "/etc/apt/apt.conf.d/90lab": apt_settings(),
             "/etc/pip.conf": pip_settings(),
             **certificates(),
@@ -303,6 +291,7 @@ def main() -> None:
         mtu=default_mtu(),
         base_files=base_files,
         resolv_conf=resolver,
+        strays=strays(given),
         gateway=str(next(subnet.hosts())),
         prefix=subnet.prefixlen,
     )

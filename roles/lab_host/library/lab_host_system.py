@@ -15,9 +15,9 @@ options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   name: {description: Host name., type: str, required: true}
   bridge: {description: Bridge of its lab., type: str, required: true}
-  address: {description: IPv4 address., type: str, required: true}
-  suite: {description: Debian release., type: str, required: true}
-  memory: {description: Most memory it may use such as 2G., type: str, required: true}
+  address: {description: IPv4 address., type: str}
+  suite: {description: Debian release., type: str}
+  memory: {description: Most memory it may use such as 2G., type: str}
   cores: {description: Cores it may use as a taskset list; empty for all., type: str, default: ""}
   capabilities: {description: Further capabilities., type: list, elements: str, default: []}
   files: {description: Content of files by their path in the lab host., type: dict, default: {}}
@@ -87,18 +87,19 @@ class System:
         self.name = given["name"]
         self.id = f"{given['bridge']}-{given['name']}"
         self.suite = given["suite"]
-        self.address = given["address"]
         self.directory = self.lab / "hosts" / given["bridge"] / given["name"]
+        self.record_file = self.directory / "run.json"
+        # To end a host takes its name alone; the address is the one it was started with.
+        self.address = given["address"] or read_json(self.record_file).get("address", "none")
         self.root = self.directory / "root"
         self.console = self.directory / "console.log"
-        self.record_file = self.directory / "run.json"
         self.key = self.lab / "keys" / "id_ed25519"
         self.known_hosts = self.lab / "known_hosts" / self.address
         self.mux = self.lab / "ssh" / self.address
         self.unit = f"taskmill-lab-{self.id}.service"
         self.bridge = given["bridge"]
         self.cores = given["cores"]
-        self.memory = human_to_bytes(given["memory"])
+        self.memory = human_to_bytes(given["memory"] or "0")
         self.capabilities = given["capabilities"]
         self.files: dict[str, str] = given["files"]
         self.boot_timeout = given["boot_timeout"]
@@ -149,6 +150,11 @@ class System:
         if not self.key.exists() or not self.known_hosts.exists() or not wait_until(self.greets, 3):
             return ["start"]
         return ["files"] if self.stale_files() else []
+
+    def steps_to_absent(self) -> list[str]:
+        """Return what has to be done to have it gone."""
+        there = {"stop": self.has_leftovers(), "remove": self.directory.exists()}
+        return [step for step, is_there in there.items() if is_there]
 
     # Making it
 
@@ -212,10 +218,9 @@ class System:
         """Boot it, and return the seconds until it had finished."""
         start = time.monotonic()
         pid = self._start_as_unit() if SYSTEMD_RUN.is_dir() else self._start_detached()
-        write_file(
-            self.record_file,
-            as_json({"pid": pid, "started_at": started_at(pid), "boot_id": boot_id(), "settings": self.settings}),
-        )
+        record = {"pid": pid, "started_at": started_at(pid), "boot_id": boot_id()}
+        record |= {"address": self.address, "settings": self.settings}
+        write_file(self.record_file, json.dumps(record, indent=2) + "\n")
         self._wait_until_booted(pid)
         return round(time.monotonic() - start, 1)
 
@@ -324,11 +329,6 @@ class System:
             self.directory.parent.rmdir()
 
 
-def as_json(data: dict[str, Any]) -> str:
-    """Return plain data as the text of a JSON file."""
-    return json.dumps(data, indent=2) + "\n"
-
-
 def ensure_present(system: System, steps: list[str]) -> float | None:
     """Do the steps; return how long the booting took, if there was one."""
     if "create" in steps or "start" in steps:
@@ -342,6 +342,13 @@ def ensure_present(system: System, steps: list[str]) -> float | None:
     return system.start()
 
 
+def ensure_absent(system: System, steps: list[str]) -> None:
+    """End it and delete its files."""
+    if steps:
+        system.stop()
+        system.remove()
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -349,9 +356,9 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "bridge": {"type": "str", "required": True},
-            "address": {"type": "str", "required": True},
-            "suite": {"type": "str", "required": True},
-            "memory": {"type": "str", "required": True},
+            "address": {"type": "str"},
+            "suite": {"type": "str"},
+            "memory": {"type": "str"},
             "cores": {"type": "str", "default": ""},
             "capabilities": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "dict", "default": {}},
@@ -359,24 +366,19 @@ def main() -> None:
             "stop_timeout": {"type": "int", "default": 20},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
+        required_if=[("state", "present", ("address", "suite", "memory"))],
         supports_check_mode=True,
     )
     system = System(module.params)
     seconds = None
     try:
-        if module.params["state"] == "present":
-            steps = system.steps_to_present()
-            if steps and not module.check_mode:
-                with locked(system.lab / "locks" / f"host-{system.id}"):
-                    steps = system.steps_to_present()
-                    seconds = ensure_present(system, steps)
-        else:
-            is_there = system.directory.exists() or system.has_leftovers()
-            steps = ["stop", "remove"] if is_there else []
-            if steps and not module.check_mode:
-                with locked(system.lab / "locks" / f"host-{system.id}"):
-                    system.stop()
-                    system.remove()
+        wanted = module.params["state"] == "present"
+        steps = system.steps_to_present() if wanted else system.steps_to_absent()
+        if steps and not module.check_mode:
+            with locked(system.lab / "locks" / f"host-{system.id}"):
+                # Another run may have done it while this one waited.
+                steps = system.steps_to_present() if wanted else system.steps_to_absent()
+                seconds = ensure_present(system, steps) if wanted else ensure_absent(system, steps)
     except LabError as error:
         module.fail_json(msg=f"Lab host {system.name}, {system.address}: {error}")
     module.exit_json(changed=bool(steps), steps=steps, **({"seconds": seconds} if seconds else {}))

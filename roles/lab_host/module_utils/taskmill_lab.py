@@ -94,6 +94,12 @@ def inside(root: Path, path: str) -> Path:
     return root / path.lstrip("/")
 
 
+def os_release() -> dict[str, str]:
+    """Return the machine's os-release(5)."""
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
+
+
 def mounts_below(path: Path) -> list[str]:
     """Return the mount points below `path`, deepest first."""
     points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
