@@ -3,6 +3,7 @@
 Usage: python - DIRECTORY VIRTUALENV. Prints one JSON object:
 
 workers  names of the workers that have an environment file
+unit     whether the unit they are instances of is there
 digest   SHA-256 over the source below DIRECTORY and over the packages of VIRTUALENV
 """
 
@@ -34,7 +35,9 @@ def main():
     """Print what is installed."""
     files = glob.glob("/etc/celery/*.env")
     workers = sorted(os.path.basename(path)[: -len(".env")] for path in files)
-    print(json.dumps({"workers": workers, "digest": digest_code(sys.argv[1], sys.argv[2])}))
+    unit = os.path.exists("/etc/systemd/system/celery-worker@.service")
+    digest = digest_code(sys.argv[1], sys.argv[2])
+    print(json.dumps({"workers": workers, "unit": unit, "digest": digest}))
 
 
 main()
