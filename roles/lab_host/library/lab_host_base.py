@@ -1,7 +1,22 @@
-#!/usr/bin/python
 """Build the base system that the lab hosts of one distribution release are copied from."""
 
 from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.taskmill_lab import (
+    LabError,
+    fingerprint,
+    inside,
+    locked,
+    os_release,
+    read_json,
+    remove_tree,
+    run,
+    write_file,
+)
 
 DOCUMENTATION = r"""
 module: lab_host_base
@@ -33,22 +48,6 @@ RETURN = r"""
 seconds: {description: How long the building took., type: float, returned: when built}
 """
 
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.taskmill_lab import (
-    LabError,
-    fingerprint,
-    inside,
-    locked,
-    os_release,
-    read_json,
-    remove_tree,
-    run,
-    write_file,
-)
-
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 BUILD = 1
 """Counts up when the steps below change, so that bases of an older kind are rebuilt."""
@@ -63,19 +62,34 @@ def own_sources() -> list[str]:
 def apt_sources(suite: str) -> str:
     """Return sources.list lines for `suite` from the mirrors that this machine uses for its own release."""
     own = os_release()
-    mirrors = {"": "http://deb.debian.org/debian", "-security": "http://deb.debian.org/debian-security"}
+    mirrors = {
+        "": "http://deb.debian.org/debian",
+        "-security": "http://deb.debian.org/debian-security",
+    }
     if own.get("ID") == "debian":
         release = own.get("VERSION_CODENAME", "")
-        listed = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
+        listed = run(
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+            "Created-By: Packages",
+        )
         for line in reversed(listed.splitlines()):
             uri, name, component = line.split()
             if component == "main" and name in (release, f"{release}-security"):
                 mirrors[name.removeprefix(release)] = uri.rstrip("/")
-    lines = [(mirrors[""], suite), (mirrors[""], f"{suite}-updates"), (mirrors["-security"], f"{suite}-security")]
+    lines = [
+        (mirrors[""], suite),
+        (mirrors[""], f"{suite}-updates"),
+        (mirrors["-security"], f"{suite}-security"),
+    ]
     return "".join(f"deb {uri} {name} main\n" for uri, name in lines)
 
 
-def build(root: Path, suite: str, packages: list[str], files: dict[str, str], masked: list[str]) -> None:
+def build(
+    root: Path, suite: str, packages: list[str], files: dict[str, str], masked: list[str]
+) -> None:
     """Make the base in the new directory `root`."""
     sources = apt_sources(suite)
     settings = root.with_name(f"{root.name}.apt.conf")

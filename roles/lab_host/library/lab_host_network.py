@@ -1,7 +1,21 @@
-#!/usr/bin/python
 """Give a lab its bridge, its way out to the network and the guard that keeps its load in."""
 
 from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.taskmill_lab import (
+    LabError,
+    locked,
+    remove_tree,
+    run,
+    succeeds,
+    write_file,
+)
 
 DOCUMENTATION = r"""
 module: lab_host_network
@@ -34,14 +48,6 @@ RETURN = r"""
 steps: {description: What was done or would be., type: list, elements: str, returned: always}
 """
 
-import contextlib
-import ipaddress
-import json
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.taskmill_lab import LabError, locked, remove_tree, run, succeeds, write_file
-
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 GUARD_METRIC = "4000000000"
 RULES = """\
@@ -72,7 +78,11 @@ class Network:
         if not Path(f"/sys/class/net/{self.bridge}/bridge").is_dir():
             return False
         link = json.loads(run("ip", "-json", "address", "show", "dev", self.bridge))[0]
-        addresses = {f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"] if each["family"] == "inet"}
+        addresses = {
+            f"{each['local']}/{each['prefixlen']}"
+            for each in link["addr_info"]
+            if each["family"] == "inet"
+        }
         return addresses == {self.gateway} and link["mtu"] == self.mtu and "UP" in link["flags"]
 
     def _guard_is_there(self) -> bool:
@@ -80,7 +90,9 @@ class Network:
         return any(route["dst"] == str(self.subnet) for route in routes)
 
     def _rules_are_right(self) -> bool:
-        return f"ip saddr {self.subnet} " in run("nft", "list", "table", "ip", self.table, check=False)
+        return f"ip saddr {self.subnet} " in run(
+            "nft", "list", "table", "ip", self.table, check=False
+        )
 
     def steps_to_present(self) -> list[str]:
         """Return the parts that are not there as they should be."""
@@ -134,7 +146,11 @@ class Network:
 
     def _other_labs(self) -> list[Path]:
         networks = self.record.parent
-        return [record for record in networks.iterdir() if record != self.record] if networks.is_dir() else []
+        return (
+            [record for record in networks.iterdir() if record != self.record]
+            if networks.is_dir()
+            else []
+        )
 
     def take_down(self, steps: list[str]) -> None:
         """Remove the parts named in `steps`; the guard last."""
@@ -170,17 +186,23 @@ def main() -> None:
     network = Network(lab, given["bridge"], given["subnet"], given["mtu"])
     wanted = given["state"] == "present"
     # A machine that lacks the tools has no network of ours either, and check mode may not install them.
-    if not all(module.get_bin_path(tool) for tool in ("ip", "nft")) and (module.check_mode or not wanted):
+    if not all(module.get_bin_path(tool) for tool in ("ip", "nft")) and (
+        module.check_mode or not wanted
+    ):
         module.exit_json(changed=wanted, steps=["all"] if wanted else [])
     if not wanted and not lab.exists():
         module.exit_json(changed=False, steps=[])
     try:
         with contextlib.nullcontext() if module.check_mode else locked(lab / "locks" / "network"):
-            steps = network.steps_to_present() if wanted else network.steps_to_absent(given["purge"])
+            steps = (
+                network.steps_to_present() if wanted else network.steps_to_absent(given["purge"])
+            )
             if steps and not module.check_mode:
                 (network.set_up if wanted else network.take_down)(steps)
     except LabError as error:
-        module.fail_json(msg=f"The network {given['bridge']}, {given['subnet']}, is not as it should be: {error}")
+        module.fail_json(
+            msg=f"The network {given['bridge']}, {given['subnet']}, is not as it should be: {error}"
+        )
     module.exit_json(changed=bool(steps), steps=steps)
 
 

@@ -1,7 +1,19 @@
-#!/usr/bin/python
 """Look at this machine: what a lab needs from it, and what keeps a lab from running on it."""
 
 from __future__ import annotations
+
+import configparser
+import ipaddress
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.formatters import human_to_bytes
+from ansible.module_utils.taskmill_lab import LabError, os_release, run
 
 DOCUMENTATION = r"""
 module: lab_host_survey
@@ -49,19 +61,6 @@ gateway: {description: Address of the bridge., type: str, returned: always}
 prefix: {description: Prefix length of the subnet., type: int, returned: always}
 """
 
-import configparser
-import ipaddress
-import json
-import os
-import re
-import shutil
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible.module_utils.taskmill_lab import LabError, os_release, run
-
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 EXTRA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 APT_SETTINGS = re.compile(
@@ -107,7 +106,9 @@ def pip_settings() -> str:
             found[name] = value
     lines = ["[global]", f"cert = {BUNDLE}"]
     for name in PIP_SETTINGS:
-        words = [word for word in found.get(name, "").split() if not word.startswith(("file:", "/"))]
+        words = [
+            word for word in found.get(name, "").split() if not word.startswith(("file:", "/"))
+        ]
         if words:
             lines.append(f"{name} = {' '.join(words)}")
     return "\n".join(lines) + "\n"
@@ -122,7 +123,9 @@ def resolv_conf() -> str:
     """Return a resolv.conf without name servers on this machine's loopback, which a lab host cannot reach."""
     for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.split()[:1] in (["nameserver"], ["search"], ["options"])]
+        kept = [
+            line for line in lines if line.split()[:1] in (["nameserver"], ["search"], ["options"])
+        ]
         kept = [line for line in kept if not re.match(r"nameserver\s+(127\.|::1)", line)]
         if any(line.startswith("nameserver") for line in kept):
             return "".join(f"{line}\n" for line in kept)
@@ -132,7 +135,11 @@ def resolv_conf() -> str:
 def strays(given: dict[str, Any]) -> list[str]:
     """Return the hosts that are in the lab's directory but no longer in the lab."""
     hosts = Path(given["directory"], "hosts", given["bridge"])
-    there = {path.name for path in hosts.iterdir() if not path.name.startswith(".")} if hosts.is_dir() else set()
+    there = (
+        {path.name for path in hosts.iterdir() if not path.name.startswith(".")}
+        if hosts.is_dir()
+        else set()
+    )
     return sorted(there - set(given["addresses"]))
 
 
@@ -157,7 +164,9 @@ def machine_problems() -> list[str]:
     """Say what kind of machine this has to be."""
     problems = []
     if os.geteuid() != 0:
-        problems.append("The lab boots whole systems, which needs root: run the command as root, or with sudo.")
+        problems.append(
+            "The lab boots whole systems, which needs root: run the command as root, or with sudo."
+        )
     if not shutil.which("apt-get") or os_release().get("ID") not in ("debian", "ubuntu"):
         problems.append(
             "The lab is built with apt, so this machine has to be Debian or Ubuntu: use such a machine, or give"
@@ -178,7 +187,9 @@ def network_problems(given: dict[str, Any]) -> list[str]:
         try:
             address = ipaddress.IPv4Address(text)
         except ValueError:
-            problems.append(f"The address of lab host {name}, {text!r}, is no IPv4 address: mend lab_host_address.")
+            problems.append(
+                f"The address of lab host {name}, {text!r}, is no IPv4 address: mend lab_host_address."
+            )
             continue
         if address not in list(subnet.hosts())[1:]:
             problems.append(
@@ -190,7 +201,9 @@ def network_problems(given: dict[str, Any]) -> list[str]:
         owners.setdefault(text, []).append(name)
     for text, names in owners.items():
         if len(names) > 1:
-            problems.append(f"Lab hosts {' and '.join(names)} have the same address, {text}: give each its own.")
+            problems.append(
+                f"Lab hosts {' and '.join(names)} have the same address, {text}: give each its own."
+            )
     if shutil.which("ip"):
         for link in json.loads(run("ip", "-json", "-4", "address", "show")):
             for each in link["addr_info"]:
@@ -211,7 +224,9 @@ def core_problems(text: str) -> list[str]:
     try:
         wanted = listed_cores(text)
     except ValueError:
-        return [f"lab_host_cores is {text!r}, but has to be a list such as 0-1 or 0,2, or empty for all cores."]
+        return [
+            f"lab_host_cores is {text!r}, but has to be a list such as 0-1 or 0,2, or empty for all cores."
+        ]
     if not wanted <= there:
         return [
             f"lab_host_cores is {text!r}, but this machine has cores {min(there)} to {max(there)}: choose among"
@@ -231,7 +246,11 @@ def size_problems(given: dict[str, Any]) -> list[str]:
             f" {total / GIB:.1f} GiB: lower lab_host_memory."
         )
     directory = Path(given["directory"])
-    new = [name for name in given["addresses"] if not (directory / "hosts" / given["bridge"] / name).is_dir()]
+    new = [
+        name
+        for name in given["addresses"]
+        if not (directory / "hosts" / given["bridge"] / name).is_dir()
+    ]
     base = 0 if (directory / "bases" / given["suite"]).is_dir() else GIB
     needed = len(new) * human_to_bytes(given["disk_per_host"]) + (base if new else 0)
     place = nearest(directory)
@@ -287,7 +306,9 @@ def main() -> None:
     module.exit_json(
         changed=False,
         problems=[],
-        missing_packages=sorted({package for tool, package in given["tools"].items() if not find(tool)}),
+        missing_packages=sorted(
+            {package for tool, package in given["tools"].items() if not find(tool)}
+        ),
         mtu=default_mtu(),
         base_files=base_files,
         resolv_conf=resolver,

@@ -1,7 +1,38 @@
-#!/usr/bin/python
 """Create, boot, restart, end and remove one lab host."""
 
 from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.formatters import human_to_bytes
+from ansible.module_utils.taskmill_lab import (
+    SYSTEMD_RUN,
+    Group,
+    LabError,
+    boot_id,
+    inside,
+    is_running,
+    locked,
+    mounts_below,
+    read_json,
+    remove_tree,
+    run,
+    send,
+    started_at,
+    succeeds,
+    wait_until,
+    write_file,
+)
 
 DOCUMENTATION = r"""
 module: lab_host_system
@@ -43,38 +74,6 @@ steps: {description: What was done or would be., type: list, elements: str, retu
 seconds: {description: How long it took to boot., type: float, returned: when booted}
 """
 
-import contextlib
-import json
-import os
-import signal
-import socket
-import subprocess
-import time
-import uuid
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.taskmill_lab import (
-    SYSTEMD_RUN,
-    Group,
-    LabError,
-    boot_id,
-    inside,
-    is_running,
-    locked,
-    mounts_below,
-    read_json,
-    remove_tree,
-    run,
-    send,
-    started_at,
-    succeeds,
-    wait_until,
-    write_file,
-)
-from ansible.module_utils.common.text.formatters import human_to_bytes
-
 NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
@@ -105,7 +104,14 @@ class System:
         self.boot_timeout = given["boot_timeout"]
         self.stop_timeout = given["stop_timeout"]
         network = self.files.get("/etc/systemd/network/10-host0.network", "")
-        self.settings = [self.bridge, self.address, self.cores, self.memory, self.capabilities, network]
+        self.settings = [
+            self.bridge,
+            self.address,
+            self.cores,
+            self.memory,
+            self.capabilities,
+            network,
+        ]
 
     # What is there
 
@@ -164,9 +170,26 @@ class System:
         remove_tree(new)
         new.mkdir(parents=True)
         with locked(self.lab / "locks" / f"base-{self.suite}", shared=True):
-            run("cp", "--archive", "--reflink=auto", str(self.lab / "bases" / self.suite), str(new / "root"))
+            run(
+                "cp",
+                "--archive",
+                "--reflink=auto",
+                str(self.lab / "bases" / self.suite),
+                str(new / "root"),
+            )
         write_file(new / "root/etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", f"{new}/root/etc/ssh/ssh_host_ed25519_key")
+        run(
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            self.name,
+            "-f",
+            f"{new}/root/etc/ssh/ssh_host_ed25519_key",
+        )
         write_file(new / "host.json", f'{{"suite": "{self.suite}"}}\n')
         remove_tree(self.directory)
         new.rename(self.directory)
@@ -181,7 +204,18 @@ class System:
         with locked(self.lab / "locks" / "key"):
             if not self.key.exists():
                 self.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "taskmill-lab", "-f", str(self.key))
+                run(
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "taskmill-lab",
+                    "-f",
+                    str(self.key),
+                )
         public = self.key.with_suffix(".pub").read_text()
         write_file(self.root / "root/.ssh/authorized_keys", public, 0o600)
         (self.root / "root/.ssh").chmod(0o700)
@@ -237,7 +271,15 @@ class System:
         }
         options = [f"--property={name}={value}" for name, value in properties.items()]
         run("systemctl", "reset-failed", self.unit, check=False)
-        run("systemd-run", "--quiet", "--collect", f"--unit={self.unit}", *options, "--", *self.command())
+        run(
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={self.unit}",
+            *options,
+            "--",
+            *self.command(),
+        )
         return int(run("systemctl", "show", "--property=MainPID", "--value", self.unit))
 
     def _start_detached(self) -> int:
@@ -258,20 +300,35 @@ class System:
 
     def _wait_until_booted(self, pid: int) -> None:
         """Wait until it lets us in and systemd says that booting is over."""
-        command = ["ssh", "-F", "none", "-i", str(self.key), "-o", f"UserKnownHostsFile={self.known_hosts}"]
+        command = [
+            "ssh",
+            "-F",
+            "none",
+            "-i",
+            str(self.key),
+            "-o",
+            f"UserKnownHostsFile={self.known_hosts}",
+        ]
         command += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=2", f"root@{self.address}"]
         deadline = time.monotonic() + self.boot_timeout
         said = ""
         while time.monotonic() < deadline and started_at(pid):
             if self.greets():
                 done = subprocess.run(
-                    [*command, "systemctl", "is-system-running", "--wait"], capture_output=True, text=True, check=False
+                    [*command, "systemctl", "is-system-running", "--wait"],
+                    capture_output=True,
+                    text=True,
+                    check=False,
                 )
                 said = (done.stdout + done.stderr).strip()
                 if said in ("running", "degraded"):
                     return
             time.sleep(0.1)
-        what = f"did not let us in over SSH within {self.boot_timeout} s" if started_at(pid) else "ended while booting"
+        what = (
+            f"did not let us in over SSH within {self.boot_timeout} s"
+            if started_at(pid)
+            else "ended while booting"
+        )
         if said:
             what += f" (last answer: {said})"
         tail = "\n".join(self.console.read_text(errors="replace").splitlines()[-20:])
@@ -282,7 +339,17 @@ class System:
     def stop(self) -> None:
         """Shut it down, or kill it when it takes too long."""
         if self.mux.exists():
-            run("ssh", "-F", "none", "-o", f"ControlPath={self.mux}", "-O", "exit", self.address, check=False)
+            run(
+                "ssh",
+                "-F",
+                "none",
+                "-o",
+                f"ControlPath={self.mux}",
+                "-O",
+                "exit",
+                self.address,
+                check=False,
+            )
             self.mux.unlink(missing_ok=True)
         record = self.record()
         if is_running(record):

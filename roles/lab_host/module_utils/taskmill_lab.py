@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterable, Iterator
 
 SYSTEMD_RUN = Path("/run/systemd/system")
 """Exists where PID 1 is systemd (sd_booted(3))."""
@@ -24,7 +26,7 @@ class LabError(Exception):
 
 
 def run(*command: str, stdin: str | None = None, check: bool = True) -> str:
-    """Run a command and return its standard output; raise LabError with its own words if it fails."""
+    """Return a command's standard output; raise LabError with what it said if it fails."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
@@ -37,7 +39,7 @@ def succeeds(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def wait_until(condition: Any, seconds: float, pause: float = 0.1) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.1) -> bool:
     """Ask `condition()` until it is true; False when the deadline passes first."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -62,7 +64,9 @@ def locked(path: Path, seconds: float = 900, shared: bool = False) -> Iterator[N
             return True
 
         if not wait_until(taken, seconds):
-            raise LabError(f"{path} is still locked after {seconds:.0f} s: is another run stuck? `fuser {path}`")
+            raise LabError(
+                f"{path} is still locked after {seconds:.0f} s: is another run stuck? `fuser {path}`"
+            )
         yield
 
 
@@ -161,7 +165,9 @@ class Group:
             try:
                 (parent / "cgroup.subtree_control").write_text("+memory")
             except OSError as error:
-                raise LabError(f"cannot turn on the memory controller in {parent}: {error}") from error
+                raise LabError(
+                    f"cannot turn on the memory controller in {parent}: {error}"
+                ) from error
 
     def enter(self) -> None:
         """Move the calling process into the group."""
@@ -208,7 +214,11 @@ def started_at(pid: int) -> str:
 def is_running(record: dict[str, Any]) -> bool:
     """Tell whether the process in a run record is alive and the very one that was recorded."""
     pid = record.get("pid", 0)
-    return bool(pid) and record.get("boot_id") == boot_id() and started_at(pid) == record.get("started_at")
+    return (
+        bool(pid)
+        and record.get("boot_id") == boot_id()
+        and started_at(pid) == record.get("started_at")
+    )
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
