@@ -70,6 +70,7 @@ class Network:
         self.subnet = ipaddress.ip_network(subnet)
         self.mtu = mtu
         self.gateway = f"{next(self.subnet.hosts())}/{self.subnet.prefixlen}"
+        self.guard = ("unreachable", subnet, "metric", GUARD_METRIC)
         self.table = f"taskmill-{bridge}"
         self.record = directory / "networks" / bridge
         self.forwarding_before = directory / "ip_forward.before"
@@ -109,7 +110,8 @@ class Network:
         """Make the parts named in `steps`; the guard first."""
         subnet = str(self.subnet)
         if "guard" in steps:
-            run("ip", "route", "replace", "unreachable", subnet, "metric", GUARD_METRIC)
+            # systemd-networkd removes routes that it does not know, unless they are the kernel's.
+            run("ip", "route", "replace", *self.guard, "protocol", "kernel")
         if "rules" in steps:
             # Adding before deleting makes the deletion succeed either way.
             old = f"table ip {self.table}\ndelete table ip {self.table}\n"
@@ -159,7 +161,7 @@ class Network:
         if "rules" in steps:
             run("nft", "delete", "table", "ip", self.table)
         if "guard" in steps:
-            run("ip", "route", "delete", "unreachable", str(self.subnet), "metric", GUARD_METRIC)
+            run("ip", "route", "delete", *self.guard)
         self.record.unlink(missing_ok=True)
         if self.forwarding_before.exists() and not self._other_labs():
             FORWARDING.write_text(self.forwarding_before.read_text())
