@@ -1,0 +1,111 @@
+"""Results in memcached, through python-memcached, with no result lost in silence and no pickle ever loaded.
+
+Celery's own backend of this kind uses another library since 5.7, and with python-memcached, up to 5.6, it ignored
+a failed write: the task was acknowledged and its result was nowhere. Here a failed write raises, Celery retries it
+(``result_backend_always_retry``), and when memcached stays away the message goes back to its queue.
+"""
+
+import pickle
+from typing import IO, Any, NoReturn
+
+import memcache
+from celery.backends.base import KeyValueStoreBackend
+from celery.exceptions import BackendStoreError, ImproperlyConfigured, Reject
+
+
+class MemcachedUnavailableError(Exception):
+    """memcached did not take a value: it is away, or has no room for it. Safe to retry."""
+
+
+class RefusingUnpickler:
+    """Stands in for ``pickle.Unpickler``: whoever can write to memcached must not be able to run code here."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Take the file that python-memcached hands over; it is never read."""
+
+    def load(self) -> NoReturn:
+        """Raise ``pickle.UnpicklingError``; python-memcached then treats the value as absent."""
+        raise pickle.UnpicklingError("a pickled value in memcached is refused: results are JSON only")
+
+
+class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery carries no types
+    """Celery result backend for ``cache+memcached://HOST:PORT[;HOST:PORT...]/``.
+
+    Options of ``memcache.Client`` may be given in the setting ``cache_backend_options``.
+    """
+
+    supports_autoexpire = True
+    supports_native_join = True
+    implements_incr = True
+
+    def __init__(self, app: Any, url: str | None = None, expires: Any = None, **kwargs: Any) -> None:
+        """Keep the addresses; nothing connects before the first use."""
+        super().__init__(app, **kwargs)
+        self.url = url or ""
+        scheme, _, rest = self.url.partition("://")
+        self.servers = [server for server in rest.strip("/").split(";") if server]
+        if scheme != "memcached" or not self.servers:
+            raise ImproperlyConfigured(
+                "CELERY_RESULT_BACKEND must have the form cache+memcached://HOST:11211/ (several hosts parted by ';')"
+            )
+        self.expires = self.prepare_expires(expires, type=int)
+        self._client: memcache.Client | None = None
+
+    @property
+    def client(self) -> memcache.Client:
+        """The client, made at first use; it holds one connection per thread and server."""
+        if self._client is None:
+            # python-memcached leaves a server alone for 30 s after one failure; 1 s fits the retries above.
+            options = {"dead_retry": 1, "socket_timeout": 5, **self.app.conf.cache_backend_options}
+            self._client = memcache.Client(self.servers, unpickler=RefusingUnpickler, **options)
+        return self._client
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Say which errors ``result_backend_always_retry`` may retry."""
+        return isinstance(exc, MemcachedUnavailableError)
+
+    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+        """Store a result; when memcached stays away, put the message back on its queue (``Reject``)."""
+        try:
+            return super().store_result(task_id, result, state, *args, **kwargs)
+        except BackendStoreError as error:
+            raise Reject(error, requeue=True) from error
+
+    def get(self, key: bytes) -> Any:
+        """Return the value of ``key``, or ``None``."""
+        return self.client.get(key)
+
+    def mget(self, keys: list[bytes]) -> dict[bytes, Any]:
+        """Return the values of those of ``keys`` that are there."""
+        found: dict[bytes, Any] = self.client.get_multi(keys)
+        return found
+
+    def set(self, key: bytes, value: Any) -> None:
+        """Store ``value``; raise ``MemcachedUnavailableError`` when memcached does not confirm it."""
+        if not self.client.set(key, value, self.expires or 0):
+            raise MemcachedUnavailableError(f"memcached at {', '.join(self.servers)} did not store a result")
+
+    def delete(self, key: bytes) -> None:
+        """Delete ``key`` if it is there."""
+        self.client.delete(key)
+
+    def incr(self, key: bytes) -> Any:
+        """Add one to the number at ``key`` and return it."""
+        return self.client.incr(key, 1)
+
+    def expire(self, key: bytes, value: int) -> Any:
+        """Let ``key`` expire in ``value`` seconds (0: never)."""
+        return self.client.touch(key, value or 0)
+
+    def _apply_chord_incr(self, header_result_args: Any, body: Any, **kwargs: Any) -> Any:
+        chord_key = self.get_key_for_chord(header_result_args[0])
+        self.client.set(chord_key, 0, self.chord_expires or 0)
+        return super()._apply_chord_incr(header_result_args, body, **kwargs)
+
+    def as_uri(self, include_password: bool = False) -> str:  # noqa: ARG002  # Celery's signature; there is none
+        """Return the address for logs."""
+        return f"cache+memcached://{';'.join(self.servers)}/"
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Make the backend again elsewhere from its address."""
+        return super().__reduce__(args, {**(kwargs or {}), "url": self.url, "expires": self.expires})

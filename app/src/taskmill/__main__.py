@@ -1,0 +1,6 @@
+"""``python -m taskmill``."""
+
+from taskmill.cli import main
+
+if __name__ == "__main__":
+    main()

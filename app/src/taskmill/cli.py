@@ -1,0 +1,395 @@
+"""The command ``taskmill``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from taskmill import __version__, backend, errors, interrupt, profile, queues, record, report, workers
+from taskmill import plan as plans
+from taskmill import post as posting
+from taskmill.backend import Results
+from taskmill.broker import Broker
+from taskmill.clock import Moment
+from taskmill.collect import Collected, Collector
+from taskmill.errors import TaskmillError
+from taskmill.plan import Kind, Plan
+from taskmill.progress import Reporter
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+POSITIVE = click.IntRange(min=1)
+SECONDS = click.FloatRange(min=0, min_open=True)
+RUN = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+#: Seconds to wait, after the last result, for the workers' counts to stand still.
+SETTLE = 10.0
+
+
+class KindType(click.ParamType[Kind]):
+    """``TASK=QUEUE``."""
+
+    name = "TASK=QUEUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Kind:
+        """Read one."""
+        try:
+            return value if isinstance(value, Kind) else Kind.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class JsonType(click.ParamType[list[Any]]):
+    """A JSON value, given as ``[value]`` so that ``null`` differs from an option that is not given."""
+
+    name = "JSON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        """Read one."""
+        if isinstance(value, list):
+            return value
+        try:
+            return [json.loads(value)]
+        except ValueError:
+            self.fail(f"{value!r} is not JSON", param, ctx)
+
+
+class NameType(click.ParamType[str]):
+    """The name of a run, fit for a folder's name."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read one."""
+        if not plans.NAME.fullmatch(value) or len(value) > 100:
+            self.fail(
+                f"{value!r} must be made of letters, digits, '.', '_' and '-', begin with a letter or a digit, and "
+                f"have no more than 100 of them",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+def plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that make a plan."""
+    options = [
+        click.option(
+            "--runs-directory",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path("runs"),
+            show_default=True,
+            help="Directory of run folders; the run makes its own there.",
+        ),
+        click.option("--name", type=NameType(), default="run", show_default=True, help="Name of the run."),
+        click.option(
+            "--task",
+            "kinds",
+            type=KindType(),
+            multiple=True,
+            required=True,
+            help="Task and the queue it goes to; repeat it to spread the tasks evenly.",
+        ),
+        click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to post."),
+        click.option("--n", type=POSITIVE, help="The tasks' only argument, a whole number of at least 1."),
+        click.option(
+            "--args", "arguments", type=JsonType(), help="The tasks' arguments, a JSON list; in place of --n."
+        ),
+        click.option(
+            "--expect", type=JsonType(), help="The right result, as JSON; without it values are not compared."
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1, 1000),
+            default=10,
+            show_default=True,
+            help="Posting threads of each process.",
+        ),
+        click.option(
+            "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Posting processes."
+        ),
+        click.option(
+            "--window",
+            type=click.IntRange(1, 10000),
+            default=1000,
+            show_default=True,
+            help="Most messages that a thread leaves unconfirmed.",
+        ),
+        click.option(
+            "--deadline",
+            type=SECONDS,
+            default=120.0,
+            show_default=True,
+            help="Seconds without any new result after which missing ones count as lost.",
+        ),
+        click.option(
+            "--broker-deadline",
+            type=SECONDS,
+            default=120.0,
+            show_default=True,
+            help="Seconds to wait for a broker that went away while posting.",
+        ),
+        click.option("--profile/--no-profile", default=True, show_default=True, help="Profile the client by cProfile."),
+        click.option(
+            "--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."
+        ),
+        click.option("--worker-cores", type=POSITIVE, help="Cores of all workers together."),
+        click.option(
+            "--result-bytes",
+            type=POSITIVE,
+            help="What one result takes in memcached; worked out from --expect when not given.",
+        ),
+        click.option(
+            "--stack", default="modern", show_default=True, help="Name of the software stack, for the record."
+        ),
+        click.option(
+            "--environment",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="File with a JSON object to merge into the record's environment.",
+        ),
+        click.option(
+            "--no-workers", is_flag=True, help="Do not ask for workers first; post even if no worker is there."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def make_plan(options: dict[str, Any]) -> Plan:
+    """Turn the options into a plan; raise ``click.UsageError`` where they do not fit together."""
+    n, arguments, expect = options["n"], options["arguments"], options["expect"]
+    if (n is None) == (arguments is None):
+        raise click.UsageError("give the tasks' arguments by one of --n and --args")
+    args = [n] if arguments is None else arguments[0]
+    if not isinstance(args, list):
+        raise click.BadParameter("the tasks' arguments must be a JSON list, such as [20]", param_hint="--args")
+    extra: dict[str, Any] | None = {}
+    if options["environment"] is not None:
+        extra = plans.read_json(options["environment"])
+        if extra is None:
+            raise click.BadParameter(
+                f"{options['environment']} does not hold a JSON object", param_hint="--environment"
+            )
+    return Plan(
+        name=options["name"],
+        kinds=options["kinds"],
+        tasks=options["tasks"],
+        args=tuple(args),
+        n=n,
+        check=expect is not None,
+        expect=expect[0] if expect is not None else None,
+        threads=options["threads"],
+        processes=options["processes"],
+        window=options["window"],
+        deadline=options["deadline"],
+        broker_deadline=options["broker_deadline"],
+        profile=options["profile"],
+        stack=options["stack"],
+        function_seconds=options["function_seconds"],
+        worker_cores=options["worker_cores"],
+        environment=extra or {},
+    )
+
+
+def preflight(
+    plan: Plan, broker: Broker, results: Results, result_bytes: int | None, ask_workers: bool, reporter: Reporter
+) -> dict[str, Any]:
+    """Look at broker, memcached and workers; return what was found, or raise ``TaskmillError``."""
+    server = broker.check(plan.queues)
+    stats = backend.check_room(results, plan.tasks, result_bytes, plan.expect)
+    found: list[workers.Worker] = []
+    if ask_workers:
+        found = workers.ask(broker)
+        workers.check(broker, found, plan.queues)
+        pools = sum(worker.pool_size for worker in found)
+        reporter.say(
+            f"{len(found)} worker{'s' if len(found) > 1 else ''} with {pools} pool processes: "
+            + ", ".join(worker.name for worker in found)
+        )
+    return {"broker": server, "memcached": asdict(stats), "workers": workers.plain(found)}
+
+
+def afterwards(
+    plan: Plan, posted: posting.Posted, broker: Broker | None, results: Results, reporter: Reporter
+) -> dict[str, Any]:
+    """Ask workers and memcached once more; what cannot be had is left out, since the results are in hand."""
+    after: dict[str, Any] = {}
+    try:
+        after["memcached"] = asdict(results.stats())
+        if broker is not None and posted.before.get("workers"):
+            after["workers"] = workers.plain(workers.settled(broker, {kind.task for kind in plan.kinds}, SETTLE))
+    except TaskmillError as error:
+        reporter.say(f"not in the record: {error}")
+    return after
+
+
+@contextmanager
+def profiled(plan: Plan, folder: Path) -> Iterator[None]:
+    """Profile this thread while it collects."""
+    profiler = profile.Profiler(plan.profile)
+    profiler.start()
+    try:
+        with profiler.thread():
+            yield
+    finally:
+        profiler.stop()
+        profiler.dump(folder / "profile" / "collect.pstats")
+
+
+def do_post(
+    plan: Plan, folder: Path, broker: Broker, before: dict[str, Any], stop: threading.Event, reporter: Reporter
+) -> posting.Posted:
+    """Post, with the queues sampled meanwhile."""
+    with queues.sample(broker, plan.queues, folder / "queues.csv"):
+        return posting.post(plan, folder, broker, stop, reporter, before)
+
+
+def do_collect(
+    plan: Plan, folder: Path, broker: Broker | None, results: Results, stop: threading.Event, reporter: Reporter
+) -> Collected:
+    """Collect, with the queues sampled meanwhile where there is a broker to ask."""
+    collector = Collector(plan, folder, results, stop, reporter)
+    if broker is None:
+        with profiled(plan, folder):
+            return collector.run()
+    with queues.sample(broker, plan.queues, folder / "queues.csv"), profiled(plan, folder):
+        return collector.run()
+
+
+def conclude(
+    plan: Plan, folder: Path, posted: posting.Posted, collected: Collected | None, after: dict[str, Any]
+) -> int:
+    """Write record, profile and report, say how it went, and return the exit code."""
+    client = {"peak_memory_bytes": posting.peak_memory(), "cpu_seconds": round(posting.cpu_seconds(), 1)}
+    data = record.build(plan, posted, collected, after, client)
+    record.save(folder, data)
+    profile.merge(
+        (folder / "profile").glob("*.pstats"),
+        folder,
+        f"taskmill run {plan.name}: cProfile of the client, posting and collecting.",
+    )
+    report.write(folder)
+    click.echo(record.summary(data, folder))
+    if collected is None:
+        return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
+    if collected.faults:
+        return errors.FAULTS
+    return errors.OK if collected.finished else errors.INTERRUPTED
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="taskmill")
+def cli() -> None:
+    """Post tasks to a Celery cluster, fetch every result, and write down what happened.
+
+    CELERY_BROKER_URL and CELERY_RESULT_BACKEND in the environment say where the cluster is.
+
+    Exit codes: 0 all well; 1 something lost, wrong or failed; 2 wrong usage; 3 cannot start or go on; 4 posting was
+    given up; 130 interrupted.
+    """
+
+
+@cli.command("run")
+@plan_options
+def run_command(**options: Any) -> None:
+    """Post, collect, record and report."""
+    raise SystemExit(start(options, collect_too=True))
+
+
+@cli.command("post")
+@plan_options
+def post_command(**options: Any) -> None:
+    """Only post; `taskmill collect RUN` fetches the results later."""
+    raise SystemExit(start(options, collect_too=False))
+
+
+def start(options: dict[str, Any], collect_too: bool) -> int:
+    """Begin a run; return the exit code."""
+    plan, reporter = make_plan(options), Reporter()
+    broker, results = Broker.from_environment(), Results.from_environment()
+    with interrupt.watch() as stop:
+        before = preflight(plan, broker, results, options["result_bytes"], not options["no_workers"], reporter)
+        if stop.is_set():
+            return errors.INTERRUPTED
+        folder = plans.new_folder(options["runs_directory"], plan.name)
+        plan.save(folder)
+        reporter.say(f"run folder {folder}")
+        posted = do_post(plan, folder, broker, before, stop, reporter)
+        collected = None
+        after: dict[str, Any] = {}
+        if posted.error is None and not stop.is_set() and collect_too:
+            collected = do_collect(plan, folder, broker, results, stop, reporter)
+            after = afterwards(plan, posted, broker, results, reporter)
+        code = conclude(plan, folder, posted, collected, after)
+        if not collect_too and posted.finished:
+            return errors.OK
+        return code
+
+
+@cli.command("collect")
+@RUN
+@click.option(
+    "--deadline",
+    type=SECONDS,
+    help="Seconds without any new result after which missing ones count as lost; default is that of the run.",
+)
+@click.option(
+    "--profile/--no-profile", default=None, help="Profile the client by cProfile; default is that of the run."
+)
+def collect_command(run: Path, deadline: float | None, profile: bool | None) -> None:
+    """Fetch the results of RUN by the ids on its disk; begin, go on, or do it again."""
+    plan = Plan.load(run)
+    if deadline is not None:
+        plan = replace(plan, deadline=deadline)
+    if profile is not None:
+        plan = replace(plan, profile=profile)
+    reporter, results = Reporter(), Results.from_environment()
+    posted = posting.Posted.load(run) or posting.Posted(Moment.now())
+    results.stats()
+    broker = broker_if_there(reporter)
+    with interrupt.watch() as stop:
+        collected = do_collect(plan, run, broker, results, stop, reporter)
+        after = afterwards(plan, posted, broker, results, reporter)
+        raise SystemExit(conclude(plan, run, posted, collected, after))
+
+
+def broker_if_there(reporter: Reporter) -> Broker | None:
+    """Return the broker for queue depths and workers' counts, which collecting can do without."""
+    try:
+        broker = Broker.from_environment()
+        broker.check([])
+    except TaskmillError as error:
+        reporter.say(f"collecting without the broker: {error}")
+        return None
+    return broker
+
+
+@cli.command("report")
+@RUN
+def report_command(run: Path) -> None:
+    """Write report.html of RUN anew from the files in it."""
+    click.echo(report.write(run))
+
+
+def main() -> None:
+    """Run the command; errors that a user can mend are one line, without a traceback."""
+    try:
+        code = cli.main(prog_name="taskmill", standalone_mode=False)
+    except TaskmillError as error:
+        click.echo(f"taskmill: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("taskmill: stopped at once; what was posted is in ids/ of the run folder", err=True)
+        code = errors.INTERRUPTED
+    sys.exit(code)

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM ask for an orderly end; the second Ctrl-C ends at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818  # no error: the user asked for it
+    """Raised where work stops because the user asked for it."""
+
+
+@contextmanager
+def watch() -> Iterator[threading.Event]:
+    """Yield an event that is set by the first SIGINT or SIGTERM; the next one raises ``KeyboardInterrupt``."""
+    event = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

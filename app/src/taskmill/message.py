@@ -1,0 +1,85 @@
+"""Task messages of Celery's protocol 2, as bytes ready for the wire.
+
+Celery's own code makes the message, py-amqp's own code makes its AMQP frames, both once per kind of task and
+connection, with a placeholder for the id. Posting a task is then joining these bytes around its id: all ids have the
+same length, so nothing else in the frames changes. That is more than ten times as fast as making every message anew,
+and a test compares the result field by field with what ``apply_async`` sends.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amqp import Message, spec
+from amqp.method_framing import frame_writer
+from amqp.serialization import dumps
+from celery import Celery
+from celery.utils.nodenames import anon_nodename
+from kombu.serialization import dumps as serialize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taskmill.plan import Kind
+
+PERSISTENT = 2
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who posts: ``origin`` and ``reply_to`` of the messages, as Celery fills them in."""
+
+    origin: str
+    reply_to: str
+
+    @classmethod
+    def new(cls) -> Sender:
+        """Return the sender for this thread."""
+        return cls(anon_nodename(), str(uuid.uuid4()))
+
+
+class _Capture:
+    """Takes the place of py-amqp's connection and transport: keeps the bytes that would be sent."""
+
+    def __init__(self, frame_max: int) -> None:
+        self.frame_max = frame_max
+        self.bytes_sent = 0
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+def build(kind: Kind, args: Sequence[Any], identifier: str, sender: Sender) -> Message:
+    """Return the message that ``apply_async(args)`` would send for this task, id and sender."""
+    app = Celery("taskmill", set_as_current=False)
+    headers, properties, body, _ = app.amqp.as_task_v2(
+        identifier, kind.task, tuple(args), {}, origin=sender.origin, reply_to=sender.reply_to
+    )
+    content_type, content_encoding, payload = serialize(body, serializer="json")
+    return Message(
+        payload,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        application_headers=headers,
+        delivery_mode=PERSISTENT,
+        priority=0,
+        **properties,
+    )
+
+
+def template(kind: Kind, args: Sequence[Any], sender: Sender, channel_id: int, frame_max: int) -> list[bytes]:
+    """Return the pieces of the frames of ``basic.publish`` between the places where the id (ASCII) stands.
+
+    ``identifier.join(template)`` is what goes over the wire: to the default exchange, with the queue's name as routing
+    key, and mandatory, so that the broker returns what no queue takes. ``channel_id`` and ``frame_max`` are those of
+    the connection.
+    """
+    placeholder = str(uuid.uuid4())
+    capture = _Capture(frame_max)
+    write = frame_writer(capture, capture)
+    arguments = dumps("Bssbb", (0, "", kind.queue, True, False))
+    write(1, channel_id, spec.Basic.Publish, arguments, build(kind, args, placeholder, sender))
+    return bytes(capture.data).split(placeholder.encode())

@@ -1,0 +1,254 @@
+"""The record of a run: ``run.json``, plain data that everything after it reads.
+
+The keys ``schema`` to ``environment`` are fixed; these stand beside them:
+
+* ``state``: ``complete``; ``posted`` (and not collected yet); ``interrupted`` (posting or collecting was stopped);
+  ``posting failed`` (the broker stayed away, or lacks a queue). ``taskmill collect`` goes on from all but the first.
+* ``duplicates_from``: how ``counts.duplicates`` was found. ``workers``: by the workers' own counts of executions before
+  and after; it is what they executed beyond one per distinct id. ``republished``: the workers' counts were not to be
+  had (one was restarted, or none answered), and it is the number of messages sent twice because a confirm was missing;
+  not all of them need to have been executed twice.
+* ``client``: threads, processes, memory (the most it held, all its processes together, in bytes), CPU seconds, messages
+  sent again, seconds that the broker blocked, seconds between posting and a later ``taskmill collect``.
+* ``workers``: what the workers said of themselves. ``memcached``: its size and its evictions during the run.
+* ``by_queue``: counts for each queue. ``problems``: what is wrong, in words.
+
+``counts.posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the
+final results fetched. ``efficiency`` is ``null`` when the function's time or the workers' cores were not given.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+import amqp
+import celery
+import kombu
+import memcache
+
+import taskmill
+from taskmill import workers
+from taskmill.plan import SCHEMA, read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from taskmill.collect import Collected
+    from taskmill.plan import Plan
+    from taskmill.post import Posted
+
+COMPLETE = "complete"
+POSTED = "posted"
+STOPPED = "interrupted"
+FAILED = "posting failed"
+
+
+def build(
+    plan: Plan, posted: Posted, collected: Collected | None, after: dict[str, Any], client: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the record. ``after`` holds ``workers`` and ``memcached`` as asked after the run, where they were."""
+    tasks = collected.posted if collected else posted.total("posted")
+    counts = {
+        "posted": tasks,
+        "confirmed": collected.confirmed if collected else posted.total("confirmed"),
+        "distinct": collected.distinct - collected.unsent if collected else posted.total("posted"),
+        **{
+            name: getattr(collected, name) if collected else 0
+            for name in ("retrieved", "correct", "wrong", "failed", "lost")
+        },
+    }
+    counts["duplicates"], source = duplicates(plan, posted, counts["distinct"], after)
+    posting = posted.started.until(posted.ended) if posted.ended else 0.0
+    total = posted.started.until(collected.ended) if collected and collected.retrieved else posting
+    collecting = collected.started.until(collected.ended) if collected else 0.0
+    record = {
+        "schema": SCHEMA,
+        "name": plan.name,
+        "started_at": posted.started.iso,
+        "stack": plan.stack,
+        "workload": {
+            "task": plan.task,
+            "tasks": plan.tasks,
+            "n": plan.n,
+            "queues": plan.queues,
+            "threads": plan.threads,
+            "processes": plan.processes,
+            "args": list(plan.args),
+        },
+        "counts": counts,
+        "seconds": {"post": round(posting, 3), "collect": round(collecting, 3), "total": round(total, 3)},
+        "rates": {
+            "posted_per_s": rate(posted.total("confirmed") or counts["confirmed"], posting),
+            "completed_per_s": rate(counts["retrieved"], total),
+        },
+        "efficiency": efficiency(plan, counts["retrieved"], total),
+        "environment": {**environment(plan, posted), **plan.environment},
+        "state": state(posted, collected),
+        "duplicates_from": source,
+        "checked": plan.check,
+        "client": {
+            **client,
+            "peak_memory_bytes": client["peak_memory_bytes"] + posted.peak_memory_bytes,
+            "republished": posted.total("republished"),
+            "nacked": posted.total("nacked"),
+            "reconnects": posted.total("reconnects"),
+            "blocked_seconds": round(posted.total("blocked_seconds"), 3),
+            "between_seconds": round(posted.ended.until(collected.started), 3) if collected and posted.ended else 0.0,
+            "unsent": collected.unsent if collected else 0,
+        },
+        "workers": after.get("workers") or posted.before.get("workers") or [],
+        "memcached": memcached(posted, after),
+        "by_queue": collected.by_queue if collected else {},
+    }
+    record["problems"] = problems(record, posted)
+    return record
+
+
+def rate(count: int, seconds: float) -> float:
+    """Return how many per second, 0 when no time has passed."""
+    return round(count / seconds, 3) if seconds > 0 else 0.0
+
+
+def efficiency(plan: Plan, tasks: int, total: float) -> float | None:
+    """Return the share of the workers' cores that did the user's work; ``None`` when it is not known."""
+    if not (plan.function_seconds and plan.worker_cores and total > 0):
+        return None
+    return round(tasks * plan.function_seconds / (plan.worker_cores * total), 4)
+
+
+def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any]) -> tuple[int, str]:
+    """Return executions beyond one per distinct id, and where the number comes from."""
+    before = workers.from_plain(posted.before.get("workers"))
+    later = workers.from_plain(after.get("workers"))
+    executed = workers.executed_between(before, later, {kind.task for kind in plan.kinds})
+    if executed is None:
+        return posted.total("republished"), "republished"
+    return max(0, executed - distinct), "workers"
+
+
+def memcached(posted: Posted, after: dict[str, Any]) -> dict[str, Any]:
+    """Return memcached's size, and what it evicted during the run (``None`` where not known)."""
+    before, later = posted.before.get("memcached") or {}, after.get("memcached") or {}
+    evicted = later["evictions"] - before["evictions"] if "evictions" in before and "evictions" in later else None
+    return {**before, **later, "evicted_during_run": evicted}
+
+
+def state(posted: Posted, collected: Collected | None) -> str:
+    """Return how far the run came."""
+    if posted.error is not None:
+        return FAILED
+    if posted.finished and collected is None:
+        return POSTED
+    if not posted.finished or collected is None or not collected.finished:
+        return STOPPED
+    return COMPLETE
+
+
+def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
+    """Return versions and settings that matter."""
+    broker = posted.before.get("broker") or {}
+    return {
+        "taskmill": taskmill.__version__,
+        "client_host": platform.node(),
+        "client_python": platform.python_version(),
+        "celery": celery.__version__,
+        "kombu": kombu.__version__,
+        "amqp": amqp.__version__,
+        "python_memcached": getattr(memcache, "__version__", ""),
+        "broker": " ".join(filter(None, (broker.get("product"), broker.get("version")))),
+        "window": plan.window,
+        "profile": plan.profile,
+        "worker_cores": plan.worker_cores,
+        "function_seconds": plan.function_seconds,
+    }
+
+
+def problems(record: dict[str, Any], posted: Posted) -> list[str]:
+    """Return what is wrong, one sentence each; empty when all is well."""
+    counts, found = record["counts"], []
+    for name, words in (
+        ("lost", "confirmed by the broker, but without a result"),
+        ("wrong", "with a wrong result"),
+        ("failed", "ended with an exception"),
+    ):
+        if counts[name]:
+            found.append(f"{counts[name]:,} {name}: {words}; listed in faults.jsonl")
+    if posted.error:
+        found.append(f"posting ended early: {posted.error}")
+    planned = record["workload"]["tasks"]
+    if counts["posted"] < planned:
+        found.append(f"{counts['posted']:,} of {planned:,} tasks were posted")
+    unsent = record["client"]["unsent"]
+    if unsent:
+        found.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")
+    evicted = record["memcached"].get("evicted_during_run")
+    if evicted and counts["lost"]:
+        found.append(f"memcached evicted {evicted:,} values during the run: it is too small")
+    return found
+
+
+def save(folder: Path, record: dict[str, Any]) -> None:
+    """Write ``run.json``."""
+    write_json(folder / "run.json", record)
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """Read ``run.json``; ``None`` when there is none that can be read."""
+    return read_json(folder / "run.json")
+
+
+def summary(record: dict[str, Any], folder: Path) -> str:
+    """Return the lines that end a command on the terminal."""
+    counts, seconds, rates = record["counts"], record["seconds"], record["rates"]
+    client = record["client"]
+    well = "correct" if record["checked"] else "successful"
+    at_most = " at most" if record["duplicates_from"] == "republished" else ""
+    lines = [
+        headline(record),
+        (
+            f"  posted     {counts['posted']:,} of {record['workload']['tasks']:,}, {counts['confirmed']:,} confirmed, "
+            f"in {seconds['post']:,.1f} s ({rates['posted_per_s']:,.0f}/s)"
+        ),
+    ]
+    if record["state"] != POSTED:
+        lines += [
+            (
+                f"  results    {counts['retrieved']:,} fetched: {counts['correct']:,} {well}, "
+                f"{counts['wrong']:,} wrong, {counts['failed']:,} failed; {counts['lost']:,} lost; "
+                f"{counts['duplicates']:,} duplicates{at_most}"
+            ),
+            (
+                f"  total      {seconds['total']:,.1f} s from the first post to the last result: "
+                f"{rates['completed_per_s']:,.0f} tasks/s"
+            ),
+        ]
+    if record["efficiency"] is not None:
+        lines.append(f"  efficiency {100 * record['efficiency']:.1f} % of the workers' cores did the tasks' own work")
+    lines.append(
+        f"  client     {client['peak_memory_bytes'] / 1e6:,.0f} MB at most, {client['cpu_seconds']:,.0f} s of CPU"
+    )
+    lines += [f"  problem    {problem}" for problem in record["problems"]]
+    lines += [f"  record     {folder / 'run.json'}", f"  report     {folder / 'report.html'}"]
+    if record["state"] in {POSTED, STOPPED, FAILED}:
+        lines.append(f"  go on by   taskmill collect {folder}")
+    return "\n".join(lines)
+
+
+def headline(record: dict[str, Any]) -> str:
+    """Return the verdict in one sentence."""
+    counts = record["counts"]
+    if record["state"] == FAILED:
+        return f"Posting failed after {counts['posted']:,} of {record['workload']['tasks']:,} tasks."
+    if counts["lost"] or counts["wrong"] or counts["failed"]:
+        return (
+            f"Not well: of {counts['posted']:,} tasks {counts['lost']:,} are lost, {counts['wrong']:,} wrong and "
+            f"{counts['failed']:,} failed."
+        )
+    if record["state"] == STOPPED:
+        return f"Interrupted: {counts['posted']:,} tasks posted, {counts['retrieved']:,} results fetched so far."
+    if record["state"] == POSTED:
+        return f"All {counts['posted']:,} tasks are posted; their results are not fetched yet."
+    if not record["checked"]:
+        return f"All {counts['retrieved']:,} tasks ended well; their values were not compared with any."
+    return f"All {counts['correct']:,} results are there and right."

@@ -1,0 +1,138 @@
+"""The workers, asked through Celery's remote control: who they are, what they consume, what they have executed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+
+from taskmill import broker as brokers
+from taskmill.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from taskmill.broker import Broker
+
+#: Seconds to wait for workers to make themselves known, and for a known one to answer.
+HELLO = 1.5
+ANSWER = 10.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker node. ``executed`` counts its executions of each task since it started (pid and uptime say when)."""
+
+    name: str
+    pid: int
+    pool: str
+    pool_size: int
+    prefetch: int
+    uptime: int
+    software: str
+    queues: tuple[str, ...]
+    executed: dict[str, int]
+
+
+def ask(broker: Broker) -> list[Worker]:
+    """Return the workers that answer, by name; raise ``TaskmillError`` when the broker cannot be reached."""
+    app = Celery("taskmill", broker=broker.url, set_as_current=False)
+    try:
+        names = sorted(app.control.inspect(timeout=HELLO).ping() or {})
+        if not names:
+            return []
+        inspect = app.control.inspect(destination=names, timeout=ANSWER)
+        stats, queues, reports = inspect.stats() or {}, inspect.active_queues() or {}, inspect.report() or {}
+    except (*brokers.CONNECTION_ERRORS, app.connection().OperationalError) as error:
+        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
+    finally:
+        app.close()
+    return [
+        worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in names if name in stats
+    ]
+
+
+def worker(name: str, stats: dict[str, Any], queues: list[dict[str, Any]], report: dict[str, Any]) -> Worker:
+    """Put together one worker's answers."""
+    pool = stats.get("pool") or {}
+    return Worker(
+        name=name,
+        pid=int(stats.get("pid") or 0),
+        pool=str(pool.get("implementation") or "").rpartition(":")[2],
+        pool_size=int(pool.get("max-concurrency") or 0),
+        prefetch=int(stats.get("prefetch_count") or 0),
+        uptime=int(stats.get("uptime") or 0),
+        software=software(str(report.get("ok") or "")),
+        queues=tuple(sorted(str(queue["name"]) for queue in queues)),
+        executed={str(task): int(count) for task, count in (stats.get("total") or {}).items()},
+    )
+
+
+def software(report: str) -> str:
+    """Return the versions in a worker's report, such as ``celery:5.7.0 (..) kombu:5.7.0 py:3.11.2``."""
+    for line in report.splitlines():
+        name, arrow, rest = line.partition("->")
+        if arrow and name.strip() == "software":
+            return " ".join(rest.split())
+    return ""
+
+
+def check(broker: Broker, workers: list[Worker], queues: Iterable[str]) -> None:
+    """Raise ``TaskmillError`` when one of the queues has no worker that consumes it."""
+    consumed = {queue for worker in workers for queue in worker.queues}
+    orphans = [queue for queue in queues if queue not in consumed]
+    if not orphans:
+        return
+    if not workers:
+        raise TaskmillError(
+            f"no worker answers at the broker ({broker}). Look at `systemctl status 'celery-worker@*'` on the "
+            f"worker hosts, or post without workers by --no-workers"
+        )
+    seen = "; ".join(f"{worker.name}: {', '.join(worker.queues) or 'none'}" for worker in workers)
+    raise TaskmillError(
+        f"no worker consumes the queue{'s' if len(orphans) > 1 else ''} {', '.join(orphans)}. Workers and "
+        f"their queues are {seen}. Add the queue to a worker in celery_worker_workers and run site.yml, or "
+        f"post without workers by --no-workers"
+    )
+
+
+def settled(broker: Broker, tasks: set[str], seconds: float) -> list[Worker]:
+    """Ask again until two answers agree on the executions of the tasks, for at most so many seconds."""
+    end = time.monotonic() + seconds
+    last = ask(broker)
+    while time.monotonic() < end:
+        now = ask(broker)
+        if [executions(one, tasks) for one in now] == [executions(one, tasks) for one in last]:
+            return now
+        last = now
+    return last
+
+
+def executions(worker: Worker, tasks: set[str]) -> int:
+    """Return how often a worker has executed the tasks."""
+    return sum(count for task, count in worker.executed.items() if task in tasks)
+
+
+def executed_between(before: list[Worker], after: list[Worker], tasks: set[str]) -> int | None:
+    """Return the executions of the tasks between two answers; ``None`` when a worker came, went or started anew."""
+    known = {(worker.name, worker.pid): worker for worker in before}
+    if not before or {(worker.name, worker.pid) for worker in after} != set(known):
+        return None
+    if any(worker.uptime < known[worker.name, worker.pid].uptime for worker in after):
+        return None
+    return sum(executions(worker, tasks) - executions(known[worker.name, worker.pid], tasks) for worker in after)
+
+
+def plain(workers: list[Worker]) -> list[dict[str, Any]]:
+    """Return the workers as plain data for JSON."""
+    return [asdict(worker) for worker in workers]
+
+
+def from_plain(data: Any) -> list[Worker]:
+    """Read what :func:`plain` made; an empty list for anything else."""
+    try:
+        return [Worker(**(one | {"queues": tuple(one["queues"])})) for one in data]
+    except (KeyError, TypeError):
+        return []

@@ -1,0 +1,323 @@
+"""A private RabbitMQ and memcached for the tests: loopback only, free ports, temporary directories, ended by pid."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: A private runtime must not read what a system-wide RabbitMQ on this machine is configured with.
+RABBITMQ_PREFIXES = ("RABBITMQ_", "ERL_")
+VHOST = "taskmill"
+QUEUES = ("red", "green", "blue")
+
+PIDBOX = r"(.+\.)?celery\.pidbox"
+EVENTS = r"celeryev(\..+)?"
+
+
+@dataclass(frozen=True)
+class User:
+    """A RabbitMQ user of the vhost with its three permissions (regular expressions)."""
+
+    name: str
+    password: str
+    configure: str
+    write: str
+    read: str
+
+
+# The permissions that app/README.md names; every test runs with them.
+WORKER = User(
+    "worker",
+    "worker-secret",
+    f"^({PIDBOX}|{EVENTS})$",
+    f"^(amq\\.default|{PIDBOX}|{EVENTS})$",
+    f"^(red|green|blue|{PIDBOX}|{EVENTS})$",
+)
+CLIENT = User("client", "client-secret", f"^{PIDBOX}$", f"^(amq\\.default|{PIDBOX})$", f"^{PIDBOX}$")
+FLOWER = User("flower", "flower-secret", f"^({PIDBOX}|{EVENTS})$", f"^({PIDBOX}|{EVENTS})$", f"^({PIDBOX}|{EVENTS})$")
+ADMIN = User("admin", "admin-secret", ".*", ".*", ".*")
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str, step: float = 0.05) -> None:
+    """Wait for ``condition``; raise ``TimeoutError`` naming ``what`` after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not happen within {seconds:g} s")
+        time.sleep(step)
+
+
+def answers(port: int) -> bool:
+    """Say whether something accepts connections on the port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def end(process: subprocess.Popen[bytes], grace: float = 10) -> None:
+    """End a process that was started as the leader of a session of its own, and whatever it started there."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def program(names: Sequence[str], package: str) -> str:
+    """Return the path of the first of the programs that is there; raise with the package to install when none is."""
+    for name in names:
+        found = shutil.which(name, path=os.pathsep.join(["/usr/lib/rabbitmq/bin", os.environ["PATH"], "/usr/sbin"]))
+        if found:
+            return found
+    raise RuntimeError(
+        f"the tests need {names[0]}: apt-get install {package} (tests need rabbitmq-server and memcached)"
+    )
+
+
+@dataclass
+class RabbitMQ:
+    """One RabbitMQ node with a vhost, the queues and the users above."""
+
+    directory: Path
+    port: int = field(default_factory=free_port)
+    dist_port: int = field(default_factory=free_port)
+    epmd_port: int = field(default_factory=free_port)
+    node: str = field(default_factory=lambda: f"taskmill-{uuid.uuid4().hex[:12]}@localhost")
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the server and its command line tool are started with."""
+        base = {name: value for name, value in os.environ.items() if not name.startswith(RABBITMQ_PREFIXES)}
+        return base | {
+            "HOME": str(self.directory),
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_BASE": str(self.directory),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_PID_FILE": str(self.directory / "pid"),
+            # Loopback only, and light on the machine's cores.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} "
+            "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+            "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    def url(self, user: User = CLIENT, vhost: str = VHOST, password: str | None = None) -> str:
+        """Return the AMQP URL for a user."""
+        return f"amqp://{user.name}:{password or user.password}@127.0.0.1:{self.port}/{vhost}"
+
+    def start(self) -> None:
+        """Start epmd and the server, and wait until it takes connections."""
+        epmd = program(["epmd"], "erlang-base")
+        server = program(["rabbitmq-server"], "rabbitmq-server")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "enabled_plugins").write_text("[].\n")
+        (self.directory / "rabbitmq-env.conf").touch()
+        (self.directory / "advanced.config").write_text("[].\n")
+        (self.directory / "definitions.json").write_text(json.dumps(self.definitions()))
+        (self.directory / "rabbitmq.conf").write_text(
+            f"load_definitions = {self.directory / 'definitions.json'}\n"
+            "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.6\nlog.file.level = info\n"
+        )
+        cookie = self.directory / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(uuid.uuid4().hex)
+            cookie.chmod(0o400)
+        log = (self.directory / "start.log").open("ab")
+        if not self.processes:
+            self.processes.append(
+                subprocess.Popen([epmd], env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            )
+            wait_until(lambda: answers(self.epmd_port), 10, "epmd answering")
+        self.processes.append(
+            subprocess.Popen([server], env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        )
+        log.close()
+        wait_until(self.up, 60, f"RabbitMQ answering (see {self.directory / 'start.log'})", 0.1)
+
+    def up(self) -> bool:
+        """Say whether the server has loaded its definitions and takes connections."""
+        if self.processes[-1].poll() is not None:
+            raise RuntimeError(f"RabbitMQ ended: {(self.directory / 'start.log').read_text()[-2000:]}")
+        return answers(self.port)
+
+    def definitions(self) -> dict[str, object]:
+        """Return the vhost, users, permissions and queues, as RabbitMQ's definitions."""
+        users = (WORKER, CLIENT, FLOWER, ADMIN)
+        return {
+            "vhosts": [{"name": VHOST}],
+            "users": [
+                {
+                    "name": user.name,
+                    "password_hash": password_hash(user.password),
+                    "hashing_algorithm": "rabbit_password_hashing_sha256",
+                    "tags": [],
+                }
+                for user in users
+            ],
+            "permissions": [
+                {"user": user.name, "vhost": VHOST, "configure": user.configure, "write": user.write, "read": user.read}
+                for user in users
+            ],
+            "queues": [
+                {"name": name, "vhost": VHOST, "durable": True, "auto_delete": False, "arguments": {}}
+                for name in QUEUES
+            ],
+        }
+
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl and return what it says."""
+        tool = program(["rabbitmqctl"], "rabbitmq-server")
+        done = subprocess.run(
+            [tool, "--quiet", "--node", self.node, *arguments],
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def stop_server(self) -> None:
+        """Stop the server and keep epmd, so that it can be started again."""
+        end(self.processes.pop(), grace=20)
+
+    def stop(self) -> None:
+        """End everything."""
+        while self.processes:
+            end(self.processes.pop(), grace=20)
+
+
+def password_hash(password: str) -> str:
+    """Return RabbitMQ's salted SHA-256 form of a password."""
+    salt = os.urandom(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+@dataclass
+class Memcached:
+    """One memcached."""
+
+    megabytes: int = 64
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Celery's form of the address."""
+        return f"cache+memcached://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [
+            program(["memcached"], "memcached"),
+            "-l",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "0",
+            "-m",
+            str(self.megabytes),
+        ]
+        if os.geteuid() == 0:
+            command += ["-u", "nobody"]
+        self.process = subprocess.Popen(command, start_new_session=True)
+        wait_until(lambda: answers(self.port), 10, "memcached answering")
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            end(self.process)
+            self.process = None
+
+
+@dataclass
+class Worker:
+    """One ``celery worker`` process of an app."""
+
+    name: str
+    environment: dict[str, str]
+    log: Path
+    app: str = "fibonacci"
+    queues: Sequence[str] = QUEUES
+    concurrency: int = 2
+    directory: Path = Path(__file__).parent.parent / "src"
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it is not waited for."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "celery",
+                    "--app",
+                    self.app,
+                    "worker",
+                    "--queues",
+                    ",".join(self.queues),
+                    "--hostname",
+                    f"{self.name}@%h",
+                    "--concurrency",
+                    str(self.concurrency),
+                    "--loglevel",
+                    "INFO",
+                ],
+                env=os.environ
+                | {"PYTHONPATH": f"{Path(__file__).parent.parent / 'src'}{os.pathsep}{Path(__file__).parent}"}
+                | self.environment,
+                cwd=self.directory,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def ready(self) -> bool:
+        """Say whether it has connected."""
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"worker {self.name} is not running: {self.log.read_text()[-3000:]}")
+        return " ready." in self.log.read_text()
+
+    def stop(self) -> None:
+        """End it, pool processes included."""
+        if self.process is not None:
+            end(self.process)
+            self.process = None
