@@ -1,0 +1,118 @@
+"""The workers after side_effect.yml, which changed one thing at a time and applied the role after each."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+PASSWORD = "not-to-be-seen"
+WORKERS = ["w1", "w2"]
+
+
+def ask(host: Host, question: str) -> dict[str, Any]:
+    """Return what every worker answers to `celery inspect QUESTION`, by the worker's name."""
+    answer = host.check_output(
+        "as-worker celery --app=fibonacci inspect --json --timeout=5 %s", question
+    )
+    return {node.split("@")[0]: value for node, value in json.loads(answer).items()}
+
+
+def step(host: Host, name: str) -> Any:
+    """Return what side_effect.yml noted."""
+    return json.loads(host.file(f"/root/steps/{name}.json").content_string)
+
+
+def test_every_worker_answers_ping(host: Host) -> None:
+    """Just the workers of the list answer."""
+    assert ask(host, "ping") == {worker: {"ok": "pong"} for worker in WORKERS}
+
+
+def test_every_worker_consumes_its_queues_and_no_other(host: Host) -> None:
+    """Each has the three queues it was given."""
+    answers = ask(host, "active_queues").items()
+    queues = {worker: sorted(queue["name"] for queue in found) for worker, found in answers}
+    assert queues == dict.fromkeys(WORKERS, ["blue", "green", "red"])
+
+
+def test_settings_reach_the_workers(host: Host) -> None:
+    """Concurrency is the number of cores unless given; w2's prefetch is twice its concurrency."""
+    cores = int(host.check_output("nproc"))
+    stats = ask(host, "stats")
+    assert [stats[worker]["pool"]["max-concurrency"] for worker in WORKERS] == [cores, cores]
+    assert stats["w2"]["prefetch_count"] == 2 * cores
+
+
+@pytest.mark.parametrize("queue", ["red", "green", "blue"])
+def test_a_task_of_every_queue_comes_back_right(host: Host, queue: str) -> None:
+    """A task posted by the app itself is worked on, and its result is in memcached."""
+    code = f"import fibonacci.celery; from fibonacci.tasks import {queue}; print({queue}.delay(15).get(timeout=20))"
+    assert host.check_output("as-worker python -c %s", code) == "610"
+
+
+def test_the_workers_run_as_their_user_without_a_capability(host: Host) -> None:
+    """Main and pool processes alike."""
+    processes = [
+        process for process in host.process.filter(comm="celery") if "worker" in process.args
+    ]
+    assert len(processes) >= 2 + 2 * int(host.check_output("nproc"))
+    assert {process.user for process in processes} == {"celery"}
+    for process in processes:
+        status = host.file(f"/proc/{process.pid}/status").content_string
+        assert re.search(r"CapBnd:\s+0{16}\nCapAmb:\s+0{16}\nNoNewPrivs:\s+1\n", status)
+
+
+def test_the_password_is_for_the_workers_alone(host: Host) -> None:
+    """It is in no process list and no property of the unit, and its file is closed to others."""
+    assert PASSWORD not in host.check_output("ps -eww -o args")
+    assert PASSWORD not in host.check_output("systemctl show 'celery-worker@*'")
+    assert PASSWORD not in host.check_output("journalctl --no-pager -u 'celery-worker@*'")
+    for worker in WORKERS:
+        file = host.file(f"/etc/celery/{worker}.env")
+        assert PASSWORD in file.content_string
+        assert (file.user, file.group, file.mode) == ("root", "celery", 0o640)
+    as_nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups cat /etc/celery/w1.env"
+    assert host.run(as_nobody).rc == 1
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_the_unit_is_enabled_and_hardened(host: Host, worker: str) -> None:
+    """It starts at boot, systemd knows every directive, it rates the exposure at 3.0 at most."""
+    unit = f"celery-worker@{worker}.service"
+    assert host.service(unit).is_enabled
+    verified = host.run("systemd-analyze verify %s", unit)
+    assert (verified.rc, verified.stdout + verified.stderr) == (0, "")
+    rating = host.check_output("systemd-analyze security --no-pager %s", unit)
+    assert float(re.findall(r"Overall exposure level for \S+: ([\d.]+)", rating)[0]) <= 3.0
+
+
+def test_a_changed_setting_restarts_that_worker_alone(host: Host) -> None:
+    """When w2's prefetch changed, w1 and w3 went on as they were."""
+    pids = step(host, "setting")
+    same = [before == after for before, after in zip(pids["before"], pids["after"], strict=True)]
+    assert same == [True, False, True]
+
+
+def test_a_removed_worker_is_gone_and_the_others_go_on(host: Host) -> None:
+    """w3 was stopped, nothing of it is left, and w1 and w2 were not restarted."""
+    pids = step(host, "removal")
+    assert pids["after"] == [*pids["before"][:2], "0"]
+    assert host.check_output("find /etc/celery /etc/systemd -name '*w3*'") == ""
+    assert "w3" not in host.check_output("systemctl list-units --all --no-legend 'celery-worker@*'")
+
+
+def test_a_changed_source_restarts_every_worker_and_loses_no_task(host: Host) -> None:
+    """The restart fell into the middle of the work, and every task's result came, and right."""
+    pids = step(host, "source")
+    assert not set(pids["before"][:2]) & set(pids["after"][:2])
+    during, after = step(host, "at-restart"), step(host, "at-end")
+    assert 0 < during["count"] < during["posted"]
+    assert after["collect"] == after["posted"] == during["posted"]
+
+
+def test_workers_that_failed_were_brought_back(host: Host) -> None:
+    """After an app that does not exist, the right one made both workers run again."""
+    assert "0" not in step(host, "repair")["after"][:2]
