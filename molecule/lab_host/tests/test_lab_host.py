@@ -14,7 +14,8 @@ SSH = (
     f"ssh -i {LAB}/keys/id_ed25519 -o UserKnownHostsFile={LAB}/known_hosts/10.78.3.11"
     " -o BatchMode=yes -o StrictHostKeyChecking=yes root@10.78.3.11"
 )
-TAKE_MEMORY = "python3 -c 'bytearray({mib} * 2**20)'"
+# The shell outlives the program and reports how it ended; ssh itself would only say 255.
+TAKE_MEMORY = "python3 -c 'bytearray({mib} * 2**20)'; exit $?"
 OVER_THE_LIMIT = {"outer": 3500, "inner": 600}
 KILLED = 137
 
@@ -108,7 +109,7 @@ def test_systemd_runs_the_inner_host_as_a_unit(host: Host) -> None:
 def test_guard_route_is_behind_the_bridge(host: Host) -> None:
     """With the bridge gone, packets for the lab are refused here."""
     routes = host.check_output("ip route show 10.78.3.0/24 type unreachable")
-    assert "unreachable 10.78.3.0/24 metric" in routes
+    assert "unreachable 10.78.3.0/24" in routes
 
 
 def test_private_key_is_roots_alone(host: Host) -> None:
