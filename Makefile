@@ -39,3 +39,24 @@ lab-down: .venv/controller ## End the lab's hosts and remove what they leave
 .venv/dev: requirements/dev.txt .venv/controller
 	pip install --quiet --require-hashes --requirement $<
 	@touch $@
+
+# Checks and tests. Molecule scenarios run on hosts of their own, beside a lab that is up.
+
+SCENARIOS := $(filter-out resources default,$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
+MOLECULE := ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg molecule
+
+.PHONY: test
+test: lint test-units $(SCENARIOS:%=test-%) test-default test-default-bookworm ## Every check and test: each role on Debian 13, the landscape on 13 and 12
+
+.PHONY: lint
+lint: .venv/dev ## ansible-lint, yamllint, ruff and mypy
+	ruff check app tests molecule playbooks
+	ruff format --check app tests molecule playbooks
+	mypy --config-file app/pyproject.toml app/src app/tests tests
+	yamllint --strict .
+	ansible-lint --strict
+
+.PHONY: test-units
+test-units: .venv/dev ## The tests that need no host
+	pytest -q tests
+

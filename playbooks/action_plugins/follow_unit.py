@@ -1,8 +1,9 @@
 """Follow a systemd unit on the target until it ends, showing its journal while it runs.
 
-A module only speaks when it is done, and a load takes minutes: this action reads the unit's new journal lines every
-few seconds and displays them at once. The unit belongs to systemd, so a broken SSH connection or an interrupted
-ansible-playbook leaves it running, and following can be taken up again.
+A module only speaks when it is done, and a load takes minutes: this action reads the unit's new
+journal lines every few seconds and displays them at once. The unit belongs to systemd, so a broken
+SSH connection or an interrupted ansible-playbook leaves it running, and following can be taken up
+again.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from ansible.utils.display import Display
 
 display = Display()
 
-#: What `systemctl show` calls a unit whose process has ended (`exited` comes with RemainAfterExit=yes).
+# What `systemctl show` calls a unit whose process has ended; `exited` is RemainAfterExit's.
 ENDED = {"exited", "failed", "dead"}
 
 
 class ActionModule(ActionBase):
-    """Arguments: `unit`; `interval`, seconds between two looks (5); `timeout`, seconds until giving up (86400).
+    """Arguments: `unit`; `interval`, seconds between two looks (5); `timeout`, in seconds (86400).
 
-    Returns `rc`, the exit code of the unit's main process; `result`, what systemd says of it (`success`,
-    `exit-code`, `oom-kill`, `timeout` ...); and `lines`, the journal's lines since the unit started.
+    Returns `rc`, the exit code of the unit's main process; `result`, what systemd says of it
+    (`success`, `exit-code`, `oom-kill`, `timeout` ...); and `lines`, all that it wrote.
     """
 
     TRANSFERS_FILES = False
@@ -44,9 +45,9 @@ class ActionModule(ActionBase):
         deadline = time.monotonic() + arguments["timeout"]
         shown: list[str] = []
         while True:
-            # The state first: what the journal holds after it is then complete once the unit has ended.
+            # The state first: once the unit has ended, the journal read after it is complete.
             state = self._state(unit)
-            lines = self._journal(unit, state["InvocationID"])
+            lines = self._journal(state["InvocationID"])
             for line in lines[len(shown) :]:
                 display.display(f"  {host} | {line}")
             shown = lines
@@ -54,11 +55,12 @@ class ActionModule(ActionBase):
                 break
             if time.monotonic() > deadline:
                 raise AnsibleActionFail(
-                    f"{unit} on {host} is still running after {arguments['timeout']:.0f} s; it goes on. "
-                    f"See it with: journalctl --follow --unit {unit}"
+                    f"{unit} on {host} goes on after {arguments['timeout']:.0f} s. "
+                    f"See it there with: journalctl --follow --unit {unit}"
                 )
             time.sleep(arguments["interval"])
-        result.update(changed=False, rc=int(state["ExecMainStatus"]), result=state["Result"], lines=shown)
+        rc = int(state["ExecMainStatus"])
+        result.update(changed=False, rc=rc, result=state["Result"], lines=shown)
         return result
 
     def _state(self, unit: str) -> dict[str, str]:
@@ -69,12 +71,13 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"there is no unit {unit} to follow: {reply}")
         return state
 
-    def _journal(self, unit: str, invocation: str) -> list[str]:
-        command = ["journalctl", "--quiet", "--no-pager", "--output", "cat", f"_SYSTEMD_INVOCATION_ID={invocation}"]
-        return self._execute(command).splitlines()
+    def _journal(self, invocation: str) -> list[str]:
+        own_lines = f"_SYSTEMD_INVOCATION_ID={invocation}"
+        return self._execute(["journalctl", "--quiet", "--output", "cat", own_lines]).splitlines()
 
     def _execute(self, command: list[str]) -> str:
         reply = self._low_level_execute_command(self._connection._shell.join(command))
         if reply["rc"] != 0:
-            raise AnsibleActionFail(f"{' '.join(command)} failed: {reply['stderr'] or reply['stdout']}")
+            said = reply["stderr"] or reply["stdout"]
+            raise AnsibleActionFail(f"{' '.join(command)} failed: {said}")
         return str(reply["stdout"])

@@ -1,0 +1,50 @@
+"""The landscape after site.yml and one small run of run-load.yml."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUN = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "runs" / "latest"
+TASKS = 3000
+
+
+@pytest.fixture(scope="module")
+def run() -> dict[str, Any]:
+    """The record that the run left on the controller."""
+    record: dict[str, Any] = json.loads((RUN / "run.json").read_text())
+    return record
+
+
+def test_every_task_came_back_right(run: dict[str, Any]) -> None:
+    """All tasks were posted, retrieved and correct; none wrong, failed, lost or doubled."""
+    assert run["counts"] == {
+        **dict.fromkeys(["posted", "confirmed", "distinct", "retrieved", "correct"], TASKS),
+        **dict.fromkeys(["wrong", "failed", "lost", "duplicates"], 0),
+    }
+
+
+def test_the_record_agrees_with_itself(run: dict[str, Any]) -> None:
+    """Rates and efficiency follow from the counts and seconds of the same record."""
+    total = run["seconds"]["total"]
+    assert run["schema"] == 1
+    assert run["workload"]["queues"] == ["red", "green", "blue"]
+    assert total >= max(run["seconds"]["post"], run["seconds"]["collect"])
+    assert run["rates"]["completed_per_s"] == pytest.approx(TASKS / total, rel=0.01)
+    assert 0 < run["efficiency"] <= 1
+
+
+def test_the_run_is_complete_on_the_controller() -> None:
+    """Ids, profile, samples of every host and queue, and the report lie in the run's folder."""
+    lines = [line for file in (RUN / "ids").iterdir() for line in file.read_text().splitlines()]
+    ids = [line.split()[0] for line in lines]
+    assert len(set(ids)) == TASKS
+    assert "function calls" in (RUN / "profile.txt").read_text()
+    assert {file.stem for file in (RUN / "hosts").glob("*.json")} == {"broker", "worker", "client"}
+    assert (RUN / "report.html").stat().st_size > 1000
+    queues = (RUN / "queues.csv").read_text()
+    assert all(queue in queues for queue in ("red", "green", "blue"))

@@ -1,0 +1,64 @@
+"""What the doors say before they touch a host: these tests need no lab and no network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def play(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook from the root, as the README says, not waiting for absent hosts."""
+    return subprocess.run(
+        ["ansible-playbook", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_TIMEOUT": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "knob",
+    ["load_tasks", "load_n", "load_threads", "load_processes", "load_window", "load_deadline"],
+)
+@pytest.mark.parametrize("value", ["0", "-5", "many", "1.5", ""])
+def test_a_knob_that_cannot_be_run_is_refused_by_name(knob: str, value: str) -> None:
+    """A knob that is zero, negative or no number is named before any host is touched."""
+    done = play("-i", "inventory/vms", "run-load.yml", "-e", f"{knob}='{value}'")
+    assert done.returncode != 0
+    assert f"{knob} is '{value}'" in done.stdout
+    assert "Run the function alone" not in done.stdout
+
+
+@pytest.mark.parametrize("door", ["site.yml", "run-load.yml"])
+def test_a_mistyped_inventory_does_not_end_green(door: str) -> None:
+    """An inventory that is not there is an error, not an empty list of hosts."""
+    done = play("-i", "inventory/labb", door)
+    assert done.returncode != 0
+    assert "inventory/labb" in done.stdout + done.stderr
+
+
+def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> None:
+    """A landscape with a part missing is refused before anything is set up, by its group."""
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(
+        "all: {children: {broker: {hosts: {b: }}, results: {hosts: {b: }}, client: {hosts: {b: }}}}"
+    )
+    done = play("-i", str(inventory), "site.yml")
+    assert done.returncode != 0
+    assert "no host in the group 'workers'" in done.stdout
+    assert "Set up the broker" not in done.stdout
+
+
+def test_real_machines_meet_nothing_of_the_lab() -> None:
+    """With an inventory that has no lab hosts, no host is matched by the lab's play."""
+    done = play("-i", "inventory/vms", "site.yml", "--list-hosts")
+    assert done.returncode == 0
+    assert "Could not match supplied host pattern" not in done.stdout + done.stderr
