@@ -1,7 +1,7 @@
 """Compare the workers that run with what is installed, and wait for them.
 
 Usage: python - outdated NAME...
-       python - await --app APP --directory DIR --virtualenv DIR --user USER --seconds S NAME...
+       python - await NAME... --app APP --directory DIR --virtualenv DIR --user USER --seconds S
 
 `outdated` prints a JSON list of the workers that do not run, or whose process was started with
 another digest than the one in the environment file. `await` returns once each worker is up to

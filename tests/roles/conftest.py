@@ -1,0 +1,39 @@
+"""Apply a role to this machine, in a temporary directory: these tests need no lab, no network and no privilege."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("ansible-playbook")
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that plays tasks on localhost with the given variables, and returns what ended."""
+
+    def run(tasks: list[dict[str, Any]], variables: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+        playbook = tmp_path / "playbook.json"
+        this = {"hosts": "localhost", "connection": "local", "vars": {"ansible_python_interpreter": sys.executable}}
+        playbook.write_text(json.dumps([{**this, "gather_facts": False, "tasks": tasks}]))
+        extra = tmp_path / "variables.json"
+        extra.write_text(json.dumps(variables))
+        return subprocess.run(
+            [str(PROGRAM), "--inventory", "localhost,", "--extra-vars", f"@{extra}", *options, str(playbook)],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

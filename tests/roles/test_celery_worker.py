@@ -1,0 +1,155 @@
+"""The role celery_worker without a host: what it refuses, and what it writes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Play = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ROLE = Path(__file__).parents[2] / "roles" / "celery_worker"
+INPUT: dict[str, Any] = {
+    "celery_worker_app": "app",
+    "celery_worker_directory": "/nowhere/src",
+    "celery_worker_virtualenv": "/nowhere/venv",
+    "celery_worker_broker_url": "amqp://worker:not-to-be-seen@127.0.0.1/",
+    "celery_worker_result_backend": "cache+memcached://127.0.0.1/",
+    "celery_worker_known_queues": ["red", "green"],
+}
+
+
+def worker(**settings: Any) -> dict[str, Any]:
+    """Return an entry of the worker list, right but for `settings`."""
+    return {"name": "w1", "queues": ["red"], **settings}
+
+
+@pytest.mark.parametrize(
+    ("workers", "messages"),
+    [
+        ([worker(queues=[])], ["'w1' has no queue", "one or more of: red, green"]),
+        ([{"name": "w1"}], ["'w1' has no queue"]),
+        ([worker(queues=["red", "blue"])], ["queue 'blue'", "Known queues: red, green"]),
+        ([worker(), worker(), worker(name="w2")], ["2 workers are named 'w1'"]),
+        ([worker(name="w 1")], ["'w 1' cannot name a systemd instance"]),
+        ([worker(name="../etc")], ["'../etc' cannot name a systemd instance"]),
+        ([worker(concurrency=0)], ["'w1' has concurrency 0", "at least 1"]),
+        ([worker(concurrency="many")], ["'concurrency'", "'many'"]),
+        ([worker(prefetch_multiplier=-1)], ["'w1' has prefetch_multiplier -1"]),
+        ([worker(loglevel="loud")], ["loglevel", "loud"]),
+        ([worker(memory_max="lots")], ["'w1' has memory_max 'lots'"]),
+        ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
+        ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
+        ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
+        ([worker(queues=[]), worker(name="", concurrency=-1)], ["no queue", "'' cannot name", "concurrency -1"]),
+    ],
+)
+def test_bad_workers_are_refused_before_anything_is_touched(
+    play: Play, workers: list[dict[str, Any]], messages: list[str]
+) -> None:
+    """The play fails in the validation, names the worker and the fault, and no task of the role has run."""
+    done = play([{"import_role": {"name": "celery_worker"}}], {**INPUT, "celery_worker_workers": workers})
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert done.returncode != 0
+    assert [message for message in messages if message not in said] == []
+    assert "celery_worker : remove" not in said
+    assert "not-to-be-seen" not in said + done.stderr
+
+
+@pytest.mark.parametrize("name", ["celery_worker_broker_url", "celery_worker_workers", "celery_worker_app"])
+def test_a_missing_input_is_named(play: Play, name: str) -> None:
+    """A required input that is not set is named."""
+    variables = {**INPUT, "celery_worker_workers": [worker()]}
+    del variables[name]
+    done = play([{"import_role": {"name": "celery_worker"}}], variables)
+    assert done.returncode != 0
+    assert name in done.stdout
+
+
+def render(play: Play, folder: Path, template: str, entry: dict[str, Any], **settings: Any) -> str:
+    """Return a template of the role, rendered for a worker on a host with 6 cores."""
+    target = folder / "rendered"
+    task = {"template": {"src": str(ROLE / "templates" / template), "dest": str(target)}, "vars": {"item": entry}}
+    variables = {
+        **yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()),
+        **INPUT,
+        "ansible_facts": {"processor_nproc": 6},
+        "__celery_worker_installed": {"digest": "0"},
+        **settings,
+    }
+    done = play([task], variables)
+    assert done.returncode == 0, done.stdout
+    return target.read_text()
+
+
+def sourced(folder: Path) -> dict[str, str]:
+    """Return what a shell reads from the rendered environment file."""
+    done = subprocess.run(
+        ["env", "-i", "sh", "-c", f"set -a; . {folder}/rendered; env -0"], capture_output=True, text=True, check=True
+    )
+    return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
+
+
+def test_a_worker_gets_the_hosts_cores_and_no_option_that_was_not_asked_for(play: Play, tmp_path: Path) -> None:
+    """With a name and queues alone, concurrency is the number of cores and prefetch is left to the app."""
+    render(play, tmp_path, "worker.env.j2", worker(queues=["red", "green"]))
+    options = sourced(tmp_path)["CELERY_WORKER_OPTIONS"].split()
+    assert options == ["--queues=red,green", "--concurrency=6", "--loglevel=info", "--task-events"]
+
+
+def test_every_setting_reaches_the_worker(play: Play, tmp_path: Path) -> None:
+    """Options and further variables, with signs that a shell and systemd would take for their own."""
+    odd = "a \"b\" $HOME `id` \\ 'c' #d"
+    entry = worker(concurrency=3, prefetch_multiplier=0, loglevel="error", environment={"ODD": odd, "NUMBER": 5})
+    render(play, tmp_path, "worker.env.j2", entry, celery_worker_task_events=False)
+    variables = sourced(tmp_path)
+    assert variables["CELERY_WORKER_OPTIONS"].split() == [
+        "--queues=red",
+        "--concurrency=3",
+        "--loglevel=error",
+        "--prefetch-multiplier=0",
+    ]
+    assert (variables["ODD"], variables["NUMBER"]) == (odd, "5")
+    assert variables["CELERY_BROKER_URL"] == INPUT["celery_worker_broker_url"]
+
+
+def test_the_digest_changes_with_whatever_a_worker_runs_on(play: Play, tmp_path: Path) -> None:
+    """Setting, limit, unit and code each change the digest; rendering the same again does not."""
+
+    def digest(entry: dict[str, Any], **settings: Any) -> str:
+        render(play, tmp_path, "worker.env.j2", entry, **settings)
+        return sourced(tmp_path)["CELERY_WORKER_DIGEST"]
+
+    digests = [
+        digest(worker()),
+        digest(worker(concurrency=2)),
+        digest(worker(memory_max="1G")),
+        digest(worker(), celery_worker_stop_timeout=10),
+        digest(worker(), __celery_worker_installed={"digest": "1"}),
+    ]
+    assert len(set(digests)) == 5
+    assert digest(worker()) == digests[0]
+
+
+def test_a_worker_may_have_a_memory_bound_of_its_own(play: Play, tmp_path: Path) -> None:
+    """The entry's bound stands before the role's."""
+    assert "\nMemoryMax=infinity\n" in render(play, tmp_path, "limits.conf.j2", worker())
+    assert "\nMemoryMax=2G\n" in render(play, tmp_path, "limits.conf.j2", worker(), celery_worker_memory_max="2G")
+    assert "\nMemoryMax=1G\n" in render(
+        play, tmp_path, "limits.conf.j2", worker(memory_max="1G"), celery_worker_memory_max="2G"
+    )
+
+
+def test_the_unit_names_what_the_app_may_write_to(play: Play, tmp_path: Path) -> None:
+    """Everything is read-only but the given paths."""
+    unit = render(play, tmp_path, "celery-worker@.service.j2", {}, celery_worker_writable_paths=["/srv/a", "/srv/b"])
+    assert re.findall(r"^(?:ProtectSystem|ReadWritePaths)=.*$", unit, re.MULTILINE) == [
+        "ProtectSystem=strict",
+        "ReadWritePaths=/srv/a",
+        "ReadWritePaths=/srv/b",
+    ]
