@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.taskmill_lab import (
@@ -22,13 +23,15 @@ DOCUMENTATION = r"""
 module: lab_host_base
 short_description: Build a base system for lab hosts
 description:
-  - Builds a Debian system with mmdebstrap, beside its final place, and moves it there when it is complete.
+  - Builds a Debian system with mmdebstrap, beside its final place, and moves it there when it is
+    complete. Packages come from the mirror that this machine uses itself.
   - Runs that need the same base wait for the one that builds it.
 options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   suite: {description: Debian release., type: str, required: true}
   packages: {description: Packages of the base., type: list, elements: str, required: true}
   files: {description: Content of files by their path in the base., type: dict, required: true}
+  apt_settings: {description: Lines for apt.conf., type: list, elements: str, default: []}
   disabled_units: {description: Units to mask., type: list, elements: str, default: []}
 author: [taskmill]
 """
@@ -40,8 +43,9 @@ EXAMPLES = r"""
     suite: trixie
     packages: [systemd-sysv, openssh-server]
     files:
-      /etc/apt/sources.list: |
-        deb http://deb.debian.org/debian trixie main
+      /etc/pip.conf: |
+        [global]
+        timeout = 60
 """
 
 RETURN = r"""
@@ -49,7 +53,7 @@ seconds: {description: How long the building took., type: float, returned: when 
 """
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-BUILD = 1
+BUILD = 2
 """Counts up when the steps below change, so that bases of an older kind are rebuilt."""
 
 
@@ -60,66 +64,44 @@ def own_sources() -> list[str]:
 
 
 def apt_sources(suite: str) -> str:
-    """Return sources.list lines for `suite` from the mirrors that this machine uses for its own release."""
+    """Return sources.list lines for `suite` from the mirrors of this machine's own release.
+
+    An empty text leaves the choice to mmdebstrap: this machine may be no Debian.
+    """
     own = os_release()
-    mirrors = {
-        "": "http://deb.debian.org/debian",
-        "-security": "http://deb.debian.org/debian-security",
-    }
-    if own.get("ID") == "debian":
-        release = own.get("VERSION_CODENAME", "")
-        listed = run(
-            "apt-get",
-            "indextargets",
-            "--format",
-            "$(REPO_URI) $(RELEASE) $(COMPONENT)",
-            "Created-By: Packages",
-        )
-        for line in reversed(listed.splitlines()):
-            uri, name, component = line.split()
-            if component == "main" and name in (release, f"{release}-security"):
-                mirrors[name.removeprefix(release)] = uri.rstrip("/")
-    lines = [
-        (mirrors[""], suite),
-        (mirrors[""], f"{suite}-updates"),
-        (mirrors["-security"], f"{suite}-security"),
-    ]
-    return "".join(f"deb {uri} {name} main\n" for uri, name in lines)
+    release = own.get("VERSION_CODENAME")
+    if own.get("ID") != "debian" or not release:
+        return ""
+    form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+    listed = run("apt-get", "indextargets", "--format", form, "Created-By: Packages")
+    lines = []
+    for line in listed.splitlines():
+        uri, name, component = line.split()
+        if component == "main" and name in {release, f"{release}-updates", f"{release}-security"}:
+            lines.append(f"deb {uri.rstrip('/')} {suite}{name.removeprefix(release)} main\n")
+    return "".join(dict.fromkeys(lines))
 
 
-def build(
-    root: Path, suite: str, packages: list[str], files: dict[str, str], masked: list[str]
-) -> None:
+def build(root: Path, given: dict[str, Any]) -> None:
     """Make the base in the new directory `root`."""
-    sources = apt_sources(suite)
-    settings = root.with_name(f"{root.name}.apt.conf")
-    write_file(settings, files.get("/etc/apt/apt.conf.d/90lab", ""))
+    sources = apt_sources(given["suite"])
     # The package lists stay in, so that a new lab host can install at once.
-    run(
-        "mmdebstrap",
-        "--quiet",
-        "--mode=root",
-        "--variant=minbase",
-        f"--include={','.join(packages)}",
-        f"--keyring={KEYRING}",
-        f"--aptopt={settings}",
-        "--dpkgopt=force-unsafe-io",
-        "--skip=cleanup/apt/lists",
-        suite,
-        str(root),
-        "-",
-        stdin=sources,
-    )
-    settings.unlink()
-    for path, content in {"/etc/apt/sources.list": sources, **files}.items():
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
+    command += [f"--include={','.join(given['packages'])}", f"--keyring={KEYRING}"]
+    command += [f"--aptopt={line}" for line in given["apt_settings"]]
+    command += ["--skip=cleanup/apt/lists", given["suite"], str(root), *(["-"] if sources else [])]
+    run(*command, stdin=sources)
+    if sources:
+        write_file(root / "etc/apt/sources.list", sources)
+    for path, content in given["files"].items():
         write_file(inside(root, path), content)
     for key in root.glob("etc/ssh/ssh_host_*"):
         key.unlink()
     write_file(root / "etc/machine-id", "")
     run("chroot", str(root), "update-ca-certificates")
     run("chroot", str(root), "systemctl", "--quiet", "enable", "systemd-networkd.service")
-    if masked:
-        run("chroot", str(root), "systemctl", "--quiet", "mask", *masked)
+    if given["disabled_units"]:
+        run("chroot", str(root), "systemctl", "--quiet", "mask", *given["disabled_units"])
 
 
 def main() -> None:
@@ -130,6 +112,7 @@ def main() -> None:
             "suite": {"type": "str", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
             "files": {"type": "dict", "required": True},
+            "apt_settings": {"type": "list", "elements": "str", "default": []},
             "disabled_units": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -138,7 +121,7 @@ def main() -> None:
     lab = Path(given["directory"])
     base = lab / "bases" / given["suite"]
     stamp = base.with_name(f"{base.name}.json")
-    inputs = [given[name] for name in ("suite", "packages", "files", "disabled_units")]
+    inputs = [given[name] for name in ("suite", "packages", "files", "apt_settings", "disabled_units")]
     wanted = fingerprint([BUILD, *inputs, *own_sources()])
 
     def is_right() -> bool:
@@ -156,7 +139,7 @@ def main() -> None:
             new = base.with_name(f".{base.name}.new")
             remove_tree(new)
             new.parent.mkdir(parents=True, exist_ok=True)
-            build(new, given["suite"], given["packages"], given["files"], given["disabled_units"])
+            build(new, given)
             stamp.unlink(missing_ok=True)
             remove_tree(base)
             new.rename(base)

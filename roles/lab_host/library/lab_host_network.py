@@ -21,18 +21,26 @@ DOCUMENTATION = r"""
 module: lab_host_network
 short_description: Set up or remove the network of a lab
 description:
-  - A bridge with the subnet's first address, an nftables table of its own that masquerades the subnet, and
-    IPv4 forwarding.
-  - An unreachable route for the subnet, at a high metric, so that with the bridge gone nothing meant for a lab
-    host leaves the machine.
-  - When it is to be absent, it stays as long as a lab host still has its directory under that bridge.
+  - A bridge with the subnet's first address, an nftables table of its own that masquerades the
+    subnet, and IPv4 forwarding.
+  - An unreachable route for the subnet, at a high metric, so that with the bridge gone nothing
+    meant for a lab host leaves the machine.
+  - It stays as long as a lab host still has its directory under that bridge, and forwarding is set
+    back to what it was when the last lab goes.
 options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   bridge: {description: Name of the bridge., type: str, required: true}
   subnet: {description: IPv4 network in CIDR notation., type: str, required: true}
-  purge: {description: Delete the lab's directory too when no lab is left in it., type: bool, default: false}
+  purge:
+    description: Delete the directory too, when no lab is left in it.
+    type: bool
+    default: false
   mtu: {description: MTU of the bridge., type: int, default: 1500}
-  state: {description: Whether it should be there., type: str, choices: [present, absent], default: present}
+  state:
+    description: Whether it should be there.
+    type: str
+    choices: [present, absent]
+    default: present
 author: [taskmill]
 """
 
@@ -79,11 +87,7 @@ class Network:
         if not Path(f"/sys/class/net/{self.bridge}/bridge").is_dir():
             return False
         link = json.loads(run("ip", "-json", "address", "show", "dev", self.bridge))[0]
-        addresses = {
-            f"{each['local']}/{each['prefixlen']}"
-            for each in link["addr_info"]
-            if each["family"] == "inet"
-        }
+        addresses = {f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"] if each["family"] == "inet"}
         return addresses == {self.gateway} and link["mtu"] == self.mtu and "UP" in link["flags"]
 
     def _guard_is_there(self) -> bool:
@@ -91,9 +95,7 @@ class Network:
         return any(route["dst"] == str(self.subnet) for route in routes)
 
     def _rules_are_right(self) -> bool:
-        return f"ip saddr {self.subnet} " in run(
-            "nft", "list", "table", "ip", self.table, check=False
-        )
+        return f"ip saddr {self.subnet} " in run("nft", "list", "table", "ip", self.table, check=False)
 
     def steps_to_present(self) -> list[str]:
         """Return the parts that are not there as they should be."""
@@ -148,11 +150,7 @@ class Network:
 
     def _other_labs(self) -> list[Path]:
         networks = self.record.parent
-        return (
-            [record for record in networks.iterdir() if record != self.record]
-            if networks.is_dir()
-            else []
-        )
+        return [record for record in networks.iterdir() if record != self.record] if networks.is_dir() else []
 
     def take_down(self, steps: list[str]) -> None:
         """Remove the parts named in `steps`; the guard last."""
@@ -188,23 +186,17 @@ def main() -> None:
     network = Network(lab, given["bridge"], given["subnet"], given["mtu"])
     wanted = given["state"] == "present"
     # A machine that lacks the tools has no network of ours either, and check mode may not install them.
-    if not all(module.get_bin_path(tool) for tool in ("ip", "nft")) and (
-        module.check_mode or not wanted
-    ):
+    if not all(module.get_bin_path(tool) for tool in ("ip", "nft")) and (module.check_mode or not wanted):
         module.exit_json(changed=wanted, steps=["all"] if wanted else [])
     if not wanted and not lab.exists():
         module.exit_json(changed=False, steps=[])
     try:
         with contextlib.nullcontext() if module.check_mode else locked(lab / "locks" / "network"):
-            steps = (
-                network.steps_to_present() if wanted else network.steps_to_absent(given["purge"])
-            )
+            steps = network.steps_to_present() if wanted else network.steps_to_absent(given["purge"])
             if steps and not module.check_mode:
                 (network.set_up if wanted else network.take_down)(steps)
     except LabError as error:
-        module.fail_json(
-            msg=f"The network {given['bridge']}, {given['subnet']}, is not as it should be: {error}"
-        )
+        module.fail_json(msg=f"The network {given['bridge']}, {given['subnet']}, is not as it should be: {error}")
     module.exit_json(changed=bool(steps), steps=steps)
 
 

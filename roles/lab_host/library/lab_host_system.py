@@ -23,6 +23,7 @@ from ansible.module_utils.taskmill_lab import (
     inside,
     is_running,
     locked,
+    make_key,
     mounts_below,
     read_json,
     remove_tree,
@@ -38,10 +39,10 @@ DOCUMENTATION = r"""
 module: lab_host_system
 short_description: Run a whole Debian system in a systemd-nspawn container
 description:
-  - A lab host is a copy of a base, booted in a container with a network namespace, a memory limit and cores of
-    its own.
-  - One that is up, with the settings asked for, is left alone; one that died or whose making was cut off is
-    mended; a changed setting restarts it and a changed release makes it anew.
+  - A lab host is a copy of a base, booted in a container with a network namespace, a memory limit
+    and cores of its own.
+  - One that is up, with the settings asked for, is left alone; one that died or whose making was
+    cut off is mended; a changed setting restarts it and a changed release makes it anew.
 options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   name: {description: Host name., type: str, required: true}
@@ -49,12 +50,16 @@ options:
   address: {description: IPv4 address., type: str}
   suite: {description: Debian release., type: str}
   memory: {description: Most memory it may use such as 2G., type: str}
-  cores: {description: Cores it may use as a taskset list; empty for all., type: str, default: ""}
+  cores: {description: A taskset list of cores; empty for all., type: str, default: ""}
   capabilities: {description: Further capabilities., type: list, elements: str, default: []}
   files: {description: Content of files by their path in the lab host., type: dict, default: {}}
-  boot_timeout: {description: Seconds until it has to answer over SSH., type: int, default: 90}
-  stop_timeout: {description: Seconds it gets to shut down before it is killed., type: int, default: 20}
-  state: {description: Whether it should be there., type: str, choices: [present, absent], default: present}
+  boot_timeout: {description: Seconds it may take to boot., type: int, default: 90}
+  stop_timeout: {description: Seconds it may take to shut down., type: int, default: 20}
+  state:
+    description: Whether it should be there.
+    type: str
+    choices: [present, absent]
+    default: present
 author: [taskmill]
 """
 
@@ -74,6 +79,8 @@ steps: {description: What was done or would be., type: list, elements: str, retu
 seconds: {description: How long it took to boot., type: float, returned: when booted}
 """
 
+PATIENCE = 15
+"""Seconds for the SSH server of a busy lab host to answer."""
 NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
@@ -153,7 +160,7 @@ class System:
             return ["create", "start"]
         if not is_running(record) or record.get("settings") != self.settings:
             return ["start"]
-        if not self.key.exists() or not self.known_hosts.exists() or not wait_until(self.greets, 3):
+        if not self.key.exists() or not self.known_hosts.exists() or not wait_until(self.greets, PATIENCE):
             return ["start"]
         return ["files"] if self.stale_files() else []
 
@@ -170,26 +177,10 @@ class System:
         remove_tree(new)
         new.mkdir(parents=True)
         with locked(self.lab / "locks" / f"base-{self.suite}", shared=True):
-            run(
-                "cp",
-                "--archive",
-                "--reflink=auto",
-                str(self.lab / "bases" / self.suite),
-                str(new / "root"),
-            )
+            base = self.lab / "bases" / self.suite
+            run("cp", "--archive", "--reflink=auto", str(base), str(new / "root"))
         write_file(new / "root/etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
-        run(
-            "ssh-keygen",
-            "-q",
-            "-t",
-            "ed25519",
-            "-N",
-            "",
-            "-C",
-            self.name,
-            "-f",
-            f"{new}/root/etc/ssh/ssh_host_ed25519_key",
-        )
+        make_key(new / "root/etc/ssh/ssh_host_ed25519_key", self.name)
         write_file(new / "host.json", f'{{"suite": "{self.suite}"}}\n')
         remove_tree(self.directory)
         new.rename(self.directory)
@@ -204,18 +195,7 @@ class System:
         with locked(self.lab / "locks" / "key"):
             if not self.key.exists():
                 self.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                run(
-                    "ssh-keygen",
-                    "-q",
-                    "-t",
-                    "ed25519",
-                    "-N",
-                    "",
-                    "-C",
-                    "taskmill-lab",
-                    "-f",
-                    str(self.key),
-                )
+                make_key(self.key, "taskmill-lab")
         public = self.key.with_suffix(".pub").read_text()
         write_file(self.root / "root/.ssh/authorized_keys", public, 0o600)
         (self.root / "root/.ssh").chmod(0o700)
@@ -271,22 +251,15 @@ class System:
         }
         options = [f"--property={name}={value}" for name, value in properties.items()]
         run("systemctl", "reset-failed", self.unit, check=False)
-        run(
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={self.unit}",
-            *options,
-            "--",
-            *self.command(),
-        )
+        options += ["--quiet", "--collect", f"--unit={self.unit}"]
+        run("systemd-run", *options, "--", *self.command())
         return int(run("systemctl", "show", "--property=MainPID", "--value", self.unit))
 
     def _start_detached(self) -> int:
         group = Group(self.id)
         group.create(self.memory)
         with self.console.open("w") as console:
-            # The group has to be entered before the program runs, or its first processes would be outside.
+            # The group is entered before the program runs: none of its processes is outside.
             process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.DEVNULL,
@@ -300,56 +273,36 @@ class System:
 
     def _wait_until_booted(self, pid: int) -> None:
         """Wait until it lets us in and systemd says that booting is over."""
-        command = [
-            "ssh",
-            "-F",
-            "none",
-            "-i",
-            str(self.key),
-            "-o",
-            f"UserKnownHostsFile={self.known_hosts}",
-        ]
-        command += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=2", f"root@{self.address}"]
         deadline = time.monotonic() + self.boot_timeout
-        said = ""
+        said = "nothing"
         while time.monotonic() < deadline and started_at(pid):
             if self.greets():
-                done = subprocess.run(
-                    [*command, "systemctl", "is-system-running", "--wait"],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
+                done = self._systemctl("is-system-running", "--wait")
                 said = (done.stdout + done.stderr).strip()
-                if said in ("running", "degraded"):
+                if said in {"running", "degraded"}:
                     return
             time.sleep(0.1)
-        what = (
-            f"did not let us in over SSH within {self.boot_timeout} s"
-            if started_at(pid)
-            else "ended while booting"
-        )
-        if said:
-            what += f" (last answer: {said})"
+        what = f"ended while booting, and said {said}"
+        if started_at(pid):
+            what = f"was not up after {self.boot_timeout} s (lab_host_boot_timeout), and said {said}"
         tail = "\n".join(self.console.read_text(errors="replace").splitlines()[-20:])
         raise LabError(f"it {what}. The end of its console, {self.console}:\n{tail}")
+
+    def _systemctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run systemctl in it, with the lab's key."""
+        options = ["BatchMode=yes", "ConnectTimeout=2", f"UserKnownHostsFile={self.known_hosts}"]
+        command = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options)]
+        command += [f"root@{self.address}", "systemctl", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     # Ending it
 
     def stop(self) -> None:
         """Shut it down, or kill it when it takes too long."""
         if self.mux.exists():
-            run(
-                "ssh",
-                "-F",
-                "none",
-                "-o",
-                f"ControlPath={self.mux}",
-                "-O",
-                "exit",
-                self.address,
-                check=False,
-            )
+            # An old shared connection would be taken for one to the host that comes next.
+            command = ["ssh", "-F", "none", f"-oControlPath={self.mux}", "-O", "exit"]
+            run(*command, self.address, check=False)
             self.mux.unlink(missing_ok=True)
         record = self.record()
         if is_running(record):
@@ -378,7 +331,7 @@ class System:
         group.remove()
 
     def _clear_runtime(self) -> None:
-        """Remove what a killed systemd-nspawn leaves in /run, which keeps the next one from starting."""
+        """Remove what a killed systemd-nspawn leaves, and what would stop the next one."""
         for kind in ("propagate", "unix-export"):
             left = NSPAWN_RUN / kind / self.id
             for point in [*mounts_below(left), str(left)]:

@@ -64,9 +64,7 @@ def locked(path: Path, seconds: float = 900, shared: bool = False) -> Iterator[N
             return True
 
         if not wait_until(taken, seconds):
-            raise LabError(
-                f"{path} is still locked after {seconds:.0f} s: is another run stuck? `fuser {path}`"
-            )
+            raise LabError(f"another run has held {path} for {seconds:.0f} s: see `fuser {path}`")
         yield
 
 
@@ -91,6 +89,11 @@ def write_file(path: Path, text: str, mode: int = 0o644) -> None:
 def fingerprint(data: Any) -> str:
     """Return a short digest of plain data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_key(path: Path, comment: str) -> None:
+    """Make a pair of SSH keys: `path` and, beside it, the public one."""
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
 
 
 def inside(root: Path, path: str) -> Path:
@@ -155,19 +158,18 @@ class Group:
                     (directory / name).write_text(str(value))
         if not any((directory / next(iter(limits))).exists() for directory in self.directories):
             raise LabError(
-                "this machine has no control group with a memory controller, so a lab host's memory cannot be"
-                " limited: mount cgroup v2, or v1's memory controller, writable"
+                "this machine has no memory controller, so the lab host's memory cannot be limited:"
+                " mount cgroup v2, or the memory controller of v1, writable"
             )
 
     def _delegate(self) -> None:
         """Hand v2's memory controller down to the group's parent and to the group."""
-        for parent in (self.mounts["unified"], self.directories[0].parent):
-            try:
-                (parent / "cgroup.subtree_control").write_text("+memory")
-            except OSError as error:
-                raise LabError(
-                    f"cannot turn on the memory controller in {parent}: {error}"
-                ) from error
+        top = self.mounts["unified"]
+        try:
+            (top / "cgroup.subtree_control").write_text("+memory")
+            (self.directories[0].parent / "cgroup.subtree_control").write_text("+memory")
+        except OSError as error:
+            raise LabError(f"{top}'s memory controller cannot be turned on: {error}") from error
 
     def enter(self) -> None:
         """Move the calling process into the group."""
@@ -214,11 +216,7 @@ def started_at(pid: int) -> str:
 def is_running(record: dict[str, Any]) -> bool:
     """Tell whether the process in a run record is alive and the very one that was recorded."""
     pid = record.get("pid", 0)
-    return (
-        bool(pid)
-        and record.get("boot_id") == boot_id()
-        and started_at(pid) == record.get("started_at")
-    )
+    return bool(pid) and record.get("boot_id") == boot_id() and started_at(pid) == record.get("started_at")
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
