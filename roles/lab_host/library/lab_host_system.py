@@ -398,7 +398,10 @@ def main() -> None:
             with locked(system.lab / "locks" / f"host-{system.id}"):
                 # Another run may have done it while this one waited.
                 steps = system.steps_to_present() if wanted else system.steps_to_absent()
-                seconds = ensure_present(system, steps) if wanted else ensure_absent(system, steps)
+                if wanted:
+                    seconds = ensure_present(system, steps)
+                else:
+                    ensure_absent(system, steps)
     except LabError as error:
         module.fail_json(msg=f"Lab host {system.name}, {system.address}: {error}")
     module.exit_json(changed=bool(steps), steps=steps, **({"seconds": seconds} if seconds else {}))
