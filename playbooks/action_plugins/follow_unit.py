@@ -23,7 +23,7 @@ ENDED = {"exited", "failed", "dead"}
 class ActionModule(ActionBase):
     """Arguments: `unit`; `interval`, seconds between two looks (5); `timeout`, in seconds (86400).
 
-    Returns `rc`, the exit code of the unit's main process; `result`, what systemd says of it
+    Returns `exit_code`, that of the unit's main process; `result`, what systemd says of it
     (`success`, `exit-code`, `oom-kill`, `timeout` ...); and `lines`, all that it wrote.
     """
 
@@ -59,8 +59,8 @@ class ActionModule(ActionBase):
                     f"See it there with: journalctl --follow --unit {unit}"
                 )
             time.sleep(arguments["interval"])
-        rc = int(state["ExecMainStatus"])
-        result.update(changed=False, rc=rc, result=state["Result"], lines=shown)
+        exit_code = int(state["ExecMainStatus"])
+        result.update(changed=False, exit_code=exit_code, result=state["Result"], lines=shown)
         return result
 
     def _state(self, unit: str) -> dict[str, str]:
