@@ -50,9 +50,7 @@ def test_good_settings_have_no_problem(
     problems: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lab that fits is let through."""
-    monkeypatch.setattr(
-        shutil, "disk_usage", lambda _: SimpleNamespace(free=TIB)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=TIB))
     assert problems.of_lab(settings(tmp_path)) == []
 
 
