@@ -12,11 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import amqp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
 #: A private runtime must not read what a system-wide RabbitMQ on this machine is configured with.
 RABBITMQ_PREFIXES = ("RABBITMQ_", "ERL_")
 VHOST = "taskmill"
+#: The same once more, for tests that must not meet the session's worker.
+OTHER_VHOST = "other"
 QUEUES = ("red", "green", "blue")
-
-PIDBOX = r"(.+\.)?celery\.pidbox"
-EVENTS = r"celeryev(\..+)?"
+#: Queues that no worker consumes.
+IDLE = ("yellow", "doomed")
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,33 @@ class User:
     read: str
 
 
-# The permissions that app/README.md names; every test runs with them.
+# What each party needs, as app/README.md names it; every test runs with just these. Remote control (pidbox) has the
+# exchanges celery.pidbox and reply.celery.pidbox, a queue NODE.celery.pidbox of each worker and a queue
+# ID.reply.celery.pidbox of whoever asks; events have the exchange celeryev and queues celeryev.ID.
+ASK = r"((.+\.)?reply\.)?celery\.pidbox"
+PIDBOX = r"(.+\.)?celery\.pidbox"
+EVENTS = r"celeryev(\..+)?"
 WORKER = User(
     "worker",
     "worker-secret",
-    f"^({PIDBOX}|{EVENTS})$",
-    f"^(amq\\.default|{PIDBOX}|{EVENTS})$",
-    f"^(red|green|blue|{PIDBOX}|{EVENTS})$",
+    configure=f"^({PIDBOX}|{EVENTS})$",
+    write=f"^(amq\\.default|{PIDBOX}|{EVENTS})$",
+    read=f"^(red|green|blue|{PIDBOX}|{EVENTS})$",
 )
-CLIENT = User("client", "client-secret", f"^{PIDBOX}$", f"^(amq\\.default|{PIDBOX})$", f"^{PIDBOX}$")
-FLOWER = User("flower", "flower-secret", f"^({PIDBOX}|{EVENTS})$", f"^({PIDBOX}|{EVENTS})$", f"^({PIDBOX}|{EVENTS})$")
+CLIENT = User(
+    "client",
+    "client-secret",
+    configure=f"^{ASK}$",
+    write=f"^(amq\\.default|{ASK})$",
+    read=r"^(.+\.)?reply\.celery\.pidbox$",
+)
+FLOWER = User(
+    "flower",
+    "flower-secret",
+    configure=f"^({ASK}|{EVENTS})$",
+    write=f"^({ASK}|{EVENTS})$",
+    read=rf"^((.+\.)?reply\.celery\.pidbox|{EVENTS})$",
+)
 ADMIN = User("admin", "admin-secret", ".*", ".*", ".*")
 
 
@@ -167,19 +188,28 @@ class RabbitMQ:
             subprocess.Popen([server], env=self.environment, stdout=log, stderr=log, start_new_session=True)
         )
         log.close()
-        wait_until(self.up, 60, f"RabbitMQ answering (see {self.directory / 'start.log'})", 0.1)
+        wait_until(self.up, 120, f"RabbitMQ answering (see {self.directory / 'start.log'})", 0.1)
 
     def up(self) -> bool:
         """Say whether the server has loaded its definitions and takes connections."""
         if self.processes[-1].poll() is not None:
             raise RuntimeError(f"RabbitMQ ended: {(self.directory / 'start.log').read_text()[-2000:]}")
-        return answers(self.port)
+        if not answers(self.port):
+            return False
+        try:
+            one = channel(self)
+            for queue in (*QUEUES, *IDLE):
+                one.queue_declare(queue, passive=True)
+            one.connection.close()
+        except (amqp.AMQPError, OSError):
+            return False
+        return True
 
     def definitions(self) -> dict[str, object]:
         """Return the vhost, users, permissions and queues, as RabbitMQ's definitions."""
         users = (WORKER, CLIENT, FLOWER, ADMIN)
         return {
-            "vhosts": [{"name": VHOST}],
+            "vhosts": [{"name": vhost} for vhost in (VHOST, OTHER_VHOST)],
             "users": [
                 {
                     "name": user.name,
@@ -190,12 +220,14 @@ class RabbitMQ:
                 for user in users
             ],
             "permissions": [
-                {"user": user.name, "vhost": VHOST, "configure": user.configure, "write": user.write, "read": user.read}
+                {"user": user.name, "vhost": vhost, "configure": user.configure, "write": user.write, "read": user.read}
+                for vhost in (VHOST, OTHER_VHOST)
                 for user in users
             ],
             "queues": [
-                {"name": name, "vhost": VHOST, "durable": True, "auto_delete": False, "arguments": {}}
-                for name in QUEUES
+                {"name": name, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": {}}
+                for vhost in (VHOST, OTHER_VHOST)
+                for name in (*QUEUES, *IDLE)
             ],
         }
 
@@ -278,6 +310,7 @@ class Worker:
     app: str = "fibonacci"
     queues: Sequence[str] = QUEUES
     concurrency: int = 2
+    options: Sequence[str] = ("--task-events",)
     directory: Path = Path(__file__).parent.parent / "src"
     process: subprocess.Popen[bytes] | None = None
 
@@ -300,6 +333,7 @@ class Worker:
                     str(self.concurrency),
                     "--loglevel",
                     "INFO",
+                    *self.options,
                 ],
                 env=os.environ
                 | {"PYTHONPATH": f"{Path(__file__).parent.parent / 'src'}{os.pathsep}{Path(__file__).parent}"}
@@ -321,3 +355,71 @@ class Worker:
         if self.process is not None:
             end(self.process)
             self.process = None
+
+
+def channel(rabbitmq: RabbitMQ, user: User = ADMIN) -> amqp.Channel:
+    """Return a channel of a new connection; the caller closes its ``connection``."""
+    connection = amqp.Connection(f"127.0.0.1:{rabbitmq.port}", user.name, user.password, virtual_host=VHOST)
+    connection.connect()
+    return connection.channel()
+
+
+def purge_queue(rabbitmq: RabbitMQ, queue: str) -> None:
+    """Empty a queue."""
+    one = channel(rabbitmq)
+    one.queue_purge(queue)
+    one.connection.close()
+
+
+def take_all(rabbitmq: RabbitMQ, queue: str) -> list[amqp.Message]:
+    """Take every message out of a queue."""
+    one = channel(rabbitmq)
+    messages = []
+    while (message := one.basic_get(queue, no_ack=True)) is not None:
+        messages.append(message)
+    one.connection.close()
+    return messages
+
+
+class Proxy:
+    """A TCP relay to a port of 127.0.0.1 that can be cut like a cable."""
+
+    def __init__(self, target: int) -> None:
+        """Listen on a free port."""
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._sockets: list[socket.socket] = []
+        self._open = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while self._open:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._sockets += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._relay, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _relay(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        for end_ in (one, other):
+            with contextlib.suppress(OSError):
+                end_.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """End all connections and take no new ones."""
+        self._open = False
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()

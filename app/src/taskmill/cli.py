@@ -207,7 +207,7 @@ def preflight(
     stats = backend.check_room(results, plan.tasks, result_bytes, plan.expect)
     found: list[workers.Worker] = []
     if ask_workers:
-        found = workers.ask(broker)
+        found = workers.find(broker, plan.queues)
         workers.check(broker, found, plan.queues)
         pools = sum(worker.pool_size for worker in found)
         reporter.say(
@@ -224,8 +224,10 @@ def afterwards(
     after: dict[str, Any] = {}
     try:
         after["memcached"] = asdict(results.stats())
-        if broker is not None and posted.before.get("workers"):
-            after["workers"] = workers.plain(workers.settled(broker, {kind.task for kind in plan.kinds}, SETTLE))
+        names = [worker.name for worker in workers.from_plain(posted.before.get("workers"))]
+        if broker is not None and names:
+            tasks = {kind.task for kind in plan.kinds}
+            after["workers"] = workers.plain(workers.settled(broker, names, tasks, SETTLE))
     except TaskmillError as error:
         reporter.say(f"not in the record: {error}")
     return after

@@ -25,7 +25,7 @@ from taskmill import journal, message
 from taskmill.broker import Broker
 from taskmill.clock import Moment
 from taskmill.errors import PostingError, TaskmillError
-from taskmill.interrupt import Interrupted
+from taskmill.interrupt import SIGNALS, Interrupted
 from taskmill.plan import Plan, read_json, write_json
 from taskmill.profile import Profiler
 
@@ -363,9 +363,10 @@ class Group:
 
 def child(job: Job, pipe: Pipe) -> None:
     """Post in a process of its own; tell the parent through the pipe how it goes, and stop when it says so or ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Ctrl-C reaches the whole group; the parent decides, and the pipe says so when it is gone.
+    # Ctrl-C reaches the whole group; the parent decides, and the pipe says so when it is gone.
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     stop = threading.Event()
     sending = threading.Lock()
 
@@ -407,7 +408,12 @@ class Child:
         self._process = context.Process(
             target=child, args=(job, theirs), name=f"taskmill-post-{job.process}", daemon=True
         )
-        self._process.start()
+        # Held back while it starts, in it too, until it has said what to do with them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.tallies: list[Tally] = []
         self.peak_memory: int | None = None

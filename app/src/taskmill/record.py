@@ -119,12 +119,13 @@ def efficiency(plan: Plan, tasks: int, total: float) -> float | None:
 
 def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any]) -> tuple[int, str]:
     """Return executions beyond one per distinct id, and where the number comes from."""
+    # Fewer executions than ids: tasks are open yet, or a worker joined that was not asked before.
     before = workers.from_plain(posted.before.get("workers"))
     later = workers.from_plain(after.get("workers"))
     executed = workers.executed_between(before, later, {kind.task for kind in plan.kinds})
-    if executed is None:
+    if executed is None or executed < distinct:
         return posted.total("republished"), "republished"
-    return max(0, executed - distinct), "workers"
+    return executed - distinct, "workers"
 
 
 def memcached(posted: Posted, after: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from taskmill import broker as brokers
 from taskmill.errors import TaskmillError
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
     from taskmill.broker import Broker
 
-#: Seconds to wait for workers to make themselves known, and for a known one to answer.
-HELLO = 1.5
+#: Seconds to wait for workers to make themselves known, the second time longer; for known ones to answer; and
+#: between two answers that are compared.
+HELLO = (1.0, 3.0)
 ANSWER = 10.0
+STEP = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,21 +39,41 @@ class Worker:
     executed: dict[str, int]
 
 
-def ask(broker: Broker) -> list[Worker]:
-    """Return the workers that answer, by name; raise ``TaskmillError`` when the broker cannot be reached."""
+def find(broker: Broker, queues: Iterable[str] = ()) -> list[Worker]:
+    """Return the workers that answer, by name; ask a second time, with more patience, when a queue has none.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    found: list[Worker] = []
+    for patience in HELLO:
+        found = _ask(broker, None, patience)
+        if found and not orphans(found, queues):
+            break
+    return found
+
+
+def ask(broker: Broker, names: list[str]) -> list[Worker]:
+    """Return those of the workers with these names that answer; it does not wait longer than they take.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    return _ask(broker, names, ANSWER) if names else []
+
+
+def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worker]:
     app = Celery("taskmill", broker=broker.url, set_as_current=False)
     try:
-        names = sorted(app.control.inspect(timeout=HELLO).ping() or {})
-        if not names:
+        found = sorted(app.control.inspect(destination=names, timeout=patience).ping() or {})
+        if not found:
             return []
-        inspect = app.control.inspect(destination=names, timeout=ANSWER)
+        inspect = app.control.inspect(destination=found, timeout=ANSWER)
         stats, queues, reports = inspect.stats() or {}, inspect.active_queues() or {}, inspect.report() or {}
-    except (*brokers.CONNECTION_ERRORS, app.connection().OperationalError) as error:
+    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
         raise TaskmillError(broker.explain(error.__cause__ or error)) from error
     finally:
         app.close()
     return [
-        worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in names if name in stats
+        worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in found if name in stats
     ]
 
 
@@ -79,31 +102,37 @@ def software(report: str) -> str:
     return ""
 
 
+def orphans(workers: list[Worker], queues: Iterable[str]) -> list[str]:
+    """Return those of the queues that no worker consumes."""
+    consumed = {queue for worker in workers for queue in worker.queues}
+    return [queue for queue in queues if queue not in consumed]
+
+
 def check(broker: Broker, workers: list[Worker], queues: Iterable[str]) -> None:
     """Raise ``TaskmillError`` when one of the queues has no worker that consumes it."""
-    consumed = {queue for worker in workers for queue in worker.queues}
-    orphans = [queue for queue in queues if queue not in consumed]
-    if not orphans:
+    missing = orphans(workers, queues)
+    if not missing:
         return
     if not workers:
         raise TaskmillError(
-            f"no worker answers at the broker ({broker}). Look at `systemctl status 'celery-worker@*'` on the "
-            f"worker hosts, or post without workers by --no-workers"
+            f"no worker answers at the broker ({broker}). Look at `systemctl status 'celery-worker@*'` on the worker "
+            f"hosts, or post without workers by --no-workers"
         )
     seen = "; ".join(f"{worker.name}: {', '.join(worker.queues) or 'none'}" for worker in workers)
     raise TaskmillError(
-        f"no worker consumes the queue{'s' if len(orphans) > 1 else ''} {', '.join(orphans)}. Workers and "
-        f"their queues are {seen}. Add the queue to a worker in celery_worker_workers and run site.yml, or "
-        f"post without workers by --no-workers"
+        f"no worker consumes the queue{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Workers and their queues "
+        f"are {seen}. Add the queue to a worker in celery_worker_workers and run site.yml, or post without workers by "
+        f"--no-workers"
     )
 
 
-def settled(broker: Broker, tasks: set[str], seconds: float) -> list[Worker]:
-    """Ask again until two answers agree on the executions of the tasks, for at most so many seconds."""
+def settled(broker: Broker, names: list[str], tasks: set[str], seconds: float) -> list[Worker]:
+    """Ask the workers until two answers agree on the executions of the tasks, for at most so many seconds."""
     end = time.monotonic() + seconds
-    last = ask(broker)
+    last = ask(broker, names)
     while time.monotonic() < end:
-        now = ask(broker)
+        time.sleep(STEP)
+        now = ask(broker, names)
         if [executions(one, tasks) for one in now] == [executions(one, tasks) for one in last]:
             return now
         last = now

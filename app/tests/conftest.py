@@ -1,0 +1,124 @@
+"""Services that live as long as the test session, and the command as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services import CLIENT, WORKER, Memcached, RabbitMQ, Worker, purge_queue, wait_until
+
+SOURCE = Path(__file__).parent.parent / "src"
+TASKS = tuple(f"--task=fibonacci.tasks.{name}={name}" for name in ("red", "green", "blue"))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """Yield a private RabbitMQ."""
+    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def memcached() -> Iterator[Memcached]:
+    """Yield a private memcached of 64 MiB."""
+    server = Memcached()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def worker(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """Yield a worker of the app fibonacci, w1, on all three queues."""
+    log = tmp_path_factory.mktemp("worker") / "w1.log"
+    one = Worker("w1", {"CELERY_BROKER_URL": rabbitmq.url(WORKER), "CELERY_RESULT_BACKEND": memcached.url}, log)
+    try:
+        one.start()
+        wait_until(one.ready, 60, "worker w1 ready")
+        yield one
+    finally:
+        one.stop()
+
+
+@dataclass
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Taskmill:
+    """Runs ``python -m taskmill`` with an environment and a directory of runs of its own."""
+
+    environment: dict[str, str]
+    runs: Path
+
+    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command; ``run`` and ``post`` get their directory of runs."""
+        command = [sys.executable, "-m", "taskmill", *arguments]
+        if arguments and arguments[0] in {"run", "post"}:
+            command += ["--runs-directory", str(self.runs)]
+        base = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen(command, env=base | {"PYTHONPATH": str(SOURCE)} | self.environment, **options)
+
+    def __call__(self, *arguments: str, timeout: float = 60) -> Result:
+        """Run the command to its end."""
+        process = self.popen(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            out, err = process.communicate()
+            raise AssertionError(f"still running after {timeout} s:\n{out}\n{err}") from None
+        return Result(process.returncode, out, err)
+
+    @property
+    def latest(self) -> Path:
+        """The folder of the latest run."""
+        return (self.runs / "latest").resolve(strict=True)
+
+    def ids_written(self) -> int:
+        """How many ids are on disk."""
+        if not (self.runs / "latest").exists():
+            return 0
+        return sum(path.read_bytes().count(b"\n") for path in (self.latest / "ids").glob("*.ids"))
+
+
+@pytest.fixture
+def taskmill(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Taskmill:
+    """Return the command for the private services, as the user that only posts and asks."""
+    return Taskmill(
+        {"CELERY_BROKER_URL": rabbitmq.url(CLIENT), "CELERY_RESULT_BACKEND": memcached.url}, tmp_path / "runs"
+    )
+
+
+@pytest.fixture
+def purge(rabbitmq: RabbitMQ) -> Iterator[Callable[[str], None]]:
+    """Return what empties a queue; every queue asked for is emptied again at the end."""
+    asked: list[str] = []
+
+    def empty(queue: str) -> None:
+        asked.append(queue)
+        purge_queue(rabbitmq, queue)
+
+    yield empty
+    for queue in asked:
+        purge_queue(rabbitmq, queue)

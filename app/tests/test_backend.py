@@ -1,0 +1,90 @@
+"""How much room results take in memcached."""
+
+import json
+import re
+import time
+from typing import Any
+
+import memcache
+import pytest
+
+from services import Memcached
+from taskmill import journal
+from taskmill.backend import KEY_PREFIX, Results, check_room, result_bytes
+from taskmill.errors import TaskmillError
+
+
+def fill(store: Memcached, count: int, result: Any) -> dict[str, int]:
+    """Store so many results as a worker does and return the stats."""
+    client = memcache.Client([f"127.0.0.1:{store.port}"])
+    for identifier in journal.new_ids(count):
+        meta = {
+            "status": "SUCCESS",
+            "result": result,
+            "traceback": None,
+            "children": [],
+            "date_done": "2026-11-22T09:30:00.123456+00:00",
+            "task_id": identifier.decode(),
+        }
+        assert client.set(KEY_PREFIX + identifier, json.dumps(meta), 86400)
+    ((_, stats),) = client.get_stats()
+    return {name: int(value) for name, value in stats.items() if re.fullmatch(r"\d+", value)}
+
+
+@pytest.mark.parametrize("result", [6765, None, "x" * 150, {"rows": list(range(400))}])
+def test_result_bytes_is_the_slab_that_memcached_uses(result: Any) -> None:
+    """The size that preflight reckons with is that of the slab in which memcached puts such a result."""
+    store = Memcached()
+    store.start()
+    try:
+        fill(store, 1, result)
+        ((_, slabs),) = memcache.Client([f"127.0.0.1:{store.port}"]).get_slab_stats()
+        used = {
+            int(slab["chunk_size"]) for slab in slabs.values() if isinstance(slab, dict) and int(slab["used_chunks"])
+        }
+        assert used == {result_bytes(result, 1.25)}
+    finally:
+        store.stop()
+
+
+def test_memcached_of_the_size_asked_for_keeps_every_result() -> None:
+    """What preflight lets pass fits without an eviction; what it refuses does not fit."""
+    store = Memcached(megabytes=6)
+    store.start()
+    try:
+        results = Results(store.url)
+        fits = next(tasks for tasks in range(40000, 0, -100) if accepted(results, tasks))
+        assert fits > 15000
+        assert fill(store, fits, 6765)["evictions"] == 0
+        assert fill(store, 2 * 3449, 6765)["evictions"] > 0
+    finally:
+        store.stop()
+
+
+def accepted(results: Results, tasks: int) -> bool:
+    """Say whether preflight lets so many tasks pass."""
+    try:
+        check_room(results, tasks, None, 6765)
+    except TaskmillError:
+        return False
+    return True
+
+
+def test_what_is_not_memcached_is_told(monkeypatch: pytest.MonkeyPatch, memcached: Memcached) -> None:
+    """An answer without memcached's figures is an error of its own."""
+    results = Results(memcached.url)
+    monkeypatch.setattr(memcache.Client, "get_stats", lambda *_: [("x", {"pid": "1"})])
+    with pytest.raises(TaskmillError, match="is not memcached"):
+        results.stats()
+
+
+def test_many_ids_are_fetched_at_once(memcached: Memcached) -> None:
+    """A batch of a thousand takes one round trip, not a thousand."""
+    client = memcache.Client([f"127.0.0.1:{memcached.port}"])
+    ids = journal.new_ids(1000)
+    for identifier in ids:
+        client.set(KEY_PREFIX + identifier, "x")
+    before = time.monotonic()
+    found = Results(memcached.url).get(ids)
+    assert time.monotonic() - before < 0.5
+    assert found == dict.fromkeys(ids, "x")

@@ -1,0 +1,198 @@
+"""Collecting, with results put into a real memcached by hand."""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import memcache
+import pytest
+
+from services import Memcached
+from taskmill import journal
+from taskmill.backend import Results
+from taskmill.collect import Collected, Collector, judge, same
+from taskmill.errors import TaskmillError
+from taskmill.plan import Kind, Plan
+from taskmill.progress import Reporter
+
+
+class Shelf:
+    """A run folder and the results of its ids."""
+
+    def __init__(self, folder: Path, memcached: Memcached) -> None:
+        """Begin with no ids."""
+        self.folder = folder
+        (folder / "ids").mkdir()
+        self.url = memcached.url
+        self.store = memcache.Client([f"127.0.0.1:{memcached.port}"])
+        self.said = io.StringIO()
+
+    def post(self, count: int, queue: str = "red", confirmed: int | None = None, thread: int = 0) -> list[bytes]:
+        """Write ids as a posting thread would."""
+        ids = journal.new_ids(count)
+        one = journal.Journal(self.folder / "ids", 0, thread)
+        one.write(b"".join(identifier + b" " + queue.encode() + b"\n" for identifier in ids))
+        one.confirm(count if confirmed is None else confirmed)
+        one.close()
+        return ids
+
+    def finish(self, ids: list[bytes], result: Any = 5, **fields: Any) -> None:
+        """Store results as a worker would."""
+        for identifier in ids:
+            meta = {
+                "status": "SUCCESS",
+                "result": result,
+                "traceback": None,
+                "children": [],
+                "date_done": "2026-11-22T09:30:00.123456+00:00",
+                "task_id": identifier.decode(),
+            } | fields
+            assert self.store.set(f"celery-task-meta-{identifier.decode()}", json.dumps(meta))
+
+    def collect(self, deadline: float = 0.5, stop: threading.Event | None = None) -> Collected:
+        """Collect with the expectation 5."""
+        plan = Plan("p", (Kind("a", "red"),), 1, (), check=True, expect=5, deadline=deadline)
+        reporter = Reporter(self.said)
+        return Collector(plan, self.folder, Results(self.url), stop or threading.Event(), reporter).run()
+
+    def faults(self) -> list[dict[str, str]]:
+        """Read faults.jsonl."""
+        return [json.loads(line) for line in (self.folder / "faults.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, memcached: Memcached) -> Shelf:
+    """Return an empty shelf."""
+    return Shelf(tmp_path, memcached)
+
+
+def test_lost_head_of_a_queue_keeps_no_later_result_back(shelf: Shelf) -> None:
+    """With the first 3,500 of a queue lost, all later results are fetched, and soon."""
+    ids = shelf.post(6000)
+    shelf.finish(ids[3500:])
+    outcome = shelf.collect(deadline=3)
+    assert (outcome.correct, outcome.lost) == (2500, 3500)
+    assert [fault["id"].encode() for fault in shelf.faults()] == ids[:3500] or sorted(
+        fault["id"].encode() for fault in shelf.faults()
+    ) == sorted(ids[:3500])
+
+
+def test_results_that_come_late_are_fetched(shelf: Shelf) -> None:
+    """While results keep coming, the deadline does not pass, whatever their order."""
+    ids = shelf.post(2400)
+    later = threading.Timer(0.4, shelf.finish, (ids[:1200],))
+    latest = threading.Timer(0.9, shelf.finish, (ids[1200:],))
+    later.start()
+    latest.start()
+    outcome = shelf.collect(deadline=1.0)
+    assert (outcome.correct, outcome.lost) == (2400, 0)
+
+
+def test_id_set_aside_is_fetched_when_its_result_comes(shelf: Shelf) -> None:
+    """A head that was passed over is not forgotten."""
+    ids = shelf.post(3000)
+    shelf.finish(ids[1500:])
+    timer = threading.Timer(1.0, shelf.finish, (ids[:1500],))
+    timer.start()
+    outcome = shelf.collect(deadline=3.0)
+    assert (outcome.correct, outcome.lost) == (3000, 0)
+
+
+def test_a_task_that_is_not_done_is_waited_for(shelf: Shelf) -> None:
+    """STARTED and RETRY are not results."""
+    ids = shelf.post(2)
+    shelf.finish(ids, status="STARTED", result={"pid": 1})
+    threading.Timer(0.3, shelf.finish, (ids,)).start()
+    assert shelf.collect(deadline=2.0).correct == 2
+
+
+def test_unconfirmed_id_without_result_is_not_called_lost(shelf: Shelf) -> None:
+    """After a kill, what was perhaps never sent is listed apart, and what was delivered all the same counts."""
+    ids = shelf.post(10, confirmed=6)
+    shelf.finish(ids[:8])
+    outcome = shelf.collect()
+    assert (outcome.posted, outcome.confirmed, outcome.correct, outcome.lost, outcome.unsent) == (8, 6, 8, 0, 2)
+    assert [fault["outcome"] for fault in shelf.faults()] == ["unsent"] * 2
+
+
+def test_stop_leaves_the_rest_for_next_time(shelf: Shelf) -> None:
+    """An interrupted collection counts nothing as lost, and the next one begins anew from the ids on disk."""
+    ids = shelf.post(100)
+    shelf.finish(ids[:40])
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    outcome = shelf.collect(deadline=30, stop=stop)
+    assert (outcome.correct, outcome.lost, outcome.finished) == (40, 0, False)
+    shelf.finish(ids[40:])
+    again = shelf.collect()
+    assert (again.correct, again.lost, again.finished) == (100, 0, True)
+
+
+def test_waiting_asks_seldom(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing comes, memcached is asked about once a second, not in a busy loop."""
+    shelf.post(5000)
+    asked: list[int] = []
+    real: Callable[..., Any] = Results.get
+
+    def counted(self: Results, ids: list[bytes]) -> Any:
+        asked.append(len(ids))
+        return real(self, ids)
+
+    monkeypatch.setattr(Results, "get", counted)
+    shelf.collect(deadline=2.5)
+    # One widening pass, a few pauses, one last look: some forty batches of a thousand at the very most.
+    assert len(asked) < 40
+    assert max(asked) <= 2000
+
+
+def test_memcached_that_dies_is_an_error_and_not_a_loss(tmp_path: Path) -> None:
+    """What cannot be fetched because memcached is away is not counted as lost."""
+    own = Memcached()
+    own.start()
+    shelf = Shelf(tmp_path, own)
+    shelf.finish(shelf.post(10)[:3])
+    threading.Timer(0.3, own.stop).start()
+    with pytest.raises(TaskmillError, match=r"cannot be reached: 7 results are not fetched yet.*taskmill collect"):
+        shelf.collect(deadline=3.0)
+    assert "waiting for it" in shelf.said.getvalue()
+
+
+def test_run_without_ids_is_refused(shelf: Shelf) -> None:
+    """There is nothing to collect."""
+    with pytest.raises(TaskmillError, match="nothing was posted"):
+        shelf.collect()
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict", "detail"),
+    [
+        ("not json", "wrong", "no result of Celery"),
+        ("[]", "wrong", "no result of Celery"),
+        ('{"status": "SUCCESS", "result": 5, "task_id": "other"}', "wrong", "another task"),
+        (
+            '{"status": "REVOKED", "result": {"exc_type": "TaskRevokedError", "exc_message": ["terminated"]}}',
+            "failed",
+            "REVOKED: TaskRevokedError: terminated",
+        ),
+        (b'{"status": "PENDING", "result": null}', "pending", ""),
+        (None, "wrong", "pickled"),
+    ],
+)
+def test_stored_values_are_judged(value: Any, verdict: str, detail: str) -> None:
+    """Whatever stands in memcached under an id gets a verdict with a reason."""
+    found = judge(b"id", value, True, 5)
+    assert found[0] == verdict
+    assert detail in found[1]
+
+
+def test_same_is_strict_at_every_depth() -> None:
+    """JSON values are the same only when their types are."""
+    assert same({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]})
+    assert not same({"a": [1]}, {"a": [True]})
+    assert not same([1], [1.0])
+    assert not same({"a": 1}, {"a": 1, "b": 2})
+    assert not same([1], [1, 2])
+    assert not same("1", 1)

@@ -1,0 +1,113 @@
+"""The profile over all threads, on whichever branch this interpreter takes."""
+
+import pstats
+import sys
+import threading
+import time
+from pathlib import Path
+
+from taskmill import profile
+
+
+def spin(seconds: float) -> None:
+    """Use the CPU in many short calls."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        step()
+
+
+def step() -> int:
+    """Take a little time."""
+    return sum(range(2000))
+
+
+def rest(times: int) -> None:
+    """Sleep in several calls."""
+    for _ in range(times):
+        nap()
+
+
+def nap() -> None:
+    """Sleep a little."""
+    time.sleep(0.05)
+
+
+def in_threads(profiler: profile.Profiler, *works: tuple[object, ...]) -> None:
+    """Run each work in a profiled thread of its own, all at once."""
+
+    def run(function: object, *arguments: object) -> None:
+        with profiler.thread():
+            function(*arguments)  # type: ignore[operator]  # functions with different parameters
+
+    threads = [threading.Thread(target=run, args=work) for work in works]
+    profiler.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    profiler.stop()
+
+
+def rows(path: Path) -> dict[str, tuple[int, float, float]]:
+    """Return calls, own and cumulative seconds by the function's bare name."""
+    return {
+        name.rpartition("(")[2].rstrip(")}"): (calls, own, whole) for name, calls, own, whole in profile.top(path, 1000)
+    }
+
+
+def test_branch_fits_the_interpreter() -> None:
+    """One shared profile from Python 3.12 on, one per thread before."""
+    assert (sys.version_info >= (3, 12)) == profile.SHARED
+
+
+def test_every_thread_is_in_the_profile_with_its_own_time(tmp_path: Path) -> None:
+    """Threads that sleep and a thread that computes, side by side, each get the calls and seconds that are theirs."""
+    profiler = profile.Profiler()
+    in_threads(profiler, (spin, 0.6), (rest, 8), (rest, 8), (rest, 8))
+    profiler.dump(tmp_path / "profile" / "one.pstats")
+    found = rows(tmp_path / "profile" / "one.pstats")
+    assert found["nap"][0] == 24
+    assert 24 * 0.05 <= found["nap"][2] < 24 * 0.05 + 1.5
+    assert found["rest"][0] == 3
+    assert 24 * 0.05 <= found["rest"][2] < 24 * 0.05 + 1.5
+    assert found["step"][0] > 100
+    assert 0.5 < found["spin"][2] < 1.2
+    # Nothing of the sleepers' time is charged to the thread that computes.
+    assert found["step"][2] < found["spin"][2]
+
+
+def test_threads_that_do_not_ask_are_not_profiled(tmp_path: Path) -> None:
+    """A thread outside `thread()` leaves no trace."""
+    profiler = profile.Profiler()
+    other = threading.Thread(target=rest, args=(3,))
+    profiler.start()
+    with profiler.thread():
+        other.start()
+        step()
+        other.join()
+    profiler.stop()
+    profiler.dump(tmp_path / "p" / "one.pstats")
+    found = rows(tmp_path / "p" / "one.pstats")
+    assert found["step"][0] == 1
+    assert "nap" not in found
+
+
+def test_profilers_follow_one_another(tmp_path: Path) -> None:
+    """Posting and collecting are profiled one after the other in one process, and added up."""
+    for number, times in enumerate((2, 3)):
+        profiler = profile.Profiler()
+        in_threads(profiler, (rest, times))
+        profiler.dump(tmp_path / "profile" / f"{number}.pstats")
+    assert profile.merge((tmp_path / "profile").glob("*.pstats"), tmp_path, "title")
+    assert rows(tmp_path / "profile.pstats")["nap"][0] == 5
+    assert pstats.Stats(str(tmp_path / "profile.pstats"))
+    assert (tmp_path / "profile.txt").read_text().startswith("title\n")
+
+
+def test_profiler_that_is_not_wanted_does_nothing(tmp_path: Path) -> None:
+    """`--no-profile` leaves no files."""
+    profiler = profile.Profiler(wanted=False)
+    in_threads(profiler, (rest, 1))
+    profiler.dump(tmp_path / "profile" / "none.pstats")
+    assert not profile.merge((tmp_path / "profile").glob("*.pstats"), tmp_path, "title")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,237 @@
+"""What goes wrong while a run is under way: no id is lost, and the files tell the truth."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import amqp
+import pytest
+
+from conftest import TASKS, Taskmill
+from services import CLIENT, Proxy, RabbitMQ, Worker, channel, take_all, wait_until
+from taskmill import journal
+
+#: Small windows make posting slow enough to be disturbed.
+SLOW = ("--threads=2", "--window=4", "--no-profile")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """Read run.json."""
+    data: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return data
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
+    """Wait for a command and return exit code, stdout and stderr."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def on_disk(folder: Path) -> dict[str, int]:
+    """Return lines and confirmed lines in the journals."""
+    threads = list(journal.read(folder / "ids"))
+    return {"lines": sum(len(one.lines) for one in threads), "confirmed": sum(one.confirmed for one in threads)}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_posting_keeps_its_ids_and_collect_takes_them_up(taskmill: Taskmill, how: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end posting in order: what was sent is confirmed, exit code 130, and collect goes on."""
+    process = taskmill.popen("run", *TASKS, "--tasks=50000", "--n=2", "--expect=1", *SLOW)
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    process.send_signal(how)
+    code, out, err = finish(process)
+    folder = taskmill.latest
+    assert code == 130, out + err
+    assert "Interrupted" in out
+    assert f"taskmill collect {folder}" in out.replace(str(taskmill.runs / folder.name), str(folder))
+    found = on_disk(folder)
+    assert 200 < found["lines"] == found["confirmed"] < 50000
+    data = record(folder)
+    assert data["state"] == "interrupted"
+    assert data["counts"]["posted"] == data["counts"]["confirmed"] == found["lines"]
+    assert data["counts"]["lost"] == 0
+    done = taskmill("collect", str(folder), "--deadline=20")
+    assert done.code == 0, done.out + done.err
+    data = record(folder)
+    assert data["counts"]["correct"] == data["counts"]["posted"] == found["lines"]
+    assert (data["counts"]["lost"], data["counts"]["duplicates"], data["duplicates_from"]) == (0, 0, "workers")
+    assert f"{found['lines']:,} of 50,000 tasks were posted" in data["problems"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_interrupted_processes_end_in_order_too(taskmill: Taskmill) -> None:
+    """Ctrl-C in a terminal reaches all processes of the group; each finishes its window."""
+    process = taskmill.popen(
+        "run", *TASKS, "--tasks=50000", "--n=2", "--expect=1", *SLOW, "--processes=2", start_new_session=True
+    )
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    os.killpg(process.pid, signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, out + err
+    assert "Traceback" not in err
+    found = on_disk(taskmill.latest)
+    assert 200 < found["lines"] == found["confirmed"] == record(taskmill.latest)["counts"]["posted"]
+    assert taskmill("collect", str(taskmill.latest), "--deadline=20").code == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_interrupted_collecting_goes_on_from_the_ids(taskmill: Taskmill) -> None:
+    """Ctrl-C while collecting leaves a partial record; the next collect fetches all, and total spans both."""
+    process = taskmill.popen("run", *TASKS, "--tasks=600", "--n=22", "--expect=17711", "--no-profile")
+    wait_until(lambda: (taskmill.runs / "latest" / ".faults.jsonl").exists(), 30, "collecting")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, out + err
+    first = record(taskmill.latest)
+    assert first["state"] == "interrupted"
+    assert first["counts"]["posted"] == 600
+    assert first["counts"]["retrieved"] < 600
+    assert first["counts"]["lost"] == 0
+    done = taskmill("collect", str(taskmill.latest), "--deadline=20")
+    assert done.code == 0, done.out + done.err
+    second = record(taskmill.latest)
+    assert second["counts"]["correct"] == 600
+    assert second["started_at"] == first["started_at"]
+    assert second["seconds"]["total"] > first["seconds"]["total"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_killed_posting_leaves_true_files(taskmill: Taskmill, rabbitmq: RabbitMQ, purge: Callable[[str], None]) -> None:
+    """After kill -9 every message in the queue has its id on disk, and every confirmed id is in the queue."""
+    purge("yellow")
+    process = taskmill.popen(
+        "post", "--no-workers", "--task=a.b=yellow", "--tasks=50000", "--n=2", "--threads=3", "--window=60"
+    )
+    wait_until(lambda: taskmill.ids_written() > 500, 30, "500 ids on disk")
+    process.kill()
+    finish(process)
+    time.sleep(0.5)
+    in_queue = {message.properties["correlation_id"].encode() for message in take_all(rabbitmq, "yellow")}
+    threads = list(journal.read(taskmill.latest / "ids"))
+    written = {identifier for one in threads for identifier, _ in one.lines}
+    confirmed = {identifier for one in threads for identifier, _ in one.lines[: one.confirmed]}
+    assert confirmed <= in_queue <= written
+    assert len(written) - len(confirmed) <= 3 * 60
+    assert len(confirmed) > 200
+
+
+@pytest.mark.usefixtures("worker")
+def test_killed_run_is_taken_up_by_collect(taskmill: Taskmill) -> None:
+    """After kill -9 collect fetches what was posted; ids that were perhaps never sent are told apart from losses."""
+    process = taskmill.popen("run", *TASKS, "--tasks=50000", "--n=2", "--expect=1", *SLOW)
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    process.kill()
+    finish(process)
+    done = taskmill("collect", str(taskmill.latest), "--deadline=3")
+    assert done.code == 0, done.out + done.err
+    data = record(taskmill.latest)
+    counts = data["counts"]
+    assert counts["correct"] == counts["posted"] == counts["distinct"] > 190
+    assert counts["confirmed"] <= counts["posted"]
+    assert counts["posted"] + data["client"]["unsent"] == on_disk(taskmill.latest)["lines"]
+    assert data["seconds"]["total"] > 0
+
+
+def test_broker_restarted_while_posting_loses_nothing(taskmill: Taskmill, rabbitmq: RabbitMQ, worker: Worker) -> None:
+    """The broker is killed and started again: posting waits, says so, goes on, and all results come."""
+    process = taskmill.popen(
+        "run", *TASKS, "--tasks=6000", "--n=2", "--expect=1", "--threads=4", "--window=8", "--deadline=40"
+    )
+    wait_until(lambda: taskmill.ids_written() > 500, 30, "500 ids on disk")
+    os.killpg(rabbitmq.processes[-1].pid, signal.SIGKILL)
+    rabbitmq.processes.pop().wait()
+    time.sleep(1)
+    assert process.poll() is None
+    rabbitmq.start()
+    code, out, err = finish(process, 80)
+    assert code == 0, out + err
+    assert "is gone; waiting for it" in err
+    data = record(taskmill.latest)
+    assert data["client"]["reconnects"] >= 4
+    counts = data["counts"]
+    assert counts["posted"] == counts["confirmed"] == counts["distinct"] == counts["correct"] == 6000
+    assert counts["lost"] == 0
+    assert worker.process is not None
+    assert worker.process.poll() is None
+
+
+def test_broker_that_stays_away_ends_the_posting_with_true_files(
+    taskmill: Taskmill, rabbitmq: RabbitMQ, purge: Callable[[str], None]
+) -> None:
+    """Past the deadline posting is given up with exit code 4; every confirmed id is in the queue."""
+    purge("yellow")
+    proxy = Proxy(rabbitmq.port)
+    taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT).replace(f":{rabbitmq.port}/", f":{proxy.port}/")
+    process = taskmill.popen(
+        "post", "--no-workers", "--task=a.b=yellow", "--tasks=50000", "--n=2", *SLOW, "--broker-deadline=2"
+    )
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    proxy.cut()
+    code, out, err = finish(process)
+    assert code == 4, out + err
+    assert "is gone" in err
+    data = record(taskmill.latest)
+    assert data["state"] == "posting failed"
+    assert "for 2 s" in data["problems"][0]
+    assert CLIENT.password not in out + err + json.dumps(data)
+    threads = list(journal.read(taskmill.latest / "ids"))
+    confirmed = {identifier for one in threads for identifier, _ in one.lines[: one.confirmed]}
+    in_queue = {message.properties["correlation_id"].encode() for message in take_all(rabbitmq, "yellow")}
+    assert confirmed <= in_queue
+    assert data["counts"]["confirmed"] >= len(confirmed) > 100
+
+
+def test_broker_that_blocks_publishers_is_waited_for(
+    taskmill: Taskmill, rabbitmq: RabbitMQ, purge: Callable[[str], None]
+) -> None:
+    """A memory alarm stops publishers: posting says so, waits, and goes on when it ends."""
+    purge("yellow")
+    process = taskmill.popen(
+        "post", "--no-workers", "--task=a.b=yellow", "--tasks=6000", "--n=2", "--threads=2", "--window=10"
+    )
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    try:
+        rabbitmq.ctl("set_vm_memory_high_watermark", "0.00001")
+        time.sleep(1.5)
+        stuck = taskmill.ids_written()
+        time.sleep(1)
+        assert taskmill.ids_written() == stuck < 6000
+    finally:
+        rabbitmq.ctl("set_vm_memory_high_watermark", "0.6")
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert "blocks publishers" in err
+    assert "takes messages again" in err
+    data = record(taskmill.latest)
+    assert data["counts"]["confirmed"] == 6000
+    assert data["client"]["blocked_seconds"] > 1
+    assert len(take_all(rabbitmq, "yellow")) == 6000
+
+
+def test_queue_deleted_while_posting_is_an_error(taskmill: Taskmill, rabbitmq: RabbitMQ) -> None:
+    """Messages that no queue takes come back: posting ends with its name, and none of them counts as confirmed."""
+    process = taskmill.popen("post", "--no-workers", "--task=a.b=doomed", "--tasks=50000", "--n=2", *SLOW)
+    admin: amqp.Channel = channel(rabbitmq)
+    try:
+        wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+        deleted = admin.queue_delete("doomed")
+        code, out, err = finish(process)
+    finally:
+        admin.queue_declare("doomed", durable=True, auto_delete=False)
+        admin.connection.close()
+    assert code == 4, out + err
+    data = record(taskmill.latest)
+    assert re.search(r"no message for the queue 'doomed'", data["problems"][0])
+    found = on_disk(taskmill.latest)
+    # What was in the queue when it was deleted had been taken; what came back after had not.
+    assert deleted > 0
+    assert 0 < found["confirmed"] < found["lines"]
+    assert data["counts"]["confirmed"] < data["counts"]["posted"] == found["lines"]
