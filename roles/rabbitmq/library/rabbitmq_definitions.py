@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Ansible module: users, permissions, one virtual host and durable queues of a RabbitMQ node."""
 
 from __future__ import annotations

@@ -1,0 +1,281 @@
+"""The role rabbitmq without a host: what it refuses, what it writes, and how its module tells what has drifted."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Play = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ROLE = Path(__file__).parents[2] / "roles" / "rabbitmq"
+USER = {
+    "name": "app",
+    "password": "not-to-be-seen",
+    "configure": ".*",
+    "write": ".*",
+    "read": ".*",
+}
+INPUT: dict[str, Any] = {"rabbitmq_vhost": "own", "rabbitmq_users": [USER]}
+
+spec = importlib.util.spec_from_file_location("rabbitmq_definitions", ROLE / "library" / "rabbitmq_definitions.py")
+assert spec is not None
+assert spec.loader is not None
+module: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example taskmill"]),
+        ({"rabbitmq_vhost": "a b"}, ["rabbitmq_vhost is 'a b'"]),
+        (
+            {"rabbitmq_listen_addresses": []},
+            ["rabbitmq_listen_addresses is []", "at least one IP address"],
+        ),
+        ({"rabbitmq_listen_addresses": ["broker"]}, ["broker", "no host names"]),
+        (
+            {"rabbitmq_memory_high_watermark": "40%"},
+            ["rabbitmq_memory_high_watermark is '40%'", "for example 2GiB"],
+        ),
+        (
+            {"rabbitmq_memory_high_watermark": "1.5"},
+            ["rabbitmq_memory_high_watermark is '1.5'"],
+        ),
+        (
+            {"rabbitmq_memory_high_watermark": 0},
+            ["rabbitmq_memory_high_watermark is '0'"],
+        ),
+        (
+            {"rabbitmq_disk_free_limit": "lots"},
+            ["rabbitmq_disk_free_limit is 'lots'", "for example 1GiB"],
+        ),
+        ({"rabbitmq_port": "amqp"}, ["rabbitmq_port", "amqp"]),
+        ({"rabbitmq_erl_args": '+S "2:2"'}, ["rabbitmq_erl_args", "double quotes"]),
+        ({"rabbitmq_users": []}, ["rabbitmq_users names []", "at least one user"]),
+        ({"rabbitmq_users": [USER, USER]}, ['["app", "app"]', "each name once"]),
+        ({"rabbitmq_users": [{**USER, "name": "guest"}]}, ["none called guest"]),
+        (
+            {"rabbitmq_users": [{**USER, "password": ""}]},
+            ["the password of app is empty"],
+        ),
+        (
+            {"rabbitmq_users": [{"name": "app"}]},
+            ["password", "missing", "rabbitmq_users"],
+        ),
+        (
+            {"rabbitmq_queues": [{"name": "red"}, {"name": "red"}]},
+            ['["red", "red"]', "each queue must be there once"],
+        ),
+        ({"rabbitmq_queues": ["red"]}, ["rabbitmq_queues"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_touched(
+    play: Play, settings: dict[str, Any], messages: list[str]
+) -> None:
+    """The play fails in the validation, names the input and the fix, and shows no password."""
+    done = play([{"import_role": {"name": "rabbitmq"}}], {**INPUT, **settings}, "--check")
+    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert done.returncode != 0
+    assert [message for message in messages if message not in said] == []
+    assert "rabbitmq : configure" not in said
+    assert "not-to-be-seen" not in said
+
+
+def render(play: Play, folder: Path, template: str, **settings: Any) -> str:
+    """Return a rendered template of the role."""
+    target = folder / "rendered"
+    variables = {
+        **yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()),
+        **yaml.safe_load((ROLE / "vars" / "main.yml").read_text()),
+        **INPUT,
+        **settings,
+    }
+    done = play(
+        [
+            {
+                "template": {
+                    "src": str(ROLE / "templates" / template),
+                    "dest": str(target),
+                }
+            }
+        ],
+        variables,
+    )
+    assert done.returncode == 0, done.stdout
+    return target.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (0.4, "vm_memory_high_watermark.relative = 0.4"),
+        (".25", "vm_memory_high_watermark.relative = .25"),
+        ("2GiB", "vm_memory_high_watermark.absolute = 2GiB"),
+        ("800MB", "vm_memory_high_watermark.absolute = 800MB"),
+    ],
+)
+def test_a_watermark_is_a_share_or_an_amount(play: Play, tmp_path: Path, given: object, line: str) -> None:
+    """The form of the value decides which of the two settings of RabbitMQ is written."""
+    written = render(play, tmp_path, "rabbitmq.conf.j2", rabbitmq_memory_high_watermark=given)
+    assert [text for text in written.splitlines() if text.startswith("vm_memory")] == [line]
+
+
+def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> None:
+    """RabbitMQ refuses to start on a setting of a plugin that is off."""
+    assert "management" in render(play, tmp_path, "rabbitmq.conf.j2")
+    assert "management" not in render(play, tmp_path, "rabbitmq.conf.j2", rabbitmq_management=False)
+    assert render(play, tmp_path, "enabled_plugins.j2").endswith("\n[rabbitmq_management].\n")
+    assert render(play, tmp_path, "enabled_plugins.j2", rabbitmq_management=False).endswith("\n[].\n")
+
+
+WANTED: dict[str, Any] = {
+    "vhost": "own",
+    "users": [
+        {
+            **{key: USER[key] for key in ("name", "configure", "write", "read")},
+            "tags": ["monitoring"],
+        }
+    ],
+    "passwords": {"app": "secret"},
+    "absent_users": ["guest"],
+    "queues": [
+        {"name": "red", "arguments": {}},
+        {"name": "slow", "arguments": {"x-message-ttl": 5}},
+    ],
+}
+
+
+@pytest.fixture
+def state() -> dict[str, Any]:
+    """What a node with all that is wanted exports."""
+    return {
+        "vhosts": [{"name": "own"}, {"name": "/"}],
+        "users": [
+            {
+                "name": "app",
+                "password_hash": module.hash_password("secret"),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": ["monitoring"],
+            }
+        ],
+        "permissions": [
+            {"user": "app", "vhost": "/", "configure": "", "write": "", "read": ""},
+            {
+                "user": "app",
+                "vhost": "own",
+                "configure": ".*",
+                "write": ".*",
+                "read": ".*",
+            },
+        ],
+        "queues": [
+            {
+                "name": "red",
+                "vhost": "own",
+                "auto_delete": False,
+                "arguments": {"x-queue-type": "classic"},
+            },
+            {
+                "name": "slow",
+                "vhost": "own",
+                "auto_delete": False,
+                "arguments": {"x-message-ttl": 5},
+            },
+            {
+                "name": "red",
+                "vhost": "/",
+                "auto_delete": True,
+                "arguments": {"x-expires": 1},
+            },
+        ],
+    }
+
+
+def test_a_hash_is_the_one_that_rabbitmq_documents() -> None:
+    """The example of RabbitMQ's guide to passwords: salt 908dc60a, password test12."""
+    assert (
+        module.hash_password("test12", bytes.fromhex("908dc60a")) == "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"
+    )
+
+
+def test_what_is_as_wanted_is_left_alone(state: dict[str, Any]) -> None:
+    """Nothing is imported, and nobody deleted."""
+    document, unwanted, differences = module.compare(state, WANTED)
+    assert not any(document.values())
+    assert (unwanted, differences) == ([], [])
+
+
+def test_an_empty_node_gets_everything() -> None:
+    """Virtual host, user, permission and both queues, durable."""
+    document = module.compare({}, WANTED)[0]
+    assert {key: len(value) for key, value in document.items()} == {
+        "vhosts": 1,
+        "users": 1,
+        "permissions": 1,
+        "queues": 2,
+    }
+    assert all(queue["durable"] for queue in document["queues"])
+    assert "secret" not in str(document)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "difference"),
+    [
+        (
+            "users",
+            {"password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"},
+            "user app has another password",
+        ),
+        ("users", {"hashing_algorithm": "unheard_of"}, "user app has another password"),
+        (
+            "users",
+            {"tags": "administrator,monitoring"},
+            "user app has the tags ['administrator', 'monitoring']",
+        ),
+        ("permissions", {"vhost": "other"}, "user app has other permissions in own"),
+        ("permissions", {"write": ""}, "user app has other permissions in own"),
+        ("queues", {"vhost": "other"}, "queue slow does not exist in own"),
+        ("vhosts", {"name": "other"}, "virtual host own does not exist"),
+    ],
+)
+def test_what_drifted_is_set_back(state: dict[str, Any], part: str, change: dict[str, Any], difference: str) -> None:
+    """Only that which drifted is imported, and the difference is told in a sentence."""
+    state[part][{"permissions": 1, "queues": 1}.get(part, 0)].update(change)
+    document, _, differences = module.compare(state, WANTED)
+    assert {key for key, value in document.items() if value} == {part}
+    assert len(differences) == 1
+    assert differences[0].startswith(difference)
+
+
+def test_guest_is_deleted_where_it_exists(state: dict[str, Any]) -> None:
+    """An unwanted user is named for deletion, and nothing is imported for it."""
+    state["users"].append({"name": "guest", "tags": ["administrator"]})
+    document, unwanted, differences = module.compare(state, WANTED)
+    assert not any(document.values())
+    assert (unwanted, differences) == (["guest"], ["user guest exists"])
+
+
+@pytest.mark.parametrize(
+    ("queue", "change"),
+    [
+        (0, {"arguments": {"x-queue-type": "quorum"}}),
+        (0, {"arguments": {"x-message-ttl": 5}}),
+        (1, {"arguments": {}}),
+        (0, {"auto_delete": True}),
+    ],
+)
+def test_a_queue_of_another_kind_is_an_error(state: dict[str, Any], queue: int, change: dict[str, Any]) -> None:
+    """It is named, with the command that deletes it; a queue cannot be changed in place."""
+    state["queues"][queue].update(copy.deepcopy(change))
+    name = state["queues"][queue]["name"]
+    with pytest.raises(module.QueueConflictError, match=f"rabbitmqctl delete_queue --vhost own {name}"):
+        module.compare(state, WANTED)
