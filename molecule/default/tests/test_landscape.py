@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-RUN = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "runs" / "latest"
+SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+RUN = SCENARIO / "runs" / "latest"
+FLOWER = "http://10.78.1.11:5555"
 TASKS = 3000
 
 
@@ -40,7 +44,7 @@ def test_the_record_agrees_with_itself(run: dict[str, Any]) -> None:
 
 def test_the_run_is_complete_on_the_controller() -> None:
     """Ids, profile, samples of every host and queue, and the report lie in the run's folder."""
-    lines = [line for file in (RUN / "ids").iterdir() for line in file.read_text().splitlines()]
+    lines = [line for file in (RUN / "ids").glob("*.ids") for line in file.read_text().splitlines()]
     ids = [line.split()[0] for line in lines]
     assert len(set(ids)) == TASKS
     assert "function calls" in (RUN / "profile.txt").read_text()
@@ -48,3 +52,20 @@ def test_the_run_is_complete_on_the_controller() -> None:
     assert (RUN / "report.html").stat().st_size > 1000
     queues = (RUN / "queues.csv").read_text()
     assert all(queue in queues for queue in ("red", "green", "blue"))
+
+
+def test_flower_shows_both_workers_online_with_three_queues() -> None:
+    """Flower, asked with its password, knows w1 and w2 as online, each on all three queues."""
+    password = (SCENARIO / "inventory" / ".secrets" / "flower").read_text().strip()
+    credentials = base64.b64encode(f"taskmill:{password}".encode()).decode()
+    headers = {"Authorization": f"Basic {credentials}"}
+
+    def ask(path: str) -> Any:
+        request = urllib.request.Request(FLOWER + path, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.load(answer)
+
+    workers = ask("/api/workers?refresh=true")
+    queues = {name: {queue["name"] for queue in info["active_queues"]} for name, info in workers.items()}
+    assert queues == dict.fromkeys(["w1@worker", "w2@worker"], {"red", "green", "blue"})
+    assert ask("/api/workers?status=true") == {"w1@worker": True, "w2@worker": True}
