@@ -53,6 +53,8 @@ seconds: {description: How long the building took., type: float, returned: when 
 """
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+CONFINED = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+"""When a run is killed, what it started dies with it, and so do the mounts."""
 BUILD = 2
 """Counts up when the steps below change, so that bases of an older kind are rebuilt."""
 
@@ -86,7 +88,7 @@ def build(root: Path, given: dict[str, Any]) -> None:
     """Make the base in the new directory `root`."""
     sources = apt_sources(given["suite"])
     # The package lists stay in, so that a new lab host can install at once.
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
+    command = [*CONFINED, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
     command += [f"--include={','.join(given['packages'])}", f"--keyring={KEYRING}"]
     command += [f"--aptopt={line}" for line in given["apt_settings"]]
     command += ["--skip=cleanup/apt/lists", given["suite"], str(root), *(["-"] if sources else [])]

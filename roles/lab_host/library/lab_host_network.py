@@ -11,7 +11,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.taskmill_lab import (
     LabError,
     locked,
-    remove_tree,
     run,
     succeeds,
     write_file,
@@ -31,10 +30,6 @@ options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   bridge: {description: Name of the bridge., type: str, required: true}
   subnet: {description: IPv4 network in CIDR notation., type: str, required: true}
-  purge:
-    description: Delete the directory too, when no lab is left in it.
-    type: bool
-    default: false
   mtu: {description: MTU of the bridge., type: int, default: 1500}
   state:
     description: Whether it should be there.
@@ -132,10 +127,9 @@ class Network:
 
     def is_used(self) -> bool:
         """Tell whether a lab host of this bridge is still there."""
-        hosts = self.directory / "hosts" / self.bridge
-        return hosts.is_dir() and any(hosts.iterdir())
+        return any((self.directory / "hosts" / self.bridge).glob("[!.]*"))
 
-    def steps_to_absent(self, purge: bool) -> list[str]:
+    def steps_to_absent(self) -> list[str]:
         """Return the parts to remove, whole or not; none while a lab host needs them."""
         if self.is_used():
             return []
@@ -144,7 +138,6 @@ class Network:
             "rules": succeeds("nft", "list", "table", "ip", self.table),
             "guard": self._guard_is_there(),
             "record": self.record.exists(),
-            "directory": purge and not self._other_labs(),
         }
         return [name for name, there in parts.items() if there]
 
@@ -164,8 +157,6 @@ class Network:
         if self.forwarding_before.exists() and not self._other_labs():
             FORWARDING.write_text(self.forwarding_before.read_text())
             self.forwarding_before.unlink()
-        if "directory" in steps:
-            remove_tree(self.directory)
 
 
 def main() -> None:
@@ -175,7 +166,6 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "bridge": {"type": "str", "required": True},
             "subnet": {"type": "str", "required": True},
-            "purge": {"type": "bool", "default": False},
             "mtu": {"type": "int", "default": 1500},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
@@ -192,7 +182,7 @@ def main() -> None:
         module.exit_json(changed=False, steps=[])
     try:
         with contextlib.nullcontext() if module.check_mode else locked(lab / "locks" / "network"):
-            steps = network.steps_to_present() if wanted else network.steps_to_absent(given["purge"])
+            steps = network.steps_to_present() if wanted else network.steps_to_absent()
             if steps and not module.check_mode:
                 (network.set_up if wanted else network.take_down)(steps)
     except LabError as error:

@@ -76,6 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps: {description: What was done or would be., type: list, elements: str, returned: always}
+systemd: {description: What systemd says of the boot., type: str, returned: when booted}
 seconds: {description: How long it took to boot., type: float, returned: when booted}
 """
 
@@ -94,6 +95,7 @@ class System:
         self.id = f"{given['bridge']}-{given['name']}"
         self.suite = given["suite"]
         self.directory = self.lab / "hosts" / given["bridge"] / given["name"]
+        self.unfinished = self.directory.with_name(f".{self.name}.new")
         self.record_file = self.directory / "run.json"
         # To end a host takes its name alone; the address is the one it was started with.
         self.address = given["address"] or read_json(self.record_file).get("address", "none")
@@ -166,14 +168,15 @@ class System:
 
     def steps_to_absent(self) -> list[str]:
         """Return what has to be done to have it gone."""
-        there = {"stop": self.has_leftovers(), "remove": self.directory.exists()}
+        files = self.directory.exists() or self.unfinished.exists()
+        there = {"stop": self.has_leftovers(), "remove": files}
         return [step for step, is_there in there.items() if is_there]
 
     # Making it
 
     def create(self) -> None:
         """Copy the base, beside the final place first."""
-        new = self.directory.with_name(f".{self.name}.new")
+        new = self.unfinished
         remove_tree(new)
         new.mkdir(parents=True)
         with locked(self.lab / "locks" / f"base-{self.suite}", shared=True):
@@ -228,15 +231,15 @@ class System:
             *capabilities,
         ]
 
-    def start(self) -> float:
-        """Boot it, and return the seconds until it had finished."""
+    def start(self) -> dict[str, Any]:
+        """Boot it; return what systemd says of it, and the seconds that it took."""
         start = time.monotonic()
         pid = self._start_as_unit() if SYSTEMD_RUN.is_dir() else self._start_detached()
         record = {"pid": pid, "started_at": started_at(pid), "boot_id": boot_id()}
         record |= {"address": self.address, "settings": self.settings}
         write_file(self.record_file, json.dumps(record, indent=2) + "\n")
-        self._wait_until_booted(pid)
-        return round(time.monotonic() - start, 1)
+        said = self._wait_until_booted(pid)
+        return {"systemd": said, "seconds": round(time.monotonic() - start, 1)}
 
     def _start_as_unit(self) -> int:
         properties = {
@@ -271,8 +274,8 @@ class System:
             )
         return process.pid
 
-    def _wait_until_booted(self, pid: int) -> None:
-        """Wait until it lets us in and systemd says that booting is over."""
+    def _wait_until_booted(self, pid: int) -> str:
+        """Wait until it lets us in and systemd says that booting is over, and how it went."""
         deadline = time.monotonic() + self.boot_timeout
         said = "nothing"
         while time.monotonic() < deadline and started_at(pid):
@@ -280,7 +283,7 @@ class System:
                 done = self._systemctl("is-system-running", "--wait")
                 said = (done.stdout + done.stderr).strip()
                 if said in {"running", "degraded"}:
-                    return
+                    return said
             time.sleep(0.1)
         what = f"ended while booting, and said {said}"
         if started_at(pid):
@@ -342,22 +345,22 @@ class System:
 
     def remove(self) -> None:
         """Delete its files."""
-        remove_tree(self.directory.with_name(f".{self.name}.new"))
+        remove_tree(self.unfinished)
         remove_tree(self.directory)
         self.known_hosts.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.directory.parent.rmdir()
 
 
-def ensure_present(system: System, steps: list[str]) -> float | None:
-    """Do the steps; return how long the booting took, if there was one."""
+def ensure_present(system: System, steps: list[str]) -> dict[str, Any]:
+    """Do the steps; return how the booting went, if there was one."""
     if "create" in steps or "start" in steps:
         system.stop()
     if "create" in steps:
         system.create()
     system.write_files()
     if "start" not in steps:
-        return None
+        return {}
     system.admit()
     return system.start()
 
@@ -390,7 +393,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     system = System(module.params)
-    seconds = None
+    boot: dict[str, Any] = {}
     try:
         wanted = module.params["state"] == "present"
         steps = system.steps_to_present() if wanted else system.steps_to_absent()
@@ -399,12 +402,14 @@ def main() -> None:
                 # Another run may have done it while this one waited.
                 steps = system.steps_to_present() if wanted else system.steps_to_absent()
                 if wanted:
-                    seconds = ensure_present(system, steps)
+                    boot = ensure_present(system, steps)
                 else:
                     ensure_absent(system, steps)
     except LabError as error:
         module.fail_json(msg=f"Lab host {system.name}, {system.address}: {error}")
-    module.exit_json(changed=bool(steps), steps=steps, **({"seconds": seconds} if seconds else {}))
+    if boot.get("systemd") == "degraded":
+        module.warn(f"Lab host {system.name} booted, but units failed: see `systemctl --failed` there.")
+    module.exit_json(changed=bool(steps), steps=steps, **boot)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterable, Iterator
 
+# `su` without a login leaves them out, and ip and nft are there.
+os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
 SYSTEMD_RUN = Path("/run/systemd/system")
 """Exists where PID 1 is systemd (sd_booted(3))."""
 
