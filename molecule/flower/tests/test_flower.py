@@ -43,7 +43,7 @@ def ask_json(host: Host, path: str) -> Any:
 
 def main_process(host: Host) -> str:
     """Return the process number of Flower."""
-    return host.check_output("systemctl show --property=MainPID --value flower")
+    return str(host.check_output("systemctl show --property=MainPID --value flower"))
 
 
 def test_nobody_gets_in_without_the_password(host: Host) -> None:

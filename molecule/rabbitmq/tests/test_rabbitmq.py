@@ -17,7 +17,8 @@ def ctl(host: Host, *arguments: str) -> Any:
 
 def authenticates(host: Host, user: str, password: str) -> bool:
     """Tell whether the broker takes a password."""
-    return host.run("printf '%%s' %s | timeout 30 rabbitmqctl authenticate_user %s", password, user).rc == 0
+    done = host.run("printf '%%s' %s | timeout 30 rabbitmqctl authenticate_user %s", password, user)
+    return bool(done.rc == 0)
 
 
 def test_the_node_started_once_and_runs(host: Host) -> None:
