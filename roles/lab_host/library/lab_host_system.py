@@ -103,7 +103,6 @@ class System:
         self.console = self.directory / "console.log"
         self.key = self.lab / "keys" / "id_ed25519"
         self.known_hosts = self.lab / "known_hosts" / self.address
-        self.mux = self.lab / "ssh" / self.address
         self.unit = f"taskmill-lab-{self.id}.service"
         self.bridge = given["bridge"]
         self.cores = given["cores"]
@@ -204,7 +203,7 @@ class System:
         (self.root / "root/.ssh").chmod(0o700)
         host_key = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         write_file(self.known_hosts, f"{self.address} {host_key}")
-        self.mux.parent.mkdir(mode=0o700, exist_ok=True)
+        (self.lab / "ssh").mkdir(mode=0o700, exist_ok=True)
 
     # Running it
 
@@ -302,12 +301,8 @@ class System:
 
     def stop(self) -> None:
         """Shut it down, or kill it when it takes too long."""
-        if self.mux.exists():
-            # An old shared connection would be taken for one to the host that comes next.
-            command = ["ssh", "-F", "none", f"-oControlPath={self.mux}", "-O", "exit"]
-            run(*command, self.address, check=False)
-            self.mux.unlink(missing_ok=True)
         record = self.record()
+        self._disconnect(record.get("address", self.address))
         if is_running(record):
             # SIGTERM makes systemd-nspawn ask the system in it to power off.
             send([record["pid"]], signal.SIGTERM)
@@ -320,6 +315,15 @@ class System:
             self._kill_group()
         self._clear_runtime()
         self.record_file.unlink(missing_ok=True)
+
+    def _disconnect(self, address: str) -> None:
+        """End the shared SSH connection, which would be taken for one to the host that comes next."""
+        socket_file = self.lab / "ssh" / address
+        if socket_file.exists():
+            command = ["ssh", "-F", "none", f"-oControlPath={socket_file}", "-O", "exit"]
+            run(*command, address, check=False)
+            socket_file.unlink(missing_ok=True)
+        (self.lab / "known_hosts" / address).unlink(missing_ok=True)
 
     def _kill_group(self) -> None:
         group = Group(self.id)
@@ -347,7 +351,6 @@ class System:
         """Delete its files."""
         remove_tree(self.unfinished)
         remove_tree(self.directory)
-        self.known_hosts.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.directory.parent.rmdir()
 
