@@ -48,9 +48,7 @@ def test_a_mistyped_inventory_does_not_end_green(door: str) -> None:
 def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> None:
     """A landscape with a part missing is refused before anything is set up, by its group."""
     inventory = tmp_path / "hosts.yml"
-    inventory.write_text(
-        "all: {children: {broker: {hosts: {b: }}, results: {hosts: {b: }}, client: {hosts: {b: }}}}"
-    )
+    inventory.write_text("all: {children: {broker: {hosts: {b: }}, results: {hosts: {b: }}, client: {hosts: {b: }}}}")
     done = play("-i", str(inventory), "site.yml")
     assert done.returncode != 0
     assert "no host in the group 'workers'" in done.stdout

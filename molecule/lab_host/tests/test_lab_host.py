@@ -101,9 +101,7 @@ def test_cores_are_those_asked_for(host: Host) -> None:
 def test_systemd_runs_the_inner_host_as_a_unit(host: Host) -> None:
     """Where PID 1 is systemd, a lab host is a unit of its own, with the limit as its property."""
     assert host.service(UNIT).is_running
-    assert host.check_output(
-        f"systemctl show --value --property=MemoryMax {UNIT}"
-    ) == str(512 * 2**20)
+    assert host.check_output(f"systemctl show --value --property=MemoryMax {UNIT}") == str(512 * 2**20)
 
 
 def test_guard_route_is_behind_the_bridge(host: Host) -> None:
