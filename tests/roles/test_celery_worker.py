@@ -71,26 +71,34 @@ def test_a_missing_input_is_named(play: Play, name: str) -> None:
     assert name in done.stdout
 
 
-def render(play: Play, folder: Path, template: str, entry: dict[str, Any], **settings: Any) -> str:
-    """Return a template of the role, rendered for a worker on a host with 6 cores."""
-    target = folder / "rendered"
-    task = {"template": {"src": str(ROLE / "templates" / template), "dest": str(target)}, "vars": {"item": entry}}
-    variables = {
-        **yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()),
-        **INPUT,
-        "ansible_facts": {"processor_nproc": 6},
-        "__celery_worker_installed": {"digest": "0"},
-        **settings,
-    }
-    done = play([task], variables)
+def render_all(play: Play, folder: Path, template: str, *cases: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
+    """Return a template of the role, rendered on a host with 6 cores for each case: a worker and further settings."""
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    host = {"ansible_facts": {"processor_nproc": 6}, "__celery_worker_installed": {"digest": "0"}}
+    tasks = [
+        {
+            "template": {"src": str(ROLE / "templates" / template), "dest": str(folder / f"rendered-{number}")},
+            "vars": {**defaults, **INPUT, **host, **settings, "item": entry},
+        }
+        for number, (entry, settings) in enumerate(cases)
+    ]
+    done = play(tasks, {})
     assert done.returncode == 0, done.stdout
-    return target.read_text()
+    return [(folder / f"rendered-{number}").read_text() for number in range(len(cases))]
 
 
-def sourced(folder: Path) -> dict[str, str]:
-    """Return what a shell reads from the rendered environment file."""
+def render(play: Play, folder: Path, template: str, entry: dict[str, Any], **settings: Any) -> str:
+    """Return a template of the role, rendered for one worker."""
+    return render_all(play, folder, template, (entry, settings))[0]
+
+
+def sourced(folder: Path, number: int = 0) -> dict[str, str]:
+    """Return what a shell reads from a rendered environment file."""
     done = subprocess.run(
-        ["env", "-i", "sh", "-c", f"set -a; . {folder}/rendered; env -0"], capture_output=True, text=True, check=True
+        ["env", "-i", "sh", "-c", f"set -a; . {folder}/rendered-{number}; env -0"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
 
@@ -120,29 +128,26 @@ def test_every_setting_reaches_the_worker(play: Play, tmp_path: Path) -> None:
 
 def test_the_digest_changes_with_whatever_a_worker_runs_on(play: Play, tmp_path: Path) -> None:
     """Setting, limit, unit and code each change the digest; rendering the same again does not."""
-
-    def digest(entry: dict[str, Any], **settings: Any) -> str:
-        render(play, tmp_path, "worker.env.j2", entry, **settings)
-        return sourced(tmp_path)["CELERY_WORKER_DIGEST"]
-
-    digests = [
-        digest(worker()),
-        digest(worker(concurrency=2)),
-        digest(worker(memory_max="1G")),
-        digest(worker(), celery_worker_stop_timeout=10),
-        digest(worker(), __celery_worker_installed={"digest": "1"}),
+    cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (worker(), {}),
+        (worker(concurrency=2), {}),
+        (worker(memory_max="1G"), {}),
+        (worker(), {"celery_worker_stop_timeout": 10}),
+        (worker(), {"__celery_worker_installed": {"digest": "1"}}),
+        (worker(), {}),
     ]
+    render_all(play, tmp_path, "worker.env.j2", *cases)
+    digests = [sourced(tmp_path, number)["CELERY_WORKER_DIGEST"] for number in range(len(cases))]
     assert len(set(digests)) == 5
-    assert digest(worker()) == digests[0]
+    assert digests[0] == digests[5]
 
 
 def test_a_worker_may_have_a_memory_bound_of_its_own(play: Play, tmp_path: Path) -> None:
-    """The entry's bound stands before the role's."""
-    assert "\nMemoryMax=infinity\n" in render(play, tmp_path, "limits.conf.j2", worker())
-    assert "\nMemoryMax=2G\n" in render(play, tmp_path, "limits.conf.j2", worker(), celery_worker_memory_max="2G")
-    assert "\nMemoryMax=1G\n" in render(
-        play, tmp_path, "limits.conf.j2", worker(memory_max="1G"), celery_worker_memory_max="2G"
-    )
+    """The role's bound stands in the unit, the worker's in a file that comes after it."""
+    assert "\nMemoryMax=infinity\n" in render(play, tmp_path, "celery-worker@.service.j2", {})
+    unit = render(play, tmp_path, "celery-worker@.service.j2", {}, celery_worker_memory_max="2G")
+    assert "\nMemoryMax=2G\n" in unit
+    assert "\nMemoryMax=1G\n" in render(play, tmp_path, "limits.conf.j2", worker(memory_max="1G"))
 
 
 def test_the_unit_names_what_the_app_may_write_to(play: Play, tmp_path: Path) -> None:

@@ -28,9 +28,7 @@ def test_the_app_answers_with_the_right_value(host: Host) -> None:
 
 def test_the_source_is_the_controllers(host: Host) -> None:
     """Every file of the controller is there unchanged, and none besides; bytecode does not count."""
-    there = host.check_output(
-        "cd /opt/fibonacci/src/fibonacci && find . -type f ! -name '*.pyc' | sort"
-    )
+    there = host.check_output("cd /opt/fibonacci/src/fibonacci && find . -type f ! -name '*.pyc' | sort")
     wanted = sorted(path for path in SOURCE.rglob("*") if path.is_file() and path.suffix != ".pyc")
     names = [str(path.relative_to(SOURCE)) for path in wanted]
     assert there.splitlines() == sorted(f"./{name}" for name in names)
@@ -53,10 +51,7 @@ def test_the_packages_are_the_pinned_ones(host: Host) -> None:
 
 def test_the_interpreter_is_the_distributions(host: Host) -> None:
     """The environment is made with the host's own python3."""
-    assert (
-        host.file("/opt/fibonacci/venv/bin/python").linked_to
-        == host.file("/usr/bin/python3").linked_to
-    )
+    assert host.file("/opt/fibonacci/venv/bin/python").linked_to == host.file("/usr/bin/python3").linked_to
 
 
 def test_the_user_can_neither_log_in_nor_change_the_code(host: Host) -> None:
@@ -73,8 +68,6 @@ def test_a_damaged_environment_was_replaced_and_leftovers_removed(host: Host) ->
     damaged = host.file("/root/damaged-environment").content_string
     in_use = host.file("/opt/fibonacci/venv").linked_to
     assert in_use != damaged
-    kept = {
-        f"/opt/fibonacci/venv.d/{name}" for name in host.file("/opt/fibonacci/venv.d").listdir()
-    }
+    kept = {f"/opt/fibonacci/venv.d/{name}" for name in host.file("/opt/fibonacci/venv.d").listdir()}
     assert kept == {damaged, in_use}
     assert host.check_output("/opt/fibonacci/venv/bin/celery --version")

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from celery.result import AsyncResult
+
 from fibonacci.celery import app
 from fibonacci.expected import fibonacci
 from fibonacci.tasks import blue, green, red
 from fibonacci.tasks import fibonacci as recursive
 
 N = 26
-SECONDS = 20
+SECONDS = 12
 
 
 def post(file: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 
+import tomllib
 from testinfra.host import Host
 
 ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])

@@ -3,6 +3,8 @@
 Usage: python - DIRECTORY VIRTUALENV. Prints one JSON object:
 
 workers  names of the workers that have an environment file
+enabled  names of the workers that start at boot
+limited  names of the workers that have limits of their own
 unit     whether the unit they are instances of is there
 digest   SHA-256 over the source below DIRECTORY and over the packages of VIRTUALENV
 """
@@ -26,18 +28,29 @@ def digest_code(directory, virtualenv):
                     content = hashlib.sha256(stream.read()).hexdigest()
                 digest.update("{} {}\n".format(os.path.relpath(path, directory), content).encode())
     packages = glob.glob(os.path.join(virtualenv, "lib/python*/site-packages/*-info"))
-    for path in [os.path.realpath(virtualenv), *sorted(packages)]:
+    for path in [os.path.realpath(virtualenv)] + sorted(packages):  # noqa: RUF005  runs on Python 2.7 too
         digest.update("{}\n".format(path).encode())
     return digest.hexdigest()
 
 
+def names(pattern):
+    """Return, sorted, what the star of `pattern` stands for in the paths that there are."""
+    start, end = pattern.split("*")
+    return sorted(path[len(start) : -len(end)] for path in glob.glob(pattern))
+
+
 def main():
     """Print what is installed."""
-    files = glob.glob("/etc/celery/*.env")
-    workers = sorted(os.path.basename(path)[: -len(".env")] for path in files)
-    unit = os.path.exists("/etc/systemd/system/celery-worker@.service")
-    digest = digest_code(sys.argv[1], sys.argv[2])
-    print(json.dumps({"workers": workers, "unit": unit, "digest": digest}))
+    unit = "/etc/systemd/system/celery-worker@{}.service"
+    wants = "/etc/systemd/system/multi-user.target.wants/celery-worker@*.service"
+    found = {
+        "workers": names("/etc/celery/*.env"),
+        "enabled": names(wants),
+        "limited": names(unit.format("*") + ".d"),
+        "unit": os.path.exists(unit.format("")),
+        "digest": digest_code(sys.argv[1], sys.argv[2]),
+    }
+    print(json.dumps(found))
 
 
 main()

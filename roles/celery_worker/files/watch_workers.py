@@ -65,11 +65,7 @@ def ping(names, environment, options):
     command += [os.path.join(options.virtualenv, "bin/celery"), "--app", options.app]
     command += ["inspect", "ping", "--timeout", "5", "--json", "--destination", ",".join(nodes)]
     done = subprocess.Popen(
-        command,
-        cwd=options.directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        command, cwd=options.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     out, error = (stream.decode() for stream in done.communicate())
     try:
@@ -82,11 +78,7 @@ def ping(names, environment, options):
 def explain(name, state, error):
     """Return why the worker `name` is not ready, and where to look."""
     return "The worker {} does not answer. systemd says {} ({}).{}\nLook at: journalctl -u celery-worker@{}".format(
-        name,
-        state["ActiveState"],
-        state["SubState"],
-        " The last try said: " + error[0] if error else "",
-        name,
+        name, state["ActiveState"], state["SubState"], " The last try said: " + error[0] if error else "", name
     )
 
 

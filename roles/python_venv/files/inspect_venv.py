@@ -22,7 +22,7 @@ def find_damage(environment: Path) -> str:
     """Return what is broken in `environment`, or an empty string."""
     interpreter = environment / "bin/python"
     try:
-        subprocess.run([interpreter, "-c", ""], check=True, capture_output=True)  # noqa: S603  ours
+        subprocess.run([interpreter, "-c", ""], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return "its interpreter does not start"
     packages = Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(environment)}))
@@ -45,9 +45,7 @@ def main() -> None:
     in_use = Path(os.readlink(path)) if path.is_symlink() else None  # noqa: PTH115
     # Two names for the same content: a damaged environment is mended in the other one, never in
     # place, so that an interrupted mending is not taken for a finished one.
-    wanted, other = (
-        folder / f"{sys.implementation.cache_tag}-{digest[:16]}{suffix}" for suffix in ("", "b")
-    )
+    wanted, other = (folder / f"{sys.implementation.cache_tag}-{digest[:16]}{suffix}" for suffix in ("", "b"))
     if in_use == other:
         wanted, other = other, wanted
     if in_use is None:

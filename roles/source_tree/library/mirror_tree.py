@@ -64,10 +64,7 @@ def read_archive(text):
             if member.isdir():
                 directories.add(name)
             elif member.isfile():
-                files[name] = (
-                    archive.extractfile(member).read(),
-                    0o755 if member.mode & 0o100 else 0o644,
-                )
+                files[name] = (archive.extractfile(member).read(), 0o755 if member.mode & 0o100 else 0o644)
     return files, directories
 
 
@@ -98,10 +95,7 @@ def find_strangers(path, files, directories):
 def is_right(path, mode):
     """Tell whether what stands at `path` has the owner and mode that it should have."""
     state = os.lstat(path)
-    return state.st_mode & 0o7777 == mode and (state.st_uid, state.st_gid) == (
-        os.geteuid(),
-        os.getegid(),
-    )
+    return state.st_mode & 0o7777 == mode and (state.st_uid, state.st_gid) == (os.geteuid(), os.getegid())
 
 
 def settle(path, mode):
@@ -147,10 +141,7 @@ def compare(path, files, directories):
     """Return the relative paths to remove, those to write, and the difference for `--diff`."""
     removed = find_strangers(path, files, directories)
     written = []
-    diff = [
-        {"before_header": name, "after_header": "removed", "before": name + "\n", "after": ""}
-        for name in removed
-    ]
+    diff = [{"before_header": name, "after_header": "removed", "before": name + "\n", "after": ""} for name in removed]
     for name in sorted(directories):
         target = os.path.join(path, name)
         if name in removed or not os.path.isdir(target) or not is_right(target, 0o755):
@@ -160,14 +151,7 @@ def compare(path, files, directories):
         before = None if name in removed else read(target)
         if before != content or not is_right(target, mode):
             written.append(name)
-            diff.append(
-                {
-                    "before_header": name,
-                    "after_header": name,
-                    "before": show(before),
-                    "after": show(content),
-                }
-            )
+            diff.append({"before_header": name, "after_header": name, "before": show(before), "after": show(content)})
     return removed, written, diff
 
 
@@ -188,10 +172,7 @@ def apply(path, files, removed, written):
 def main():
     """Tell what differs and, unless in check mode, make it equal."""
     module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "archive": {"type": "str", "required": True},
-        },
+        argument_spec={"path": {"type": "path", "required": True}, "archive": {"type": "str", "required": True}},
         supports_check_mode=True,
     )
     path = module.params["path"]
