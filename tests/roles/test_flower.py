@@ -26,36 +26,15 @@ INPUT: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("settings", "messages"),
     [
-        (
-            {"flower_broker_url": "10.0.0.11/not-to-be-seen"},
-            ["amqp://USER:PASSWORD@HOST:PORT/VHOST"],
-        ),
-        (
-            {"flower_broker_api_url": "http://not-to-be-seen@host:15672"},
-            ["flower_broker_api_url", "with the slash"],
-        ),
-        (
-            {"flower_basic_auth_user": "a:b"},
-            ["flower_basic_auth_user is 'a:b'", "no colon"],
-        ),
-        (
-            {"flower_basic_auth_password": ""},
-            ["flower_basic_auth_password must not be empty"],
-        ),
-        (
-            {"flower_basic_auth_password": "not-to-be-seen,"},
-            ["no comma, at which Flower would cut it"],
-        ),
+        ({"flower_broker_url": "10.0.0.11/not-to-be-seen"}, ["amqp://USER:PASSWORD@HOST:PORT/VHOST"]),
+        ({"flower_broker_api_url": "http://not-to-be-seen@host:15672"}, ["flower_broker_api_url", "with the slash"]),
+        ({"flower_basic_auth_user": "a:b"}, ["flower_basic_auth_user is 'a:b'", "no colon"]),
+        ({"flower_basic_auth_password": ""}, ["flower_basic_auth_password must not be empty"]),
+        ({"flower_basic_auth_password": "not-to-be-seen,"}, ["no comma, at which Flower would cut it"]),
         ({"flower_max_tasks": 0}, ["flower_max_tasks is 0", "at least 1"]),
-        (
-            {"flower_memory_max": "lots"},
-            ["flower_memory_max is 'lots'", "for example 512M"],
-        ),
+        ({"flower_memory_max": "lots"}, ["flower_memory_max is 'lots'", "for example 512M"]),
         ({"flower_port": "http"}, ["flower_port", "http"]),
-        (
-            {"flower_requirements": "/nowhere/flower.txt"},
-            ["no requirements file /nowhere/flower.txt"],
-        ),
+        ({"flower_requirements": "/nowhere/flower.txt"}, ["no requirements file /nowhere/flower.txt"]),
     ],
 )
 def test_bad_input_is_refused_and_no_secret_is_shown(play: Play, settings: dict[str, Any], messages: list[str]) -> None:
@@ -77,23 +56,10 @@ def environment(play: Play, folder: Path, **settings: Any) -> dict[str, str]:
         **INPUT,
         **settings,
     }
-    done = play(
-        [
-            {
-                "template": {
-                    "src": str(ROLE / "templates" / "flower.env.j2"),
-                    "dest": str(target),
-                }
-            }
-        ],
-        variables,
-    )
+    done = play([{"template": {"src": str(ROLE / "templates" / "flower.env.j2"), "dest": str(target)}}], variables)
     assert done.returncode == 0, done.stdout
     read = subprocess.run(
-        ["env", "-i", "sh", "-c", f"set -a; . {target}; env -0"],
-        capture_output=True,
-        text=True,
-        check=True,
+        ["env", "-i", "sh", "-c", f"set -a; . {target}; env -0"], capture_output=True, text=True, check=True
     )
     return dict(entry.split("=", 1) for entry in read.stdout.split("\0") if entry)
 
@@ -107,13 +73,7 @@ def test_signs_that_a_shell_takes_for_its_own_reach_flower(play: Play, tmp_path:
 
 def test_switches_and_limits_have_the_form_that_flower_reads(play: Play, tmp_path: Path) -> None:
     """Flower's names, numbers as digits, switches as true and false; what is empty is left out."""
-    written = environment(
-        play,
-        tmp_path,
-        flower_enable_events=True,
-        flower_max_tasks=7,
-        flower_broker_api_url="",
-    )
+    written = environment(play, tmp_path, flower_enable_events=True, flower_max_tasks=7, flower_broker_api_url="")
     assert written["FLOWER_ENABLE_EVENTS"] == "true"
     assert written["FLOWER_MAX_TASKS"] == "7"
     assert written["CELERY_BROKER_URL"] == INPUT["flower_broker_url"]

@@ -19,14 +19,8 @@ Play = Callable[..., "subprocess.CompletedProcess[str]"]
             {"memcached_expected_results": 1000000},
             ["1000000 results", "need 336 MiB", "is 64", "Set it to 336 or more"],
         ),
-        (
-            {"memcached_expected_results": 1000, "memcached_result_bytes": 100000},
-            ["need 105 MiB"],
-        ),
-        (
-            {"memcached_listen_addresses": []},
-            ["memcached_listen_addresses is empty", "127.0.0.1"],
-        ),
+        ({"memcached_expected_results": 1000, "memcached_result_bytes": 100000}, ["need 105 MiB"]),
+        ({"memcached_listen_addresses": []}, ["memcached_listen_addresses is empty", "127.0.0.1"]),
         ({"memcached_memory_mb": "much"}, ["memcached_memory_mb", "much"]),
     ],
 )

@@ -16,13 +16,7 @@ import yaml
 Play = Callable[..., "subprocess.CompletedProcess[str]"]
 
 ROLE = Path(__file__).parents[2] / "roles" / "rabbitmq"
-USER = {
-    "name": "app",
-    "password": "not-to-be-seen",
-    "configure": ".*",
-    "write": ".*",
-    "read": ".*",
-}
+USER = {"name": "app", "password": "not-to-be-seen", "configure": ".*", "write": ".*", "read": ".*"}
 INPUT: dict[str, Any] = {"rabbitmq_vhost": "own", "rabbitmq_users": [USER]}
 
 spec = importlib.util.spec_from_file_location("rabbitmq_definitions", ROLE / "library" / "rabbitmq_definitions.py")
@@ -37,44 +31,20 @@ spec.loader.exec_module(module)
     [
         ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example taskmill"]),
         ({"rabbitmq_vhost": "a b"}, ["rabbitmq_vhost is 'a b'"]),
-        (
-            {"rabbitmq_listen_addresses": []},
-            ["rabbitmq_listen_addresses is []", "at least one IP address"],
-        ),
+        ({"rabbitmq_listen_addresses": []}, ["rabbitmq_listen_addresses is []", "at least one IP address"]),
         ({"rabbitmq_listen_addresses": ["broker"]}, ["broker", "no host names"]),
-        (
-            {"rabbitmq_memory_high_watermark": "40%"},
-            ["rabbitmq_memory_high_watermark is '40%'", "for example 2GiB"],
-        ),
-        (
-            {"rabbitmq_memory_high_watermark": "1.5"},
-            ["rabbitmq_memory_high_watermark is '1.5'"],
-        ),
-        (
-            {"rabbitmq_memory_high_watermark": 0},
-            ["rabbitmq_memory_high_watermark is '0'"],
-        ),
-        (
-            {"rabbitmq_disk_free_limit": "lots"},
-            ["rabbitmq_disk_free_limit is 'lots'", "for example 1GiB"],
-        ),
+        ({"rabbitmq_memory_high_watermark": "40%"}, ["rabbitmq_memory_high_watermark is '40%'", "for example 2GiB"]),
+        ({"rabbitmq_memory_high_watermark": "1.5"}, ["rabbitmq_memory_high_watermark is '1.5'"]),
+        ({"rabbitmq_memory_high_watermark": 0}, ["rabbitmq_memory_high_watermark is '0'"]),
+        ({"rabbitmq_disk_free_limit": "lots"}, ["rabbitmq_disk_free_limit is 'lots'", "for example 1GiB"]),
         ({"rabbitmq_port": "amqp"}, ["rabbitmq_port", "amqp"]),
         ({"rabbitmq_erl_args": '+S "2:2"'}, ["rabbitmq_erl_args", "double quotes"]),
         ({"rabbitmq_users": []}, ["rabbitmq_users names []", "at least one user"]),
         ({"rabbitmq_users": [USER, USER]}, ['["app", "app"]', "each name once"]),
         ({"rabbitmq_users": [{**USER, "name": "guest"}]}, ["none called guest"]),
-        (
-            {"rabbitmq_users": [{**USER, "password": ""}]},
-            ["the password of app is empty"],
-        ),
-        (
-            {"rabbitmq_users": [{"name": "app"}]},
-            ["password", "missing", "rabbitmq_users"],
-        ),
-        (
-            {"rabbitmq_queues": [{"name": "red"}, {"name": "red"}]},
-            ['["red", "red"]', "each queue must be there once"],
-        ),
+        ({"rabbitmq_users": [{**USER, "password": ""}]}, ["the password of app is empty"]),
+        ({"rabbitmq_users": [{"name": "app"}]}, ["password", "missing", "rabbitmq_users"]),
+        ({"rabbitmq_queues": [{"name": "red"}, {"name": "red"}]}, ['["red", "red"]', "each queue must be there once"]),
         ({"rabbitmq_queues": ["red"]}, ["rabbitmq_queues"]),
     ],
 )
@@ -99,17 +69,7 @@ def render(play: Play, folder: Path, template: str, **settings: Any) -> str:
         **INPUT,
         **settings,
     }
-    done = play(
-        [
-            {
-                "template": {
-                    "src": str(ROLE / "templates" / template),
-                    "dest": str(target),
-                }
-            }
-        ],
-        variables,
-    )
+    done = play([{"template": {"src": str(ROLE / "templates" / template), "dest": str(target)}}], variables)
     assert done.returncode == 0, done.stdout
     return target.read_text()
 
@@ -139,18 +99,10 @@ def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> 
 
 WANTED: dict[str, Any] = {
     "vhost": "own",
-    "users": [
-        {
-            **{key: USER[key] for key in ("name", "configure", "write", "read")},
-            "tags": ["monitoring"],
-        }
-    ],
+    "users": [{**{key: USER[key] for key in ("name", "configure", "write", "read")}, "tags": ["monitoring"]}],
     "passwords": {"app": "secret"},
     "absent_users": ["guest"],
-    "queues": [
-        {"name": "red", "arguments": {}},
-        {"name": "slow", "arguments": {"x-message-ttl": 5}},
-    ],
+    "queues": [{"name": "red", "arguments": {}}, {"name": "slow", "arguments": {"x-message-ttl": 5}}],
 }
 
 
@@ -169,33 +121,18 @@ def state() -> dict[str, Any]:
         ],
         "permissions": [
             {"user": "app", "vhost": "/", "configure": "", "write": "", "read": ""},
-            {
-                "user": "app",
-                "vhost": "own",
-                "configure": ".*",
-                "write": ".*",
-                "read": ".*",
-            },
+            {"user": "app", "vhost": "own", "configure": ".*", "write": ".*", "read": ".*"},
         ],
         "queues": [
             {
                 "name": "red",
                 "vhost": "own",
+                "durable": True,
                 "auto_delete": False,
                 "arguments": {"x-queue-type": "classic"},
             },
-            {
-                "name": "slow",
-                "vhost": "own",
-                "auto_delete": False,
-                "arguments": {"x-message-ttl": 5},
-            },
-            {
-                "name": "red",
-                "vhost": "/",
-                "auto_delete": True,
-                "arguments": {"x-expires": 1},
-            },
+            {"name": "slow", "vhost": "own", "durable": True, "auto_delete": False, "arguments": {"x-message-ttl": 5}},
+            {"name": "red", "vhost": "/", "durable": False, "auto_delete": True, "arguments": {"x-expires": 1}},
         ],
     }
 
@@ -236,11 +173,7 @@ def test_an_empty_node_gets_everything() -> None:
             "user app has another password",
         ),
         ("users", {"hashing_algorithm": "unheard_of"}, "user app has another password"),
-        (
-            "users",
-            {"tags": "administrator,monitoring"},
-            "user app has the tags ['administrator', 'monitoring']",
-        ),
+        ("users", {"tags": "administrator,monitoring"}, "user app has the tags ['administrator', 'monitoring']"),
         ("permissions", {"vhost": "other"}, "user app has other permissions in own"),
         ("permissions", {"write": ""}, "user app has other permissions in own"),
         ("queues", {"vhost": "other"}, "queue slow does not exist in own"),
@@ -271,6 +204,7 @@ def test_guest_is_deleted_where_it_exists(state: dict[str, Any]) -> None:
         (0, {"arguments": {"x-message-ttl": 5}}),
         (1, {"arguments": {}}),
         (0, {"auto_delete": True}),
+        (1, {"durable": False}),
     ],
 )
 def test_a_queue_of_another_kind_is_an_error(state: dict[str, Any], queue: int, change: dict[str, Any]) -> None:

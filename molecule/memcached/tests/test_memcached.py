@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-
 FILL = """
 for i in range(200000):
     key = b"celery-task-meta-%036d" % i

@@ -174,14 +174,15 @@ def compare_queues(state: Definition, vhost: str, queues: list[Definition]) -> t
                 {"name": name, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": arguments}
             )
             continue
-        if queue_arguments(current["arguments"]) != queue_arguments(arguments) or current["auto_delete"]:
-            there = json.dumps(current["arguments"], sort_keys=True) + (
-                " and auto_delete" if current["auto_delete"] else ""
-            )
+        same = queue_arguments(current["arguments"]) == queue_arguments(arguments)
+        if not (same and current["durable"] and not current["auto_delete"]):
+            there = json.dumps(current["arguments"], sort_keys=True)
+            there += "" if current["durable"] else ", not durable"
+            there += " and deleted with its last consumer" if current["auto_delete"] else ""
             raise QueueConflictError(
                 f"Queue {name} of virtual host {vhost} exists with the arguments {there}, but "
-                f"{json.dumps(arguments, sort_keys=True)} are wanted, and a queue cannot be changed in place. "
-                f"Set rabbitmq_queues to what is there, or drain the queue and delete it: "
+                f"{json.dumps(arguments, sort_keys=True)} and durable is wanted, and a queue cannot be changed in "
+                "place. Set rabbitmq_queues to what is there, or drain the queue and delete it: "
                 f"rabbitmqctl delete_queue --vhost {vhost} {name}"
             )
     return missing, [f"queue {queue['name']} does not exist in {vhost}" for queue in missing]
@@ -214,6 +215,8 @@ class Node:
         """Run rabbitmqctl and return what it prints; end the module where it fails."""
         command = [self.command, "--quiet", "--timeout", str(self.module.params["timeout"]), *arguments]
         code, out, err = self.module.run_command(command, environ_update={"LC_ALL": "C.UTF-8"}, cwd="/")
+        if code and self.module.check_mode:
+            self.module.exit_json(changed=True, differences=["the node does not answer, and nothing was compared"])
         if code:
             self.module.fail_json(
                 msg=f"'rabbitmqctl {' '.join(arguments)}' failed: {(err.strip() or out.strip())[-1500:]} "
@@ -261,10 +264,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "arguments": {"type": "dict", "default": {}},
-                },
+                "options": {"name": {"type": "str", "required": True}, "arguments": {"type": "dict", "default": {}}},
             },
             "rabbitmqctl": {"type": "str", "default": "rabbitmqctl"},
             "timeout": {"type": "int", "default": 60},
@@ -280,8 +280,9 @@ def main() -> None:
     node = Node(module, command)
     try:
         document, unwanted, differences = compare(node.state(), module.params)
+        result = {"differences": differences, "diff": {"prepared": "".join(f"{line}\n" for line in differences)}}
         if not differences or module.check_mode:
-            module.exit_json(changed=bool(differences), differences=differences)
+            module.exit_json(changed=bool(differences), **result)
         if any(document.values()):
             node.load(document)
         for name in unwanted:
@@ -291,16 +292,15 @@ def main() -> None:
         while left:
             if time.monotonic() > deadline:
                 module.fail_json(
-                    msg=f"Imported, but {IMPORT_SECONDS} s later: {'; '.join(left)}. An import skips a queue that was "
-                    "declared without durable: look with rabbitmqctl list_queues --vhost "
-                    f"{module.params['vhost']} name durable, and delete it.",
-                    differences=differences,
+                    msg=f"Imported, but {IMPORT_SECONDS} s later: {'; '.join(left)}. "
+                    "Look at the newest file in /var/log/rabbitmq on the host.",
+                    **result,
                 )
             time.sleep(1)
             left = compare(node.state(), module.params)[2]
     except QueueConflictError as conflict:
         module.fail_json(msg=str(conflict))
-    module.exit_json(changed=True, differences=differences)
+    module.exit_json(changed=True, **result)
 
 
 if __name__ == "__main__":
