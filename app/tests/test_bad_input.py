@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import amqp
 import pytest
 from click.testing import CliRunner
 
 from conftest import TASKS, Result, Taskmill
-from services import ADMIN, CLIENT, Memcached, RabbitMQ, Worker, free_port
+from services import ADMIN, CLIENT, Memcached, RabbitMQ, Worker, channel, free_port, purge_queue
 from taskmill import workers
 from taskmill.broker import Broker
 from taskmill.cli import cli
@@ -136,6 +137,21 @@ def test_queue_without_a_worker_is_named(taskmill: Taskmill, worker: Worker) -> 
     assert "no worker consumes the queue yellow" in message
     assert f"{worker.name}@" in message
     assert "blue, green, red" in message
+
+
+def test_messages_that_wait_already_are_counted_and_refused(taskmill: Taskmill, rabbitmq: RabbitMQ) -> None:
+    """A run among the messages of another would count their executions; the message says how many wait, and what to do."""
+    other = channel(rabbitmq)
+    other.basic_publish_confirm(amqp.Message("left over"), routing_key="yellow")
+    other.connection.close()
+    try:
+        message = refused(taskmill("run", "--task=a.b=yellow", "--tasks=1", "--n=5", "--no-workers"), taskmill, 3)
+        assert "1 in yellow" in message
+        assert "purge_queue" in message
+        allowed = ("--task=a.b=yellow", "--tasks=1", "--n=5", "--no-workers", "--allow-waiting")
+        assert taskmill("post", *allowed).code == 0
+    finally:
+        purge_queue(rabbitmq, "yellow")
 
 
 def test_no_worker_at_all_is_said(rabbitmq: RabbitMQ) -> None:

@@ -58,5 +58,5 @@ def test_runs_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["red", "=red", "task=", "task=two words", "task=" + "q" * 256])
 def test_kind_of_another_form_is_refused(text: str) -> None:
     """Only TASK=QUEUE, with a queue's name that AMQP takes."""
-    with pytest.raises(ValueError, match="queue|form"):
+    with pytest.raises(ValueError, match=r"queue|form"):
         Kind.parse(text)

@@ -77,7 +77,7 @@ class Broker:
         ).transport.establish_connection()
 
     def check(self, queues: list[str]) -> dict[str, Any]:
-        """Log in and look at the queues; return the server's name and version.
+        """Log in and look at the queues; return the server's name and version, and the messages that wait already.
 
         Raises ``TaskmillError`` when the broker is not there, refuses, or lacks one of the queues.
         """
@@ -86,17 +86,21 @@ class Broker:
         except CONNECTION_ERRORS as error:
             raise TaskmillError(self.explain(error)) from error
         try:
-            for queue in queues:
-                self._look_at(connection, queue)
+            waiting = {queue: self._look_at(connection, queue) for queue in queues}
             server = connection.server_properties
-            return {"product": str(server.get("product", "")), "version": str(server.get("version", ""))}
+            return {
+                "product": str(server.get("product", "")),
+                "version": str(server.get("version", "")),
+                "waiting": {queue: count for queue, count in waiting.items() if count},
+            }
         finally:
             close(connection)
 
-    def _look_at(self, connection: amqp.Connection, queue: str) -> None:
+    def _look_at(self, connection: amqp.Connection, queue: str) -> int:
+        """Return how many messages wait in the queue."""
         channel = connection.channel()
         try:
-            channel.queue_declare(queue, passive=True)
+            answer = channel.queue_declare(queue, passive=True)
         except NotFound as error:
             raise TaskmillError(
                 f"the broker ({self}) has no queue {queue!r}. The role rabbitmq declares those in "
@@ -108,6 +112,7 @@ class Broker:
                 f"{error.reply_text}. Permissions stand in rabbitmq_users"
             ) from error
         channel.close()
+        return int(answer.message_count)
 
     def explain(self, error: BaseException) -> str:
         """Say in one sentence why a connection was not made, and what mends it."""

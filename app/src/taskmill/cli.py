@@ -157,6 +157,11 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--no-workers", is_flag=True, help="Do not ask for workers first; post even if no worker is there."
         ),
+        click.option(
+            "--allow-waiting",
+            is_flag=True,
+            help="Post even if other messages wait in the queues; duplicates are then not counted by the workers.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -183,7 +188,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
         kinds=options["kinds"],
         tasks=options["tasks"],
         args=tuple(args),
-        n=n,
+        n=args[0] if len(args) == 1 and type(args[0]) is int else None,
         check=expect is not None,
         expect=expect[0] if expect is not None else None,
         threads=options["threads"],
@@ -200,13 +205,20 @@ def make_plan(options: dict[str, Any]) -> Plan:
 
 
 def preflight(
-    plan: Plan, broker: Broker, results: Results, result_bytes: int | None, ask_workers: bool, reporter: Reporter
+    plan: Plan, broker: Broker, results: Results, options: dict[str, Any], reporter: Reporter
 ) -> dict[str, Any]:
     """Look at broker, memcached and workers; return what was found, or raise ``TaskmillError``."""
     server = broker.check(plan.queues)
-    stats = backend.check_room(results, plan.tasks, result_bytes, plan.expect)
+    if server["waiting"] and not options["allow_waiting"]:
+        waiting = ", ".join(f"{count:,} in {queue}" for queue, count in server["waiting"].items())
+        raise TaskmillError(
+            f"other messages wait on the broker ({broker}): {waiting}. The workers would take them first, and the "
+            f"run's figures would be theirs too. Wait until they are worked off, drop them with "
+            f"`rabbitmqctl purge_queue` on the broker, or post beside them with --allow-waiting"
+        )
+    stats = backend.check_room(results, plan.tasks, options["result_bytes"], plan.expect)
     found: list[workers.Worker] = []
-    if ask_workers:
+    if not options["no_workers"]:
         found = workers.find(broker, plan.queues)
         workers.check(broker, found, plan.queues)
         pools = sum(worker.pool_size for worker in found)
@@ -318,7 +330,7 @@ def start(options: dict[str, Any], collect_too: bool) -> int:
     plan, reporter = make_plan(options), Reporter()
     broker, results = Broker.from_environment(), Results.from_environment()
     with interrupt.watch() as stop:
-        before = preflight(plan, broker, results, options["result_bytes"], not options["no_workers"], reporter)
+        before = preflight(plan, broker, results, options, reporter)
         if stop.is_set():
             return errors.INTERRUPTED
         folder = plans.new_folder(options["runs_directory"], plan.name)

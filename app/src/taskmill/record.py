@@ -119,11 +119,13 @@ def efficiency(plan: Plan, tasks: int, total: float) -> float | None:
 
 def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any]) -> tuple[int, str]:
     """Return executions beyond one per distinct id, and where the number comes from."""
-    # Fewer executions than ids: tasks are open yet, or a worker joined that was not asked before.
+    # Fewer executions than ids: tasks are open yet, or a worker joined that was not asked before. Messages that waited
+    # before the run are executed, and counted by the workers, within it.
     before = workers.from_plain(posted.before.get("workers"))
     later = workers.from_plain(after.get("workers"))
     executed = workers.executed_between(before, later, {kind.task for kind in plan.kinds})
-    if executed is None or executed < distinct:
+    others = (posted.before.get("broker") or {}).get("waiting")
+    if executed is None or executed < distinct or others:
         return posted.total("republished"), "republished"
     return executed - distinct, "workers"
 
