@@ -21,10 +21,9 @@ TIB = 2**40
 def problems() -> ModuleType:
     """The role's checks, under the names that Ansible gives them on a host."""
     for name in ("taskmill_lab", "taskmill_lab_problems"):
-        spec = importlib.util.spec_from_file_location(
-            f"ansible.module_utils.{name}", MODULE_UTILS / f"{name}.py"
-        )
-        assert spec and spec.loader
+        spec = importlib.util.spec_from_file_location(f"ansible.module_utils.{name}", MODULE_UTILS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
@@ -46,37 +45,27 @@ def settings(tmp_path: Path, **changed: Any) -> dict[str, Any]:
     return {**good, **changed}
 
 
-def test_good_settings_have_no_problem(
-    problems: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_good_settings_have_no_problem(problems: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab that fits is let through."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=TIB))
     assert problems.of_lab(settings(tmp_path)) == []
 
 
-def test_a_user_without_root_is_told_so(
-    problems: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_root_is_told_so(problems: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lab says that it takes root, and how to get there."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "run the command as root" in problems.of_machine()[0]
 
 
-def test_another_distribution_is_refused(
-    problems: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_distribution_is_refused(problems: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no apt, the lab points to machines of one's own."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(problems, "os_release", lambda: {"ID": "fedora"})
     assert "-i inventory/vms" in problems.of_machine()[0]
 
 
-@pytest.mark.parametrize(
-    "address", ["10.250.77.1", "10.250.78.11", "10.250.77.255", "broker", ""]
-)
-def test_an_address_outside_the_subnet_is_named(
-    problems: ModuleType, tmp_path: Path, address: str
-) -> None:
+@pytest.mark.parametrize("address", ["10.250.77.1", "10.250.78.11", "10.250.77.255", "broker", ""])
+def test_an_address_outside_the_subnet_is_named(problems: ModuleType, tmp_path: Path, address: str) -> None:
     """The bridge's address, another network's and no address at all are refused by host."""
     given = settings(tmp_path, addresses={**LAB, "worker1": address})
     [said] = problems.of_addresses(given["bridge"], given["subnet"], given["addresses"])
@@ -130,9 +119,7 @@ def test_memory_that_is_no_size_is_named(problems: ModuleType) -> None:
     assert said.startswith("lab_host_memory of broker1 is 'much'")
 
 
-def test_too_little_disk_space_is_added_up(
-    problems: ModuleType, tmp_path: Path
-) -> None:
+def test_too_little_disk_space_is_added_up(problems: ModuleType, tmp_path: Path) -> None:
     """The space for all hosts that are still to be made is compared with what is free."""
     [said] = problems.of_disk(settings(tmp_path, disk_per_host="1000T"))
     assert "(2 new hosts)" in said
@@ -140,9 +127,7 @@ def test_too_little_disk_space_is_added_up(
 
 
 @pytest.mark.parametrize("name", ["my_worker", "Broker", "-x", "w" * 64])
-def test_a_name_that_no_host_can_have_is_refused(
-    problems: ModuleType, name: str
-) -> None:
+def test_a_name_that_no_host_can_have_is_refused(problems: ModuleType, name: str) -> None:
     """A name of the inventory becomes a host name, which has fewer characters to choose from."""
     [said] = problems.of_names("tm-test", [name])
     assert repr(name) in said
