@@ -140,7 +140,7 @@ def test_queue_without_a_worker_is_named(taskmill: Taskmill, worker: Worker) -> 
 
 
 def test_messages_that_wait_already_are_counted_and_refused(taskmill: Taskmill, rabbitmq: RabbitMQ) -> None:
-    """A run among the messages of another would count their executions; the message says how many wait, and what to do."""
+    """A run among the messages of another would count their executions; how many wait is said, and what to do."""
     other = channel(rabbitmq)
     other.basic_publish_confirm(amqp.Message("left over"), routing_key="yellow")
     other.connection.close()

@@ -48,7 +48,7 @@ def test_the_run_is_complete_on_the_controller() -> None:
     ids = [line.split()[0] for line in lines]
     assert len(set(ids)) == TASKS
     assert "function calls" in (RUN / "profile.txt").read_text()
-    assert {file.stem for file in (RUN / "hosts").glob("*.json")} == {"broker", "worker", "client"}
+    assert {file.stem for file in (RUN / "hosts").glob("*.json")} == {"broker1", "worker1", "client1"}
     assert (RUN / "report.html").stat().st_size > 1000
     queues = (RUN / "queues.csv").read_text()
     assert all(queue in queues for queue in ("red", "green", "blue"))
@@ -68,5 +68,5 @@ def test_flower_shows_both_workers_online_with_three_queues() -> None:
     workers = ask("/api/workers?refresh=true")
     queues = {name: {queue["name"] for queue in info["active_queues"]} for name, info in workers.items()}
     all_three = {"red", "green", "blue"}
-    assert queues == {"w1@worker": all_three, "w2@worker": all_three}
-    assert ask("/api/workers?status=true") == {"w1@worker": True, "w2@worker": True}
+    assert queues == {"w1@worker1": all_three, "w2@worker1": all_three}
+    assert ask("/api/workers?status=true") == {"w1@worker1": True, "w2@worker1": True}
