@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from services import CLIENT, WORKER, Memcached, RabbitMQ, Worker, purge_queue, wait_until
+from services import CLIENT, QUEUES, WORKER, Memcached, RabbitMQ, Worker, depth, purge_queue, wait_until
 
 SOURCE = Path(__file__).parent.parent / "src"
 TASKS = tuple(f"--task=fibonacci.tasks.{name}={name}" for name in ("red", "green", "blue"))
@@ -104,7 +104,11 @@ class Taskmill:
 
 @pytest.fixture
 def taskmill(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Taskmill:
-    """Return the command for the private services, as the user that only posts and asks."""
+    """Return the command for the private services, as the user that only posts and asks.
+
+    What a test before left to the worker, such as messages that were posted twice, is worked off first.
+    """
+    wait_until(lambda: not any(depth(rabbitmq, queue) for queue in QUEUES), 30, "empty queues")
     return Taskmill(
         {"CELERY_BROKER_URL": rabbitmq.url(CLIENT), "CELERY_RESULT_BACKEND": memcached.url}, tmp_path / "runs"
     )

@@ -364,6 +364,14 @@ def channel(rabbitmq: RabbitMQ, user: User = ADMIN) -> amqp.Channel:
     return connection.channel()
 
 
+def depth(rabbitmq: RabbitMQ, queue: str) -> int:
+    """Return how many messages wait in a queue."""
+    one = channel(rabbitmq)
+    waiting = int(one.queue_declare(queue, passive=True).message_count)
+    one.connection.close()
+    return waiting
+
+
 def purge_queue(rabbitmq: RabbitMQ, queue: str) -> None:
     """Empty a queue."""
     one = channel(rabbitmq)

@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Messages per write to the journal and to the socket, at most; a window holds at least two chunks.
 CHUNK = 250
+#: Seconds that a thread reads or writes without looking at what else there is to do.
+PATIENCE = 1.0
 #: Seconds without a confirm, with messages outstanding and the broker not blocking, after which a connection is dead.
 SILENCE = 60.0
 #: Seconds that a thread waits for its last confirms after it was asked to stop.
@@ -154,6 +157,8 @@ class Poster:
         channel.events["basic_nack"].add(self._refused)
         channel.events["basic_return"].add(self._came_back)
         channel.confirm_select()
+        # Set once and for all: py-amqp's own timeouts would change it twice for every confirm.
+        connection.sock.settimeout(PATIENCE)
         self._templates = [
             message.template(kind, self._plan.args, self._sender, channel.channel_id, connection.frame_max)
             for kind in self._plan.kinds
@@ -211,31 +216,27 @@ class Poster:
         view = memoryview(data)
         while view:
             try:
-                sock.settimeout(1.0)
                 view = view[sock.send(view) :]
             except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                self._listen(0)
+                self._listen(wait=False)
                 self._check_patience()
-        sock.settimeout(None)
 
     def _await_confirms(self, limit: int) -> None:
         """Wait until no more than ``limit`` messages are unconfirmed."""
         asked_to_stop: float | None = None
         while len(self._outstanding) > limit and self._unroutable is None:
-            self._listen(1.0 if self._stop.is_set() or self._blocked_since is not None else 5.0)
+            self._listen()
             self._check_patience()
             if self._stop.is_set():
                 asked_to_stop = asked_to_stop or time.monotonic()
                 if time.monotonic() - asked_to_stop > LAST_CONFIRMS:
                     raise Interrupted
 
-    def _listen(self, seconds: float) -> None:
-        """Take in what the broker has to say, waiting at most so long for it."""
+    def _listen(self, *, wait: bool = True) -> None:
+        """Take in what the broker has to say, waiting for it at most ``PATIENCE``."""
         assert self._connection is not None
-        try:
-            self._connection.drain_events(timeout=seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            self._connection.drain_events(timeout=None if wait else 0)
 
     def _check_patience(self) -> None:
         now = time.monotonic()
