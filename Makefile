@@ -40,19 +40,26 @@ lab-down: .venv/controller ## End the lab's hosts and remove what they leave
 	pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
-# Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up.
+# Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up, and beside each other.
+# JOBS says how many at the same time; each shows its output when it is done.
 
 SCENARIOS := $(filter-out resources,$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
 # The landscape and the app's own tests run on both distributions, each role on one.
 ON_BOTH := app default
-BOOKWORM := $(ON_BOTH:%=test-%@bookworm)
+JOBS ?= 2
+PARALLEL := $(MAKE) --jobs=$(JOBS) --output-sync=target
 
 .PHONY: test
-test: lint test-units $(SCENARIOS:%=test-%@trixie) $(BOOKWORM) ## Every check and test, as CI runs them
+test: lint test-units ## Every check and test, as CI runs them (JOBS=2)
+	$(PARALLEL) $(SCENARIOS:%=test-%@trixie)
+	$(PARALLEL) $(ON_BOTH:%=test-%@bookworm)
 	@echo "All tests passed."
 
 .PHONY: test-matrix
-test-matrix: lint test-units $(SCENARIOS:%=test-%@trixie) $(SCENARIOS:%=test-%@bookworm) ## Every scenario on Debian 13 and on Debian 12
+test-matrix: lint test-units ## Every scenario on Debian 13 and on Debian 12
+	$(PARALLEL) $(SCENARIOS:%=test-%@trixie)
+	$(PARALLEL) $(SCENARIOS:%=test-%@bookworm)
+	@echo "All tests passed."
 
 .PHONY: lint
 lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
