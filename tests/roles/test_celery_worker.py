@@ -39,14 +39,14 @@ def worker(**settings: Any) -> dict[str, Any]:
         ([worker(name="w 1")], ["'w 1' cannot name a systemd instance"]),
         ([worker(name="../etc")], ["'../etc' cannot name a systemd instance"]),
         ([worker(concurrency=0)], ["'w1' has concurrency 0", "at least 1"]),
-        ([worker(concurrency="many")], ["'concurrency'", "'many'"]),
+        ([worker(concurrency="many")], ["'concurrency'", "celery_worker_workers"]),
         ([worker(prefetch_multiplier=-1)], ["'w1' has prefetch_multiplier -1"]),
         ([worker(loglevel="loud")], ["loglevel", "loud"]),
         ([worker(memory_max="lots")], ["'w1' has memory_max 'lots'"]),
         ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
         ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
         ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
-        ([worker(queues=[]), worker(name="", concurrency=-1)], ["no queue", "'' cannot name", "concurrency -1"]),
+        ([worker(queues=[]), worker(name="-", concurrency=-1)], ["no queue", "'-' cannot name", "concurrency -1"]),
     ],
 )
 def test_bad_workers_are_refused_before_anything_is_touched(
@@ -54,7 +54,8 @@ def test_bad_workers_are_refused_before_anything_is_touched(
 ) -> None:
     """The play fails in the validation, names the worker and the fault, and no task of the role has run."""
     done = play([{"import_role": {"name": "celery_worker"}}], {**INPUT, "celery_worker_workers": workers})
-    said = re.sub(r"\s+", " ", done.stdout)
+    # ansible-core 2.16 prints a quote within quotes twice.
+    said = re.sub(r"\s+", " ", done.stdout).replace("''", "'")
     assert done.returncode != 0
     assert [message for message in messages if message not in said] == []
     assert "celery_worker : remove" not in said
