@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,25 @@ def test_waiting_asks_seldom(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> N
     # One widening pass, a few pauses, one last look: some forty batches of a thousand at the very most.
     assert len(asked) < 40
     assert max(asked) <= 2000
+
+
+def test_value_of_another_program_spoils_no_other(shelf: Shelf, memcached: Memcached) -> None:
+    """Flags, compression or bytes that Celery never writes make one wrong result, and the rest is fetched."""
+    ids = shelf.post(40)
+    shelf.finish(ids)
+    for number, flags, value in (
+        (3, 64, b"x"),
+        (17, 8, b"not compressed"),
+        (25, 16, b"\xff\xfe"),
+        (39, 2, b"no number"),
+    ):
+        with socket.create_connection(("127.0.0.1", memcached.port)) as raw:
+            key = b"celery-task-meta-" + ids[number]
+            raw.sendall(b"set %b %d 0 %d\r\n%b\r\n" % (key, flags, len(value), value))
+            assert raw.recv(100) == b"STORED\r\n"
+    outcome = shelf.collect()
+    assert (outcome.correct, outcome.wrong, outcome.lost) == (36, 4, 0)
+    assert {fault["id"].encode() for fault in shelf.faults()} == {ids[number] for number in (3, 17, 25, 39)}
 
 
 def test_memcached_that_dies_is_an_error_and_not_a_loss(tmp_path: Path) -> None:

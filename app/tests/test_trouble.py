@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -25,6 +26,15 @@ def record(folder: Path) -> dict[str, Any]:
     """Read run.json."""
     data: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return data
+
+
+def group_is_there(group: int) -> bool:
+    """Say whether any process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
@@ -235,3 +245,79 @@ def test_queue_deleted_while_posting_is_an_error(taskmill: Taskmill, rabbitmq: R
     assert deleted > 0
     assert 0 < found["confirmed"] < found["lines"]
     assert data["counts"]["confirmed"] < data["counts"]["posted"] == found["lines"]
+
+
+def test_second_ctrl_c_ends_at_once_and_leaves_nothing_behind(taskmill: Taskmill, purge: Callable[[str], None]) -> None:
+    """Who does not want to wait for the confirms need not; the processes end, and the ids are kept."""
+    purge("yellow")
+    process = taskmill.popen(
+        "post",
+        "--no-workers",
+        "--task=a.b=yellow",
+        "--tasks=150000",
+        "--n=2",
+        *SLOW,
+        "--processes=2",
+        start_new_session=True,
+    )
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    os.killpg(process.pid, signal.SIGSTOP)
+    # Both are pending when it goes on, with no time between them for the orderly way.
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGCONT)
+    code, _, err = finish(process, 20)
+    assert code == 130, err
+    assert "Traceback" not in err
+    wait_until(lambda: not group_is_there(process.pid), 5, "the end of every process")
+    assert on_disk(taskmill.latest)["confirmed"] > 100
+
+
+def test_posting_process_that_dies_ends_the_run_with_true_files(
+    taskmill: Taskmill, rabbitmq: RabbitMQ, purge: Callable[[str], None]
+) -> None:
+    """One of two posting processes is killed: the other ends in order, the error says so, and the files are true."""
+    purge("yellow")
+    process = taskmill.popen(
+        "post", "--no-workers", "--task=a.b=yellow", "--tasks=150000", "--n=2", *SLOW, "--processes=2"
+    )
+    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    posting = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(int(posting[0]), signal.SIGKILL)
+    code, out, err = finish(process)
+    assert code == 4, out + err
+    assert "ended with code -9" in record(taskmill.latest)["problems"][0]
+    confirmed = {id_ for one in journal.read(taskmill.latest / "ids") for id_, _ in one.lines[: one.confirmed]}
+    assert confirmed <= {message.properties["correlation_id"].encode() for message in take_all(rabbitmq, "yellow")}
+    assert len(confirmed) > 100
+
+
+def test_full_disk_ends_the_posting_before_ids_are_lost(taskmill: Taskmill, purge: Callable[[str], None]) -> None:
+    """When ids cannot be written, their messages are not sent, and the error is the disk's and not the broker's."""
+    purge("yellow")
+    limit = (200_000, 200_000)
+    process = taskmill.popen(
+        "post",
+        "--no-workers",
+        "--task=a.b=yellow",
+        "--tasks=100000",
+        "--n=2",
+        "--threads=2",
+        "--no-profile",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    code, out, err = finish(process)
+    assert code == 4, out + err
+    assert "the ids cannot be kept" in record(taskmill.latest)["problems"][0]
+    assert "is gone" not in err
+
+
+def test_lost_results_of_workers_that_are_slow_are_told_apart(taskmill: Taskmill, purge: Callable[[str], None]) -> None:
+    """What nobody took within the deadline counts as lost, and the record says that it still waits in its queue."""
+    purge("yellow")
+    assert taskmill("post", "--no-workers", "--task=a.b=yellow", "--tasks=7", "--n=2").code == 0
+    done = taskmill("collect", str(taskmill.latest), "--deadline=1")
+    assert done.code == 1
+    assert record(taskmill.latest)["counts"]["lost"] == 7
+    assert "7 messages still wait in the queues" in done.out

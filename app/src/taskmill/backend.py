@@ -23,6 +23,8 @@ BATCH = 1000
 #: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
 ITEM_OVERHEAD = 48 + 8 + 4 + 3
 SMALLEST_SLAB = 96
+#: Stands for a value that python-memcached cannot read.
+UNREADABLE = object()
 MEBIBYTE = 1 << 20
 
 
@@ -83,12 +85,32 @@ class Results:
     def get(self, ids: Sequence[bytes]) -> dict[bytes, Any]:
         """Return the raw values of those ids (ASCII) whose results are there.
 
-        A value is the JSON text that Celery wrote; ``None`` stands for a pickled value, which is refused. A server
-        that does not answer looks like one without results: see :meth:`unreachable`.
+        A value is the JSON text that Celery wrote; ``None`` stands for a pickled value, which is refused, and
+        ``UNREADABLE`` for one with flags or compression of another program. A server that does not answer looks like
+        one without results: see :meth:`unreachable`.
         """
-        found = self._client.get_multi([KEY_PREFIX + identifier for identifier in ids])
+        keys = [KEY_PREFIX + identifier for identifier in ids]
+        try:
+            found = self._client.get_multi(keys)
+        except Exception:  # noqa: BLE001  # python-memcached raises many kinds over one value that it cannot read
+            self._client.disconnect_all()
+            found = self._one_by_one(keys)
         cut = len(KEY_PREFIX)
         return {key[cut:]: value for key, value in found.items()}
+
+    def _one_by_one(self, keys: list[bytes]) -> dict[bytes, Any]:
+        """Fetch in such a way that one bad value spoils no other; it comes as :data:`UNREADABLE`."""
+        found = {}
+        for key in keys:
+            try:
+                value = self._client.get(key, UNREADABLE)
+            except Exception:  # noqa: BLE001  # as above
+                self._client.disconnect_all()
+                found[key] = UNREADABLE
+                continue
+            if value is not UNREADABLE:
+                found[key] = value
+        return found
 
     def unreachable(self) -> list[str]:
         """Return the addresses of the servers that take no connection."""

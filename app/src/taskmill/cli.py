@@ -232,10 +232,12 @@ def preflight(
 def afterwards(
     plan: Plan, posted: posting.Posted, broker: Broker | None, results: Results, reporter: Reporter
 ) -> dict[str, Any]:
-    """Ask workers and memcached once more; what cannot be had is left out, since the results are in hand."""
+    """Ask workers, broker and memcached once more; what cannot be had is left out, since the results are in hand."""
     after: dict[str, Any] = {}
     try:
         after["memcached"] = asdict(results.stats())
+        if broker is not None:
+            after["waiting"] = broker.check(plan.queues)["waiting"]
         names = [worker.name for worker in workers.from_plain(posted.before.get("workers"))]
         if broker is not None and names:
             tasks = {kind.task for kind in plan.kinds}
@@ -400,6 +402,10 @@ def main() -> None:
     except TaskmillError as error:
         click.echo(f"taskmill: {error}", err=True)
         code = error.exit_code
+    except OSError as error:
+        # A full disk, or a run folder that went away.
+        click.echo(f"taskmill: {error.strerror or error}: {error.filename or 'while writing'}", err=True)
+        code = TaskmillError.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from taskmill import journal
-from taskmill.backend import BATCH, Results
+from taskmill.backend import BATCH, UNREADABLE, Results
 from taskmill.clock import Moment
 from taskmill.errors import TaskmillError
 
@@ -306,6 +306,8 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
     """Return ``(verdict, detail)`` for a stored value: verdict is correct, wrong, failed or pending."""
     if value is None:
         return "wrong", "the stored value is pickled; it was refused"
+    if value is UNREADABLE:
+        return "wrong", "the stored value cannot be read: it is none that Celery wrote"
     try:
         meta = json.loads(value)
         state, result = meta["status"], meta["result"]

@@ -12,8 +12,11 @@ signal; a power failure may take the last seconds.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from taskmill.errors import PostingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,25 +35,37 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._ids = os.open(folder / f"{stem}.ids", flags, 0o644)
         self._confirmed = os.open(folder / f"{stem}.confirmed", flags, 0o644)
+        self._folder = folder
         self._written = -1
         self.confirm(0)
 
     def write(self, lines: bytes) -> None:
-        """Append whole lines; they are with the operating system when this returns."""
+        """Append whole lines; they are with the operating system when this returns.
+
+        Raises ``PostingError`` when they cannot be kept: their messages must not be sent then.
+        """
         view = memoryview(lines)
-        while view:
-            view = view[os.write(self._ids, view) :]
+        try:
+            while view:
+                view = view[os.write(self._ids, view) :]
+        except OSError as error:
+            raise PostingError(f"the ids cannot be kept in {self._folder}: {error.strerror}") from error
 
     def confirm(self, count: int) -> None:
-        """Say that the broker has confirmed the first ``count`` lines."""
-        if count != self._written:
+        """Say that the broker has confirmed the first ``count`` lines; raise ``PostingError`` when that fails."""
+        if count == self._written:
+            return
+        try:
             os.pwrite(self._confirmed, b"%0*d\n" % (DIGITS, count), 0)
-            self._written = count
+        except OSError as error:
+            raise PostingError(f"the confirms cannot be kept in {self._folder}: {error.strerror}") from error
+        self._written = count
 
     def close(self) -> None:
-        """Bring both files to the disk and close them."""
+        """Bring both files to the disk, as far as it takes them, and close them."""
         for descriptor in (self._ids, self._confirmed):
-            os.fsync(descriptor)
+            with suppress(OSError):
+                os.fsync(descriptor)
             os.close(descriptor)
 
 

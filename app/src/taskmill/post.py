@@ -31,7 +31,7 @@ from taskmill.plan import Plan, read_json, write_json
 from taskmill.profile import Profiler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from multiprocessing.connection import Connection as Pipe
 
     import amqp
@@ -132,7 +132,8 @@ class Poster:
             self.tally.error = f"{type(error).__name__}: {error}"
         finally:
             self._disconnect()
-            self._journal.confirm(self._safe())
+            with suppress(PostingError):
+                self._journal.confirm(self._safe())
             self._journal.close()
 
     def _finished(self) -> bool:
@@ -443,12 +444,20 @@ class Child:
             self._ended = True
         return not self._ended
 
-    def finish(self) -> str | None:
-        """Wait for its end; return what went wrong when it ended before its time."""
-        self._process.join(10)
+    def failed(self) -> bool:
+        """Say whether it ended before its time, or one of its threads gave up."""
+        return (self._ended and self.peak_memory is None) or any(tally.error for tally in self.tallies)
+
+    def kill(self) -> None:
+        """End it at once if it is still there; its files are true at any time."""
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+    def finish(self) -> str | None:
+        """Wait for its end; return what went wrong when it ended before its time."""
+        self._process.join(10)
+        self.kill()
         if self.peak_memory is None:
             return (
                 f"the posting process {self._process.name} (pid {self._process.pid}) ended with code "
@@ -547,30 +556,31 @@ def run_here(job: Job, stop: threading.Event, reporter: Reporter, posted: Posted
     return group.tallies
 
 
-def run_children(jobs: Iterable[Job], stop: threading.Event, reporter: Reporter, posted: Posted) -> list[Tally]:
-    """Post with processes of their own."""
-    jobs = list(jobs)
+def run_children(jobs: list[Job], stop: threading.Event, reporter: Reporter, posted: Posted) -> list[Tally]:
+    """Post with processes of their own; they end with this function, whatever happens."""
     inner = threading.Event()
-    children = [Child(job, reporter.say) for job in jobs]
-    tallies: list[Tally] = []
-    with reporter.phase("posting", jobs[0].plan.tasks) as phase:
-        # Every one of them is asked: each brings its news.
-        while sum(one.running() for one in children):
-            if stop.is_set() and not inner.is_set():
-                announce_stop(inner, reporter)
-            tallies = [tally for one in children for tally in one.tallies]
-            if inner.is_set() or any(tally.error for tally in tallies):
-                inner.set()
-                for one in children:
-                    one.stop()
-            phase.update(sum(tally.confirmed for tally in tallies))
-            time.sleep(TICK)
-        errors = [one.finish() for one in children]
-        tallies = [tally for one in children for tally in one.tallies]
-        phase.update(sum(tally.confirmed for tally in tallies), last=True)
+    children: list[Child] = []
+    try:
+        children += [Child(job, reporter.say) for job in jobs]
+        with reporter.phase("posting", jobs[0].plan.tasks) as phase:
+            # Every one of them is asked: each brings its news.
+            while sum(one.running() for one in children):
+                if stop.is_set():
+                    announce_stop(inner, reporter)
+                if inner.is_set() or any(one.failed() for one in children):
+                    inner.set()
+                    for one in children:
+                        one.stop()
+                phase.update(sum(tally.confirmed for one in children for tally in one.tallies))
+                time.sleep(TICK)
+            errors = [one.finish() for one in children]
+            phase.update(sum(tally.confirmed for one in children for tally in one.tallies), last=True)
+    finally:
+        for one in children:
+            one.kill()
     posted.error = next((error for error in errors if error), None)
     posted.peak_memory_bytes = sum(one.peak_memory or 0 for one in children)
-    return tallies
+    return [tally for one in children for tally in one.tallies]
 
 
 def announce_stop(inner: threading.Event, reporter: Reporter) -> None:

@@ -11,7 +11,8 @@ The keys ``schema`` to ``environment`` are fixed; these stand beside them:
 * ``client``: threads, processes, memory (the most it held, all its processes together, in bytes), CPU seconds, messages
   sent again, seconds that the broker blocked, seconds between posting and a later ``taskmill collect``.
 * ``workers``: what the workers said of themselves. ``memcached``: its size and its evictions during the run.
-* ``by_queue``: counts for each queue. ``problems``: what is wrong, in words.
+* ``by_queue``: counts for each queue. ``waiting``: messages that waited in a queue at the end.
+* ``problems``: what is wrong, in words.
 
 ``counts.posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the
 final results fetched. ``efficiency`` is ``null`` when the function's time or the workers' cores were not given.
@@ -100,6 +101,7 @@ def build(
         "workers": after.get("workers") or posted.before.get("workers") or [],
         "memcached": memcached(posted, after),
         "by_queue": collected.by_queue if collected else {},
+        "waiting": after.get("waiting") or {},
     }
     record["problems"] = problems(record, posted)
     return record
@@ -185,6 +187,12 @@ def problems(record: dict[str, Any], posted: Posted) -> list[str]:
     unsent = record["client"]["unsent"]
     if unsent:
         found.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")
+    waiting = sum(record["waiting"].values())
+    if waiting and counts["lost"]:
+        found.append(
+            f"{waiting:,} messages still wait in the queues: the workers are slower than the deadline, or gone. Once "
+            f"the queues are empty, `taskmill collect` finds those results"
+        )
     evicted = record["memcached"].get("evicted_during_run")
     if evicted and counts["lost"]:
         found.append(f"memcached evicted {evicted:,} values during the run: it is too small")
