@@ -95,9 +95,10 @@ def test_run_posts_fetches_checks_and_records(taskmill: Taskmill) -> None:
     assert data["rates"]["posted_per_s"] == pytest.approx(3000 / seconds["post"], rel=0.01)
     assert data["efficiency"] == pytest.approx(3000 * 0.00001 / (2 * seconds["total"]), abs=0.0001)
     assert data["client"]["peak_memory_bytes"] > 10e6
-    assert [(worker["name"].split("@")[0], worker["pool_size"], worker["queues"]) for worker in data["workers"]] == [
-        ("w1", 2, ["blue", "green", "red"])
-    ]
+    assert [
+        (worker["name"].split("@")[0], worker["pool"], worker["pool_size"], worker["queues"])
+        for worker in data["workers"]
+    ] == [("w1", "prefork", 2, ["blue", "green", "red"])]
     assert data["problems"] == []
     assert faults(taskmill.latest) == []
     assert (taskmill.latest / "report.html").read_text().startswith("<!doctype html>")

@@ -153,7 +153,7 @@ def test_killed_run_is_taken_up_by_collect(taskmill: Taskmill) -> None:
 def test_broker_restarted_while_posting_loses_nothing(taskmill: Taskmill, rabbitmq: RabbitMQ, worker: Worker) -> None:
     """The broker is killed and started again: posting waits, says so, goes on, and all results come."""
     process = taskmill.popen(
-        "run", *TASKS, "--tasks=6000", "--n=2", "--expect=1", "--threads=4", "--window=8", "--deadline=40"
+        "run", *TASKS, "--tasks=3500", "--n=2", "--expect=1", "--threads=4", "--window=8", "--deadline=40"
     )
     wait_until(lambda: taskmill.ids_written() > 500, 30, "500 ids on disk")
     os.killpg(rabbitmq.processes[-1].pid, signal.SIGKILL)
@@ -167,7 +167,7 @@ def test_broker_restarted_while_posting_loses_nothing(taskmill: Taskmill, rabbit
     data = record(taskmill.latest)
     assert data["client"]["reconnects"] >= 4
     counts = data["counts"]
-    assert counts["posted"] == counts["confirmed"] == counts["distinct"] == counts["correct"] == 6000
+    assert counts["posted"] == counts["confirmed"] == counts["distinct"] == counts["correct"] == 3500
     assert counts["lost"] == 0
     assert worker.process is not None
     assert worker.process.poll() is None

@@ -98,7 +98,7 @@ def content(folder: Path) -> dict[str, Any]:
         "run": data,
         "headline": record.headline(data) if data else "This run has no record.",
         "good": bool(data and not data["problems"] and data["state"] == record.COMPLETE),
-        "depth": depth(folder, start, posted, missing),
+        "depth": depth(folder, data["workload"]["queues"] if data else [], start, posted, missing),
         "strips": strips(folder, start, total, missing),
         "functions": functions(folder, missing),
         "faults": faults(folder, missing),
@@ -152,8 +152,10 @@ def begin(data: dict[str, Any] | None) -> float | None:
         return None
 
 
-def depth(folder: Path, start: float | None, posted: float | None, missing: list[str]) -> Chart | None:
-    """Return the chart of the queues' depths."""
+def depth(
+    folder: Path, order: list[str], start: float | None, posted: float | None, missing: list[str]
+) -> Chart | None:
+    """Return the chart of the queues' depths, the queues in the order given and any others after them."""
     try:
         series = queues.read(folder / "queues.csv")
     except OSError:
@@ -167,7 +169,8 @@ def depth(folder: Path, start: float | None, posted: float | None, missing: list
     seconds = max(1.0, last - first)
     top = max(1, *(ready for points in series.values() for _, ready in points))
     curves = []
-    for queue, points in sorted(series.items()):
+    for queue in [*(queue for queue in order if queue in series), *sorted(set(series) - set(order))]:
+        points = series[queue]
         at = [(max(0.0, when - first) / seconds * WIDTH, HEIGHT - ready / top * HEIGHT) for when, ready in thin(points)]
         curves.append(
             Curve(queue, " ".join(f"{x:.1f},{y:.1f}" for x, y in at), number(max(ready for _, ready in points)))

@@ -83,7 +83,8 @@ def worker(name: str, stats: dict[str, Any], queues: list[dict[str, Any]], repor
     return Worker(
         name=name,
         pid=int(stats.get("pid") or 0),
-        pool=str(pool.get("implementation") or "").rpartition(":")[2],
+        # Such as celery.concurrency.prefork:TaskPool.
+        pool=str(pool.get("implementation") or "").partition(":")[0].rpartition(".")[2],
         pool_size=int(pool.get("max-concurrency") or 0),
         prefetch=int(stats.get("prefetch_count") or 0),
         uptime=int(stats.get("uptime") or 0),
