@@ -71,7 +71,7 @@ lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
 
 .PHONY: test-units
 test-units: .venv/dev ## The tests that need no host
-	pytest -q tests
+	pytest -q --numprocesses auto tests
 
 # test-SCENARIO@SUITE, such as test-rabbitmq@bookworm.
 test-%: .venv/dev
