@@ -55,11 +55,11 @@ def test_the_run_is_complete_on_the_controller() -> None:
 
 
 def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
-    """The run that was held against a wrong value lies on the controller too, each of its tasks listed as wrong."""
-    (wrong,) = (SCENARIO / "runs").glob("*-wrong")
-    faults = [json.loads(line) for line in (wrong / "faults.jsonl").read_text().splitlines()]
-    assert [fault["outcome"] for fault in faults] == ["wrong"] * 30
-    assert "the result is 55, not 10" in faults[0]["detail"]
+    """The run of a task that no worker knows lies on the controller too, each of its tasks listed as failed."""
+    (failing,) = (SCENARIO / "runs").glob("*-failing")
+    faults = [json.loads(line) for line in (failing / "faults.jsonl").read_text().splitlines()]
+    assert [fault["outcome"] for fault in faults] == ["failed"] * 30
+    assert "NotRegistered" in faults[0]["detail"]
 
 
 def test_flower_shows_both_workers_online_with_three_queues() -> None:
