@@ -17,7 +17,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import amqp
 
@@ -370,6 +370,19 @@ def depth(rabbitmq: RabbitMQ, queue: str) -> int:
     waiting = int(one.queue_declare(queue, passive=True).message_count)
     one.connection.close()
     return waiting
+
+
+def stored(identifier: bytes, result: Any, **fields: Any) -> str:
+    """Return the text that a worker stores for a result, with other fields where they are given."""
+    meta = {
+        "status": "SUCCESS",
+        "result": result,
+        "traceback": None,
+        "children": [],
+        "date_done": "2026-11-22T09:30:00.123456+00:00",
+        "task_id": identifier.decode(),
+    }
+    return json.dumps(meta | fields)
 
 
 def purge_queue(rabbitmq: RabbitMQ, queue: str) -> None:

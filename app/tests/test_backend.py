@@ -1,6 +1,5 @@
 """How much room results take in memcached."""
 
-import json
 import re
 import time
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import memcache
 import pytest
 
-from services import Memcached
+from services import Memcached, stored
 from taskmill import journal
 from taskmill.backend import KEY_PREFIX, Results, check_room, result_bytes
 from taskmill.errors import TaskmillError
@@ -18,15 +17,7 @@ def fill(store: Memcached, count: int, result: Any) -> dict[str, int]:
     """Store so many results as a worker does and return the stats."""
     client = memcache.Client([f"127.0.0.1:{store.port}"])
     for identifier in journal.new_ids(count):
-        meta = {
-            "status": "SUCCESS",
-            "result": result,
-            "traceback": None,
-            "children": [],
-            "date_done": "2026-11-22T09:30:00.123456+00:00",
-            "task_id": identifier.decode(),
-        }
-        assert client.set(KEY_PREFIX + identifier, json.dumps(meta), 86400)
+        assert client.set(KEY_PREFIX + identifier, stored(identifier, result), 86400)
     ((_, stats),) = client.get_stats()
     return {name: int(value) for name, value in stats.items() if re.fullmatch(r"\d+", value)}
 

@@ -11,7 +11,7 @@ from typing import Any
 import memcache
 import pytest
 
-from services import Memcached
+from services import Memcached, stored
 from taskmill import journal
 from taskmill.backend import Results
 from taskmill.collect import Collected, Collector, judge, same
@@ -43,15 +43,7 @@ class Shelf:
     def finish(self, ids: list[bytes], result: Any = 5, **fields: Any) -> None:
         """Store results as a worker would."""
         for identifier in ids:
-            meta = {
-                "status": "SUCCESS",
-                "result": result,
-                "traceback": None,
-                "children": [],
-                "date_done": "2026-11-22T09:30:00.123456+00:00",
-                "task_id": identifier.decode(),
-            } | fields
-            assert self.store.set(f"celery-task-meta-{identifier.decode()}", json.dumps(meta))
+            assert self.store.set(f"celery-task-meta-{identifier.decode()}", stored(identifier, result, **fields))
 
     def collect(self, deadline: float = 0.5, stop: threading.Event | None = None) -> Collected:
         """Collect with the expectation 5."""
