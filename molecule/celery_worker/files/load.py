@@ -1,4 +1,4 @@
-"""Post work for some seconds (`load.py post FILE`), `count` or `collect` its results."""
+"""Keep the workers busy (`load.py post FOLDER`) until FOLDER/stop is there, or `collect` every result."""
 
 import json
 import os
@@ -11,32 +11,31 @@ from celery.result import AsyncResult
 from fibonacci.celery import app
 from fibonacci.expected import fibonacci
 from fibonacci.tasks import blue, green, red
-from fibonacci.tasks import fibonacci as recursive
 
-N = 26
-SECONDS = 12
-
-
-def post(file: Path) -> None:
-    """Post as many tasks as keep all cores busy for SECONDS, and write their ids to `file`."""
-    start = time.perf_counter()
-    recursive(N)
-    tasks = int(SECONDS * len(os.sched_getaffinity(0)) / (time.perf_counter() - start))
-    file.write_text(json.dumps([(red, green, blue)[i % 3].delay(N).id for i in range(tasks)]))
+N = 24
+#: More than the workers reserve, so that none is ever without a task, however fast or slow the host is.
+OUTSTANDING = 12 * len(os.sched_getaffinity(0))
+#: Seconds after which posting ends by itself.
+LIMIT = 300
 
 
-def main() -> None:
-    """Do what the first argument says, with the ids in the file that the second one names."""
-    action, file = sys.argv[1], Path(sys.argv[2])
-    if action == "post":
-        post(file)
-        return
-    results = [AsyncResult(task_id, app=app) for task_id in json.loads(file.read_text())]
-    if action == "count":
-        count = sum(result.ready() for result in results)
-    else:
-        count = sum(result.get(timeout=120) == fibonacci(N) for result in results)
-    print(json.dumps({"posted": len(results), action: count}))
+def post(folder: Path) -> None:
+    """Post a task for each that is done, and write every id to `folder`/ids."""
+    results: list[AsyncResult] = []
+    end = time.monotonic() + LIMIT
+    with (folder / "ids").open("w", buffering=1) as ids:
+        while not (folder / "stop").exists() and time.monotonic() < end:
+            if len(results) >= OUTSTANDING:
+                results[-OUTSTANDING].get(timeout=120)
+            results.append((red, green, blue)[len(results) % 3].delay(N))
+            ids.write(f"{results[-1].id}\n")
 
 
-main()
+def collect(folder: Path) -> None:
+    """Print how many tasks were posted, and how many results came and are right."""
+    ids = (folder / "ids").read_text().split()
+    right = sum(AsyncResult(task_id, app=app).get(timeout=120) == fibonacci(N) for task_id in ids)
+    print(json.dumps({"posted": len(ids), "right": right}))
+
+
+{"post": post, "collect": collect}[sys.argv[1]](Path(sys.argv[2]))
