@@ -87,3 +87,6 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test flower taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements && for name in controller dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
+	cd requirements/post2017 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
+# No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
+	cd requirements/post2017 && for name in client celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done
