@@ -15,11 +15,18 @@ import sys
 import threading
 from _thread import get_ident
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+#: A function: its file, its line and its name.
+Where: TypeAlias = tuple[str, int, str]
+#: Primitive calls, calls, own seconds, cumulative seconds.
+Figures: TypeAlias = tuple[int, int, float, float]
+#: Each function's figures, and what of them was on behalf of each of its callers.
+Entries: TypeAlias = dict[Where, tuple[int, int, float, float, dict[Where, Figures]]]
 
 #: Whether one enabled profile sees every thread.
 SHARED = sys.version_info >= (3, 12)
@@ -126,18 +133,16 @@ def merge(parts: Iterable[Path], folder: Path, title: str) -> bool:
     return True
 
 
-def top(path: Path, number: int) -> list[tuple[str, int, float, float]]:
-    """Return the functions with the most time of their own: ``(function, calls, own seconds, cumulative seconds)``.
+def entries(path: Path) -> Entries:
+    """Return a profile's functions, as ``pstats`` keeps them.
 
-    Raises ``OSError``, ``ValueError`` or ``TypeError`` for a file that is no profile.
+    Raises ``OSError``, ``ValueError``, ``TypeError`` or ``EOFError`` for a file that is no profile.
     """
     # typeshed leaves this attribute out.
-    entries: dict[tuple[str, int, str], tuple[Any, ...]] = vars(pstats.Stats(str(path)))["stats"]
-    rows = [(name(where), int(entry[1]), float(entry[2]), float(entry[3])) for where, entry in entries.items()]
-    return sorted(rows, key=lambda row: row[2], reverse=True)[:number]
+    return dict(vars(pstats.Stats(str(path)))["stats"])
 
 
-def name(where: tuple[str, int, str]) -> str:
+def name(where: Where) -> str:
     """Return a function's place and name as pstats prints them."""
     path, line, function = where
     return f"{path}:{line}({function})" if line else "{" + function.strip("<>") + "}"

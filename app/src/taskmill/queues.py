@@ -76,14 +76,14 @@ def _look(channel: amqp.Channel, queues: Sequence[str]) -> list[tuple[str, str, 
     return rows
 
 
-def read(path: Path) -> dict[str, list[tuple[float, int]]]:
-    """Return ``(unix seconds, ready)`` by queue from a ``queues.csv``; lines that cannot be read are left out."""
-    series: dict[str, list[tuple[float, int]]] = {}
+def read(path: Path) -> dict[str, list[tuple[float, int, int]]]:
+    """Return ``(unix seconds, ready, consumers)`` by queue from a ``queues.csv``; broken lines are left out."""
+    series: dict[str, list[tuple[float, int, int]]] = {}
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
         for row in csv.reader(file):
             try:
-                unix, queue, ready = float(row[1]), row[2], int(row[3])
+                sample = float(row[1]), int(row[3]), int(row[4])
             except (IndexError, ValueError):
                 continue
-            series.setdefault(queue, []).append((unix, ready))
+            series.setdefault(row[2], []).append(sample)
     return series

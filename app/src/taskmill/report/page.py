@@ -1,0 +1,264 @@
+"""From figures to one file of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from taskmill import profile, record
+from taskmill.report import calls, figures, text
+from taskmill.report.facts import gather
+from taskmill.report.findings import find
+from taskmill.report.folder import FAULTS_SHOWN, Run, as_dict, as_number
+from taskmill.report.where import machines, split
+from taskmill.timings import summary
+
+if TYPE_CHECKING:
+    from taskmill.report.figures import Chart
+    from taskmill.timings import Timings
+
+TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
+#: Functions of the profile that the page lists; profile.pstats has all.
+FUNCTIONS_SHOWN = 400
+
+
+def write(path: Path, template: str, content: dict[str, Any]) -> Path:
+    """Render a template into a file, whole or not at all, and return its path."""
+    loader = PackageLoader("taskmill")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": text.number, "seconds": text.seconds, "percent": text.percent, "bytes": text.size,
+    }  # fmt: skip
+    own = {name: Markup(loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}  # noqa: S704  # ours
+    page = environment.get_template(template).render(
+        **content, own=own, plotly=Markup(get_plotlyjs())  # noqa: S704  # plotly's own
+    )
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def content(run: Run) -> dict[str, Any]:
+    """Return what the report's template shows."""
+    where = split(run)
+    facts = gather(run, where)
+    return {
+        "run": run,
+        "data": run.data,
+        "facts": facts,
+        "findings": find(facts) if run.recorded else [],
+        "where": where,
+        "part_colour": figures.part_colour,
+        "where_chart": figures.where_bar(where) if where else None,
+        "charts": [chart for chart in (figures.rates(run), figures.depths(run)) if chart],
+        "parts_chart": figures.parts_over_time(run),
+        "cores": cores(run),
+        "times": times(run),
+        "histogram": histogram(run.timings),
+        "by_queue": by_name(run, "by_queue"),
+        "by_worker": by_name(run, "by_worker"),
+        "groups": [*figures.by_group(run, "queue"), *figures.by_group(run, "worker")],
+        "profile": functions(run.profile),
+        "functions_shown": FUNCTIONS_SHOWN,
+        "icicles": icicles(run),
+        "limits": limits(run),
+        "clocks": clocks(run),
+        "hosts": {name: as_dict(one) for name, one in run.environment("hosts").items()},
+        "settings": run.environment("settings"),
+        "repository": run.environment("repository"),
+        "command": str(run.data["environment"].get("command") or ""),
+        "versions": {
+            name: value for name, value in run.data["environment"].items() if not isinstance(value, (dict, list)) and name != "command"
+        },
+        "cost": cost(run),
+        "images": {name: base64.b64encode(image).decode() for name, image in run.screenshots.items()},
+        "faults_shown": FAULTS_SHOWN,
+        "posted_at_once": not facts.rate and run.data["latency"].get("from") != "due",
+        "complete": record.COMPLETE,
+    }
+
+
+def cores(run: Run) -> list[tuple[Chart, str]]:
+    """Return a heat map for each machine, and what it says in words."""
+    found = []
+    by_name = {host.name: host for host in run.hosts}
+    for place, machine in enumerate(machines(run)):
+        sampled = [by_name[name] for name in machine.hosts if name in by_name]
+        if not sampled:
+            continue
+        shared = f"{', '.join(machine.hosts)}: one machine" if len(machine.hosts) > 1 else machine.hosts[0]
+        memory = max((float(host.memory.max()) for host in sampled if len(host.memory)), default=None)
+        words = f"{sampled[0].mean():.0f} % busy on average over {text.count(machine.cores, 'core')}"
+        if memory is not None:
+            words += f", memory at most {memory:.0f} % in use"
+        found.append((figures.heat(run, sampled, shared, place), words))
+    return found
+
+
+def times(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the percentiles, those of the record where it has them."""
+    recorded = {kind: as_dict(run.data["latency"].get(kind)) for kind in ("queue", "execution", "latency")}
+    if not any(recorded.values()):
+        recorded = dict(run.timings.summary()) if run.timings is not None else {}
+    names = {"queue": "in the queue", "execution": "in execution", "latency": "from due to done"}
+    return {names[kind]: figures_of for kind, figures_of in recorded.items() if figures_of}
+
+
+def histogram(timings: Timings | None) -> Chart | None:
+    """Return the histogram of what is known of each task's time."""
+    if timings is None:
+        return None
+    kinds = {"in the queue": timings.queue_time(), "in execution": timings.run, "from due to done": timings.latency()}
+    return figures.histogram({name: values for name, values in kinds.items() if (values == values).any()})  # noqa: PLR0124  # NaN
+
+
+def by_name(run: Run, section: str) -> list[dict[str, Any]]:
+    """Return a row for each queue or worker: counts, time in the queue, seconds of the tasks' bodies."""
+    rows = []
+    waited = waits(run, section)
+    for name, figures_of in run.data[section].items():
+        latency = as_dict(as_dict(figures_of.get("latency")).get("queue")) or as_dict(figures_of.get("latency"))
+        succeeded = figures_of.get("succeeded")
+        if succeeded is None:
+            succeeded = (as_number(figures_of.get("correct")) or 0) + (as_number(figures_of.get("wrong")) or 0)
+        rows.append(
+            {
+                "name": name,
+                **{key: as_number(figures_of.get(key)) for key in ("posted", "wrong", "failed", "lost", "run_s", "cpu_s")},
+                "succeeded": as_number(succeeded),
+                "p50": waited.get(name, (None, None))[0] or as_number(latency.get("p50")),
+                "p99": waited.get(name, (None, None))[1] or as_number(latency.get("p99")),
+                "deepest": float(run.depths[name].ready.max()) if name in run.depths else None,
+            }
+        )
+    return rows
+
+
+def waits(run: Run, section: str) -> dict[str, tuple[float, float]]:
+    """Return median and p99 of the seconds in the queue, by queue or worker."""
+    if run.timings is None:
+        return {}
+    queues = section == "by_queue"
+    names, index = (run.timings.queues, run.timings.queue) if queues else (run.timings.workers, run.timings.worker)
+    waited = run.timings.queue_time()
+    found = {}
+    for place, name in enumerate(names):
+        if quantiles := summary(waited[index == place]):
+            found[name] = (quantiles["p50"], quantiles["p99"])
+    return found
+
+
+def functions(entries: profile.Entries) -> list[dict[str, Any]]:
+    """Return cProfile's own columns, the functions with the most time of their own first."""
+    ordered = sorted(entries.items(), key=lambda entry: entry[1][2], reverse=True)[:FUNCTIONS_SHOWN]
+    return [
+        {
+            "ncalls": f"{calls_}/{primitive}" if calls_ != primitive else str(calls_),
+            "calls": calls_,
+            "tottime": own,
+            "own_percall": own / calls_ if calls_ else 0.0,
+            "cumtime": cumulative,
+            "cum_percall": cumulative / primitive if primitive else 0.0,
+            "function": profile.name(function),
+        }
+        for function, (primitive, calls_, own, cumulative, _) in ordered
+    ]
+
+
+def icicles(run: Run) -> list[Chart]:
+    """Return who called whom: in the client, and in each worker that was sampled."""
+    found = []
+    tree = calls.from_profile(run.profile) if run.profile else None
+    if tree is not None:
+        note = (
+            "Wall-clock seconds, waiting included, summed over threads. cProfile knows pairs of caller and callee: a "
+            "function's time is divided among its callers by what it spent for each. Click to look closer."
+        )
+        found.append(figures.icicle(tree, "icicle-client", "The client's calls (cProfile)", "s", note))
+    for place, (worker, stacks) in enumerate(run.stacks.items()):
+        note = "One pool process, sampled from outside by py-spy. Click to look closer."
+        title = f"{worker}: a pool process (py-spy)"
+        found.append(figures.icicle(calls.from_stacks(stacks), f"icicle-{place}", title, "samples", note))
+    return found
+
+
+def limits(run: Run) -> list[tuple[str, str, bool]]:
+    """Return every limit with what came of it, and whether it was hit."""
+    client, memcached = run.data["client"], run.data["memcached"]
+    rows: list[tuple[str, str, bool]] = []
+
+    def row(name: str, hit: float | None, words: str) -> None:
+        rows.append((name, words if hit else "not hit" if hit is not None else "not recorded", bool(hit)))
+
+    brokers = [as_dict(found.get("broker")) for found in run.limits.values() if "broker" in found]
+    alarms = [as_dict(alarm) for broker in brokers for alarm in broker.get("alarms") or [] if as_dict(alarm).get("set")]
+    words = text.listed([f"{alarm.get('what')} at {since(run, alarm.get('unix'))}" for alarm in alarms])
+    row("broker alarms", len(alarms) if brokers else None, words)
+    flow = [as_dict(entry) for broker in brokers for entry in broker.get("flow") or []]
+    most = max((as_number(entry.get("connections")) or 0 for entry in flow), default=0)
+    row("flow control", len(flow) if brokers else None, f"seen {text.count(len(flow), 'time')}, {most:.0f} connections at most")
+    blocked = as_number(client.get("blocked_seconds"))
+    row("posting blocked by the broker", blocked, f"{text.seconds(blocked)}, all threads together")
+    evicted = as_number(memcached.get("evicted_during_run"))
+    row("result store: evictions", evicted, f"{evicted or 0:,.0f} values")
+    restarts = [
+        (f"{unit} on {host}", as_number(number) or 0)
+        for host, found in run.limits.items()
+        for unit, number in as_dict(found.get("restarts")).items()
+    ]
+    known = any("restarts" in found for found in run.limits.values())
+    words = text.listed([f"{unit}: {number:.0f}" for unit, number in restarts if number])
+    row("restarts of services", sum(number for _, number in restarts) if known else None, words)
+    kills = {host: as_number(found.get("oom_kills")) or 0 for host, found in run.limits.items() if "oom_kills" in found}
+    words = text.listed([f"{number:.0f} on {host}" for host, number in kills.items() if number])
+    row("killed for want of memory", sum(kills.values()) if kills else None, words)
+    reconnects = as_number(client.get("reconnects"))
+    row("connections to the broker lost while posting", reconnects, f"{reconnects or 0:.0f}")
+    return rows
+
+
+def since(run: Run, unix: Any) -> str:
+    """Return a Unix time as seconds of the run."""
+    moment = as_number(unix)
+    return f"{moment - run.start:,.0f} s" if moment is not None and run.start is not None else "an unknown time"
+
+
+def clocks(run: Run) -> list[dict[str, Any]]:
+    """Return every clock's offset against the client's, hosts and workers."""
+    by_worker = {name: as_dict(one) for name, one in run.data["clocks"].items()}
+    at_start, at_end = as_dict(run.clocks.get("start")), as_dict(run.clocks.get("end"))
+    by_host = {name: {"start": at_start.get(name), "end": at_end.get(name)} for name in sorted({*at_start, *at_end})}
+    return [
+        {
+            "name": name,
+            **{
+                f"{at}_{key}": as_number(as_dict(one.get(at)).get(key))
+                for at in ("start", "end")
+                for key in ("offset_s", "error_s")
+            },
+        }
+        for name, one in [*by_host.items(), *by_worker.items()]
+    ]
+
+
+def cost(run: Run) -> list[tuple[str, float | None, float | None, float | None]]:
+    """Return what profiling cost: figure, with it, without it, and the ratio."""
+    with_it, without = as_dict(run.cost.get("with")), as_dict(run.cost.get("without"))
+    names = {
+        "completed_per_s": "finished per second", "posted_per_s": "posted per second", "post_s": "seconds of posting",
+        "total_s": "seconds in all", "client_cpu_s": "client's CPU seconds",
+    }  # fmt: skip
+    rows = []
+    for key, name in names.items():
+        one, other = as_number(with_it.get(key)), as_number(without.get(key))
+        if one is not None or other is not None:
+            rows.append((name, one, other, one / other if one is not None and other else None))
+    return rows
