@@ -76,8 +76,9 @@ def base_record(tasks: int, total: float, post: float) -> dict[str, Any]:
         "rates": {"posted_per_s": tasks / post, "completed_per_s": tasks / total},
         "efficiency": round(tasks * FUNCTION / (CORES * total), 4),
         "environment": {
-            "taskmill": "0.1.0", "client_host": "client1", "client_python": "3.13.5", "celery": "5.7.0", "kombu": "5.7.0",
-            "broker": "RabbitMQ 4.0.5", "window": 500, "profile": True, "worker_cores": CORES, "function_seconds": FUNCTION,
+            "taskmill": "0.1.0", "client_host": "client1", "client_python": "3.13.5", "celery": "5.7.0",
+            "broker": "RabbitMQ 4.0.5", "window": 500, "profile": True, "worker_cores": CORES,
+            "function_seconds": FUNCTION,
             "hosts": {
                 name: {
                     "groups": groups, "cores": CORES, "memory_mb": 16000, "kernel": "6.1.0-18-amd64",
@@ -134,7 +135,9 @@ def write_tasks(folder: Path, tasks: int, total: float, post: float) -> dict[str
     kinds = {"queue": done - run - posted, "execution": run, "latency": done - posted}
     latency: dict[str, Any] = {"from": "posted"}
     for kind, values in kinds.items():
-        quantiles = zip(("p50", "p90", "p99", "p99_9"), np.quantile(values, [0.5, 0.9, 0.99, 0.999]).tolist(), strict=True)
+        quantiles = zip(
+            ("p50", "p90", "p99", "p99_9"), np.quantile(values, [0.5, 0.9, 0.99, 0.999]).tolist(), strict=True
+        )
         latency[kind] = {"count": tasks, "mean": float(values.mean()), **dict(quantiles), "max": float(values.max())}
     return latency
 
@@ -158,7 +161,7 @@ def sadf(host: str, total: float, busy: float = 93.0, cores: int = CORES, memory
     for second in range(-2, int(total) + 4):
         moment = datetime.fromtimestamp(START + second, timezone.utc)
         working = 0 < second <= total + 1
-        loads = []
+        loads: list[dict[str, Any]] = []
         for core in range(cores):
             percent = float(np.clip(busy + dice.normal(0, 4), 0, 100)) if working else 3.0
             loads.append({"cpu": str(core), "usr": percent, "steal": 0.0, "iowait": 0.0, "idle": 100 - percent})
@@ -239,11 +242,15 @@ def write_extras(folder: Path) -> None:
     (folder / "faults.jsonl").touch()
     (folder / "pyspy").mkdir(exist_ok=True)
     base = "<module> (celery:8);main (celery/bin/celery.py:217);workloop (billiard/pool.py:362)"
-    (folder / "pyspy" / "w1@worker1.txt").write_text(
-        f"{base};fast_trace_task (celery/app/trace.py:651);trace_task (celery/app/trace.py:453);fib (fibonacci/tasks.py:12) 160\n"
-        f"{base};fast_trace_task (celery/app/trace.py:651);mark_as_done (celery/backends/base.py:182) 210\n"
-        f"{base};recv (billiard/connection.py:216) 120\n{base} 9\nbroken line\n"
-    )
+    trace = f"{base};fast_trace_task (celery/app/trace.py:651)"
+    stacks = {
+        f"{trace};trace_task (celery/app/trace.py:453);fib (fibonacci/tasks.py:12)": 160,
+        f"{trace};mark_as_done (celery/backends/base.py:182)": 210,
+        f"{base};recv (billiard/connection.py:216)": 120,
+        base: 9,
+    }
+    lines = [f"{stack} {seen}" for stack, seen in stacks.items()]
+    (folder / "pyspy" / "w1@worker1.txt").write_text("\n".join([*lines, "broken line", ""]))
     (folder / "screenshots").mkdir(exist_ok=True)
     (folder / "screenshots" / "flower-workers.png").write_bytes(png())
     write_json(

@@ -51,7 +51,8 @@ def in_threads(profiler: profile.Profiler, *works: tuple[object, ...]) -> None:
 def rows(path: Path) -> dict[str, tuple[int, float, float]]:
     """Return calls, own and cumulative seconds by the function's bare name."""
     return {
-        name.rpartition("(")[2].rstrip(")}"): (calls, own, whole) for name, calls, own, whole in profile.top(path, 1000)
+        profile.name(function).rpartition("(")[2].rstrip(")}"): (figures[1], figures[2], figures[3])
+        for function, figures in profile.entries(path).items()
     }
 
 

@@ -1,52 +1,33 @@
 """The report, from run folders of all shapes."""
 
+import base64
+import csv
 import json
-import shutil
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from taskmill import hosts, report
+import runs
+from taskmill import report
 from taskmill.errors import TaskmillError
 from taskmill.plan import write_json
+from taskmill.report import figures, folder
+from taskmill.report.text import label
 
 EVIL = "<script>alert('x')</script>&\"tasks"
-RECORD: dict[str, Any] = {
-    "schema": 1,
-    "name": "r",
-    "started_at": "2026-11-22T09:30:00Z",
-    "stack": "modern",
-    "workload": {"task": "a.b", "tasks": 1000, "n": 20, "queues": ["red"], "threads": 10, "processes": 1},
-    "counts": {
-        "posted": 1000,
-        "confirmed": 1000,
-        "distinct": 1000,
-        "retrieved": 1000,
-        "correct": 1000,
-        "wrong": 0,
-        "failed": 0,
-        "lost": 0,
-        "duplicates": 0,
-    },
-    "seconds": {"post": 1.0, "collect": 4.0, "total": 5.0},
-    "rates": {"posted_per_s": 1000.0, "completed_per_s": 200.0},
-    "efficiency": 0.5,
-    "environment": {"cores": 4},
-    "state": "complete",
-    "duplicates_from": "workers",
-    "checked": True,
-    "client": {},
-    "workers": [],
-    "memcached": {},
-    "problems": [],
-    "by_queue": {"red": {"posted": 1000, "correct": 1000, "wrong": 0, "failed": 0, "lost": 0}},
-}
+#: The titles of everything that a full run shows.
+SECTIONS = (
+    "What held it back, and what to change", "Where the time went", "Over time", "Cores and memory",
+    "How long a task takes", "By queue and by worker", "Profile", "Limits and clocks", "Environment", "Screens",
+)  # fmt: skip
 
 
 class Page(HTMLParser):
-    """Reads a page: its text, its elements, and every address that it would load."""
+    """Reads a page: its text, its elements, its figures, and every address that it would load."""
 
     def __init__(self, path: Path) -> None:
         """Read the file."""
@@ -54,6 +35,8 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.elements: list[str] = []
         self.addresses: list[str] = []
+        self.figures: dict[str, Any] = {}
+        self._inside = ""
         self.feed(path.read_text())
         self.text = " ".join(" ".join(self.words).split())
 
@@ -61,89 +44,142 @@ class Page(HTMLParser):
         """Note an element."""
         self.elements.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
+        self._inside = dict(attrs).get("id") or tag if tag in {"script", "style"} else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave a script."""
+        self._inside = "" if tag in {"script", "style"} else self._inside
 
     def handle_data(self, data: str) -> None:
-        """Note text."""
-        self.words.append(data)
+        """Note text, and figures."""
+        if self._inside.startswith("figure-"):
+            self.figures[self._inside.removeprefix("figure-")] = json.loads(data)
+        elif not self._inside:
+            self.words.append(data)
 
 
-def write(folder: Path, record: dict[str, Any] | None = None) -> Page:
-    """Write a record and its report, and read the page."""
-    if record is not None:
-        write_json(folder / "run.json", record)
-    return Page(report.write(folder))
+def write(where: Path) -> Page:
+    """Write a folder's report and read the page."""
+    return Page(report.write(where))
 
 
-def sadf(busy: float, cores: int = 2, samples: int = 5) -> str:
-    """Return what `sadf -j` prints."""
-    statistics = [
-        {
-            "timestamp": {"date": "2026-11-22", "time": f"09:30:0{second}", "utc": 1, "interval": 1},
-            "cpu-load": [
-                {
-                    "cpu": cpu,
-                    "user": busy,
-                    "nice": 0.0,
-                    "system": 0.0,
-                    "iowait": 0.0,
-                    "steal": 0.0,
-                    "idle": 100.0 - busy,
-                }
-                for cpu in ("all", *map(str, range(cores)))
-            ],
-            "memory": {"memused-percent": 40.0 + second},
-        }
-        for second in range(samples)
-    ]
-    return json.dumps({"sysstat": {"hosts": [{"nodename": "w", "statistics": statistics}]}})
+def bare(where: Path, record: dict[str, Any]) -> Page:
+    """Write the report of a folder with nothing but a record."""
+    where.mkdir(exist_ok=True)
+    write_json(where / "run.json", record)
+    return write(where)
 
 
-def test_report_gives_verdict_counts_and_rates(tmp_path: Path) -> None:
+def test_report_gives_verdict_counts_rates_duration_and_efficiency(tmp_path: Path) -> None:
     """The verdict is in words, and the figures are those of the record."""
-    page = write(tmp_path, RECORD)
-    assert "All 1,000 results are there and right." in page.text
-    assert "200 tasks per second" in page.text
-    assert "50.0 %" in page.text
+    page = write(runs.make(tmp_path / "run"))
+    assert "All 20,000 results are there and right." in page.text
+    assert "finished 1,000/s" in page.text
+    assert "posted 10,000/s" in page.text
+    assert "duration 20 s" in page.text
+    assert "efficiency 17 %" in page.text
+    assert "20,000 correct, 0 wrong, 0 failed; 0 lost; 0 executed more than once" in page.text
+
+
+def test_full_run_has_every_section_and_chart(tmp_path: Path) -> None:
+    """Nothing of a run that left everything is missing."""
+    page = write(runs.make(tmp_path / "run"))
+    assert [title for title in SECTIONS if title not in page.text] == []
+    assert "Not in this report" not in page.text
+    assert set(page.figures) == {
+        "where", "parts", "rates", "depths", "cores-0", "histogram", "by-queue", "by-worker", "icicle-client",
+        "icicle-0",
+    }  # fmt: skip
+    assert "ncalls tottime percall cumtime percall filename:lineno(function)" in page.text
+    assert "ansible-playbook -i inventory/lab run-load.yml -e load_tasks=20000" in page.text
+    assert "What profiling cost" in page.text
+    assert "Mostly queueing." in page.text
 
 
 def test_report_needs_no_other_file(tmp_path: Path) -> None:
-    """Nothing is loaded from anywhere, and no script is in it."""
-    page = write(tmp_path, RECORD)
-    assert page.addresses == []
-    assert {"script", "img", "link", "iframe"}.isdisjoint(page.elements)
+    """Nothing is loaded from anywhere: all addresses are places in the page, or data in it."""
+    page = write(runs.make(tmp_path / "run"))
+    assert [address for address in page.addresses if not address.startswith(("#", "data:"))] == []
+    assert {"iframe", "object", "embed"}.isdisjoint(page.elements)
+
+
+def test_screenshots_are_in_the_page(tmp_path: Path) -> None:
+    """A picture from the folder is part of the file."""
+    page = write(runs.make(tmp_path / "run"))
+    assert f"data:image/png;base64,{base64.b64encode(runs.png()).decode()}" in page.addresses
 
 
 def test_names_with_markup_appear_as_text(tmp_path: Path) -> None:
     """Whatever a user or a task's exception is called, it is shown and not obeyed."""
-    record = json.loads(json.dumps(RECORD))
-    record["workload"]["task"] = record["name"] = EVIL
-    record["workload"]["queues"] = [EVIL]
-    record["by_queue"] = {EVIL: record["by_queue"]["red"]}
-    record["environment"] = {EVIL: EVIL}
-    record["problems"] = [EVIL]
-    record["workers"] = [{"name": EVIL, "pool": "", "pool_size": 1, "prefetch": 4, "queues": [EVIL], "software": EVIL}]
+    where = runs.make(tmp_path / "run", workload={"task": EVIL, "queues": [EVIL]}, environment={EVIL: EVIL})
+    record = json.loads((where / "run.json").read_text())
+    record |= {
+        "name": EVIL,
+        "problems": [EVIL],
+        "by_queue": {EVIL: {"correct": 1}},
+        "by_worker": {EVIL: {}},
+    }
+    record["workers"][0] |= {"name": EVIL, "queues": [EVIL], "software": EVIL}
+    write_json(where / "run.json", record)
     fault = {"id": EVIL, "queue": EVIL, "outcome": "failed", "detail": EVIL}
-    (tmp_path / "faults.jsonl").write_text(json.dumps(fault) + "\n")
-    (tmp_path / "queues.csv").write_text(
-        f'time,unix,queue,ready,consumers\nx,1795339801,"{EVIL.replace(chr(34), chr(34) * 2)}",5,1\n'
-    )
-    page = write(tmp_path, record)
-    assert "script" not in page.elements
+    (where / "faults.jsonl").write_text(json.dumps(fault) + "\n")
+    with (where / "queues.csv").open("w", newline="") as file:
+        csv.writer(file).writerow(("x", runs.START + 1, EVIL, 5, 1))
+    (where / "pyspy" / "w.txt").write_text(f"{EVIL} 5\n")
+    page = write(where)
+    assert page.elements.count("script") == 3 + len(page.figures)
     assert page.text.count("<script>alert('x')</script>&\"tasks") >= 10
+    shown = label(EVIL)
+    assert shown == "&lt;script&gt;alert('x')&lt;/script&gt;&amp;\"tasks"
+    assert page.figures["depths"]["data"][0]["name"] == shown
+    assert shown in page.figures["icicle-0"]["data"][0]["labels"]
 
 
-def test_queue_depths_and_cores_are_drawn(tmp_path: Path) -> None:
-    """Samples beside the record become charts."""
-    lines = [f"x,{1795339800 + second},{queue},{100 * second},2" for second in range(6) for queue in ("red", "green")]
-    (tmp_path / "queues.csv").write_text("time,unix,queue,ready,consumers\n" + "\n".join(lines) + "\n")
-    (tmp_path / "hosts").mkdir()
-    (tmp_path / "hosts" / "worker.json").write_text(sadf(75.0))
-    (tmp_path / "faults.jsonl").touch()
-    page = write(tmp_path, RECORD)
-    assert page.elements.count("polyline") == 2
-    assert page.elements.count("svg") == 2
-    assert page.elements.count("rect") == 10
-    assert "worker 75 % busy on average, memory at most 44 % in use" in page.text
+def test_figures_have_the_runs_values(tmp_path: Path) -> None:
+    """What is drawn is what was measured: all tasks posted within two seconds, finished over twenty, none left."""
+    run = folder.read(runs.make(tmp_path / "run"))
+    chart = figures.rates(run)
+    assert chart is not None
+    posted, finished, backlog = chart.figure.data
+    width = float(posted.x[1] - posted.x[0])
+    assert float(posted.y.sum()) * width == pytest.approx(20000, rel=0.01)
+    assert float(finished.y.sum()) * width == pytest.approx(20000, rel=0.01)
+    assert float(posted.y[posted.x > 2.1].sum()) == 0
+    assert float(backlog.y.max()) == pytest.approx(18000, rel=0.02)
+    assert float(backlog.y[-1]) == 0
+
+
+def test_queues_keep_their_order_and_their_colours(tmp_path: Path) -> None:
+    """The queue red is drawn in red."""
+    chart = figures.depths(folder.read(runs.make(tmp_path / "run")))
+    assert chart is not None
+    colours = {trace.name: trace.line.color for trace in chart.figure.data}
+    assert colours == {"red": figures.RED, "green": figures.GREEN, "blue": figures.BLUE}
+
+
+def test_hosts_of_one_machine_are_drawn_once(tmp_path: Path) -> None:
+    """Containers see the same cores; hosts whose boots differ each have their own."""
+    where = runs.make(tmp_path / "run")
+    assert "broker1, client1, worker1: one machine" in write(where).text
+    record = json.loads((where / "run.json").read_text())
+    for number, host in enumerate(record["environment"]["hosts"].values()):
+        host["boot_id"] = str(number)
+    write_json(where / "run.json", record)
+    assert {"cores-0", "cores-1", "cores-2"} <= set(write(where).figures)
+
+
+def test_samples_are_moved_to_the_clients_clock(tmp_path: Path) -> None:
+    """A host whose clock is a hundred seconds ahead is drawn where it was, and its offset is shown."""
+    where = runs.make(tmp_path / "run")
+    offsets = {"worker1": {"offset_s": 100.0, "error_s": 0.001}}
+    write_json(where / "hosts" / "clocks.json", {"client": "client1", "start": offsets, "end": offsets})
+    assert "hosts/worker1.json: no samples from the time of the run" in write(where).text
+    late = json.loads(runs.sadf("worker1", 200.0))
+    (where / "hosts" / "worker1.json").write_text(json.dumps(late))
+    run = folder.read(where)
+    worker = next(host for host in run.hosts if host.name == "worker1")
+    assert worker.times[0] == pytest.approx(runs.START, abs=1)
+    assert "100 s ± 1 ms" in write(where).text
 
 
 @pytest.mark.parametrize(
@@ -151,39 +187,52 @@ def test_queue_depths_and_cores_are_drawn(tmp_path: Path) -> None:
 )
 def test_samples_that_cannot_be_read_are_named(tmp_path: Path, content: str) -> None:
     """A host's file cut short, or of another kind, costs that host's chart and nothing more."""
-    (tmp_path / "hosts").mkdir()
-    (tmp_path / "hosts" / "broker.json").write_text(content)
-    assert "hosts/broker.json" in write(tmp_path, RECORD).text
+    where = runs.make(tmp_path / "run")
+    (where / "hosts" / "worker1.json").write_text(content)
+    page = write(where)
+    assert "hosts/worker1.json" in page.text
+    assert "cores-0" in page.figures
 
 
-def test_samples_from_another_time_are_left_out(tmp_path: Path) -> None:
-    """Only the seconds of the run count."""
-    path = tmp_path / "h.json"
-    path.write_text(sadf(50.0))
-    whole = hosts.read(path)
-    assert (len(whole.times), whole.cores, whole.mean("1")) == (5, ["0", "1"], 50.0)
-    assert len(hosts.read(path, whole.times[1], whole.times[3]).times) == 3
+@pytest.mark.parametrize(
+    "name",
+    ["run.json", "tasks.npz", "queues.csv", "profile.pstats", "faults.jsonl", "hosts/clocks.json"]
+    + [f"hosts/worker1.{kind}" for kind in ("json", "units.csv", "limits.json")],
+)
+def test_missing_file_is_named_and_the_rest_is_shown(tmp_path: Path, name: str) -> None:
+    """Each file that a run lacks is named, and the page is made all the same."""
+    where = runs.make(tmp_path / "run")
+    (where / name).unlink()
+    page = write(where)
+    assert f"{name}:" in page.text
+    assert len(page.figures) >= 5
 
 
-def test_truncated_folder_still_makes_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
-    """Each file that a broken run lacks, or has only half of, is named."""
-    write_json(tmp_path / "plan.json", {"schema": 1})
-    for name in ("run.json", "faults.jsonl", "queues.csv", "profile.pstats"):
-        (tmp_path / name).write_text('{"counts": {"posted"')
-    page = write(tmp_path)
+@pytest.mark.parametrize("size", [0, 1, 40, 300])
+def test_truncated_files_still_make_a_page(tmp_path: Path, size: int) -> None:
+    """With every file of the run cut to so many bytes there is a page, and it says that there is no record."""
+    where = runs.make(tmp_path / "run")
+    for path in where.rglob("*.*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:size])
+    page = write(where)
     assert "This run has no record." in page.text
-    for name in ("run.json", "queues.csv", "profile.pstats", "hosts/"):
-        assert f"{name}:" in page.text
-    for path in tmp_path.glob("*.*"):
-        if path.name != "plan.json":
-            path.unlink()
-    assert "faults.jsonl:" in write(tmp_path).text
+    assert "tasks.npz: the times of the tasks cannot be read" in page.text
 
 
-@pytest.mark.parametrize("key", list(RECORD))
-def test_record_without_one_of_its_keys_still_makes_a_report(tmp_path: Path, key: str) -> None:
-    """A record of an older version, or cut down by hand, is shown as far as it goes."""
-    write(tmp_path, {name: value for name, value in RECORD.items() if name != key})
+@pytest.mark.parametrize("section", list(runs.base_record(10, 1.0, 1.0)))
+@pytest.mark.parametrize("value", [None, 7, "text", [], {}, {"x": {"y": None}}, [{"a": 1}, None]])
+def test_record_of_any_shape_makes_a_page(tmp_path: Path, section: str, value: Any) -> None:
+    """A record of another schema, or cut down by hand, is shown as far as it goes."""
+    record = runs.base_record(10, 1.0, 1.0)
+    assert bare(tmp_path / "run", record | {section: value}).text
+    del record[section]
+    assert bare(tmp_path / "run", record).text
+
+
+def test_record_of_another_schema_is_named(tmp_path: Path) -> None:
+    """The reader learns why something may be missing."""
+    assert "schema 9" in bare(tmp_path / "run", runs.base_record(10, 1.0, 1.0) | {"schema": 9}).text
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -193,10 +242,44 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paced_load_says_what_latency_counts_from(tmp_path: Path) -> None:
+    """The note on loads posted at once is not there; the one on due times is."""
+    where = runs.make(tmp_path / "run", post=18.0, workload={"rate": 1100}, latency={"from": "due"})
+    text = write(where).text
+    assert "Mostly queueing." not in text
+    assert "at which a task should have been posted" in text
+
+
+def test_failed_tasks_have_a_curve_and_are_listed(tmp_path: Path) -> None:
+    """A curve of failures comes with the first failure."""
+    where = runs.make(tmp_path / "run", counts={"failed": 3, "correct": 19997})
+    with np.load(where / "tasks.npz") as file:
+        arrays = dict(file)
+    arrays["outcome"][:3] = 2
+    np.savez_compressed(where / "tasks.npz", **arrays)
+    titles = [note["text"] for note in write(where).figures["by-queue"]["layout"]["annotations"]]
+    assert any("failed" in title for title in titles)
+
+
+def test_million_tasks_make_a_page_of_less_than_8_mb_in_time(tmp_path: Path) -> None:
+    """The page holds what can be seen, not every task."""
+    where = runs.make(tmp_path / "run", tasks=1_000_000, total=880.0, post=60.0)
+    before = time.monotonic()
+    path = report.write(where)
+    assert time.monotonic() - before < 30
+    assert path.stat().st_size < 8_000_000
+
+
 def test_report_is_made_without_the_source_tree_as_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The template is found wherever the command is called from."""
+    """The templates are found wherever the command is called from."""
+    where = runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0)
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "run"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    assert write(folder, RECORD).text
+    assert write(where).text
+
+
+def test_without_plotly_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that only records has no plotly."""
+    monkeypatch.setattr(report, "NEEDS", ("jinja2", "no_such_module"))
+    assert not report.available()
+    with pytest.raises(TaskmillError, match=r"taskmill\[report\]"):
+        report.write(tmp_path)

@@ -292,7 +292,9 @@ def conclude(
         folder,
         f"taskmill run {plan.name}: cProfile of the client, posting and collecting.",
     )
-    report.write(folder)
+    # A client only records; where the report's needs are installed, it is there at once.
+    if report.available():
+        report.write(folder)
     click.echo(record.summary(data, folder))
     if collected is None:
         return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
@@ -393,6 +395,25 @@ def broker_if_there(reporter: Reporter) -> Broker | None:
 def report_command(run: Path) -> None:
     """Write report.html of RUN anew from the files in it."""
     click.echo(report.write(run))
+
+
+@cli.command("compare")
+@click.argument("runs", type=click.Path(exists=True, file_okay=False, path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the page with the charts; compare.html in the last run's folder when not given.",
+)
+def compare_command(runs: tuple[Path, ...], page: Path | None) -> None:
+    """Compare RUNS with the first of them: a table with ratios, and a page with their curves over each other."""
+    if len(runs) < 2:
+        raise click.UsageError("name at least two runs")
+    report.require()
+    from taskmill import compare  # noqa: PLC0415  # plotly is not everywhere
+
+    comparison = compare.compare(runs)
+    click.echo(compare.text(comparison))
+    click.echo(compare.write(comparison, page or runs[-1] / "compare.html"))
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ import kombu
 import memcache
 
 import taskmill
-from taskmill import workers
+from taskmill import report, workers
 from taskmill.plan import SCHEMA, read_json, write_json
 
 if TYPE_CHECKING:
@@ -240,7 +240,8 @@ def summary(record: dict[str, Any], folder: Path) -> str:
         f"  client     {client['peak_memory_bytes'] / 1e6:,.0f} MB at most, {client['cpu_seconds']:,.0f} s of CPU"
     )
     lines += [f"  problem    {problem}" for problem in record["problems"]]
-    lines += [f"  record     {folder / 'run.json'}", f"  report     {folder / 'report.html'}"]
+    lines.append(f"  record     {folder / 'run.json'}")
+    lines.append(f"  report     {folder / 'report.html' if report.available() else f'taskmill report {folder}'}")
     if record["state"] in {POSTED, STOPPED, FAILED}:
         lines.append(f"  go on by   taskmill collect {folder}")
     return "\n".join(lines)

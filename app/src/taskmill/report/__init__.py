@@ -1,7 +1,7 @@
 """``report.html`` of a run: one file that needs nothing else, made from ``run.json`` and the files beside it.
 
-``folder`` reads, ``facts``, ``where``, ``series`` and ``calls`` compute, ``findings`` judges, ``figures`` draws, ``page``
-renders. It takes what ``taskmill[report]`` installs; recording a run does not.
+``folder`` reads, ``facts``, ``where``, ``series`` and ``calls`` compute, ``findings`` judges, ``figures`` draws and
+``page`` renders. It takes what ``taskmill[report]`` installs; recording a run does not.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def write(folder: Path) -> Path:
     Files that are missing or cut short make a shorter report that names them.
     """
     require()
-    from taskmill.report import folder as folders, page  # noqa: PLC0415  # plotly is not everywhere
+    # plotly is not everywhere.
+    from taskmill.report import folder as folders  # noqa: PLC0415
+    from taskmill.report import page  # noqa: PLC0415
 
     return page.write(folder / "report.html", "report.html.j2", page.content(folders.read(folder)))

@@ -30,6 +30,11 @@ class Call:
         """How many places there are in this tree."""
         return 1 + sum(call.count for call in self.calls)
 
+    @property
+    def depth(self) -> int:
+        """How many levels there are in this tree."""
+        return 1 + max((call.depth for call in self.calls), default=0)
+
 
 def from_profile(entries: Entries) -> Call | None:
     """Return the tree of a cProfile, in seconds; ``None`` for one without time.
@@ -67,7 +72,9 @@ def from_profile(entries: Entries) -> Call | None:
         node.calls = [grow(callee, spent * shrink, above) for callee, spent in below if spent * shrink >= LEAST * total]
         return node
 
-    return Call("all threads", "", total, [grow(root, value, frozenset()) for root, value in roots if value >= LEAST * total])
+    return Call(
+        "all threads", "", total, [grow(root, value, frozenset()) for root, value in roots if value >= LEAST * total]
+    )
 
 
 def from_stacks(stacks: Mapping[tuple[str, ...], int]) -> Call:
@@ -80,7 +87,9 @@ def from_stacks(stacks: Mapping[tuple[str, ...], int]) -> Call:
             if place is None:
                 # py-spy writes ``function (file:line)``.
                 name, _, where = stack[depth - 1].partition(" (")
-                place = Call(f"{name} ({where}" if where else name, library(where.rpartition(":")[0] or where.rstrip(")")), 0)
+                place = Call(
+                    f"{name} ({where}" if where else name, library(where.rpartition(":")[0] or where.rstrip(")")), 0
+                )
                 places[stack[:depth]] = place
                 places[stack[: depth - 1]].calls.append(place)
             place.value += seen

@@ -192,9 +192,7 @@ def of_limits(run: Run, facts: Facts) -> None:
             if number := integer(restarts):
                 facts.restarts[f"{unit} on {host}"] = number
         broker = as_dict(limits.get("broker"))
-        facts.alarms += [
-            str(alarm.get("what")) for alarm in broker.get("alarms") or [] if as_dict(alarm).get("set")
-        ]
+        facts.alarms += [str(alarm.get("what")) for alarm in broker.get("alarms") or [] if as_dict(alarm).get("set")]
         facts.flow_samples += len(broker.get("flow") or [])
 
 

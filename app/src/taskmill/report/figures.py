@@ -78,9 +78,16 @@ def faint(hexadecimal: str) -> str:
 def figure(rows: int = 1, titles: Sequence[str] = (), **options: Any) -> go.Figure:
     """Return an empty figure whose looks the page gives it."""
     made = make_subplots(
-        rows=rows, cols=1, shared_xaxes=True, vertical_spacing=min(0.1, 0.3 / rows), subplot_titles=titles or None, **options
+        rows=rows,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=min(0.1, 0.3 / rows),
+        subplot_titles=titles or None,
+        **options,
     )
-    made.update_layout(template="none", margin={"l": 56, "r": 14, "t": 26, "b": 42}, hovermode="x unified", showlegend=False)
+    made.update_layout(
+        template="none", margin={"l": 56, "r": 14, "t": 26, "b": 42}, hovermode="x unified", showlegend=False
+    )
     # Titles of rows stand at the left, as everything else does.
     made.update_annotations(x=0, xanchor="left", font={"size": 13})
     made.update_yaxes(rangemode="tozero")
@@ -119,7 +126,7 @@ def rates(run: Run) -> Chart | None:
     posted = run.since(run.timings.posted)
     done = run.since(run.timings.done)
     done = done[np.isfinite(done)]
-    borders = series.edges(run.seconds)
+    borders = series.edges(run.seconds, 250)
     middle = (borders[1:] + borders[:-1]) / 2
     titles = ["posted per second", "finished per second", "backlog: posted and not finished"]
     made = figure(3, titles)
@@ -135,8 +142,10 @@ def rates(run: Run) -> Chart | None:
         )  # fmt: skip
     open_tasks = series.backlog(posted, done, borders)
     made.add_trace(
-        line(titles[2], borders, open_tasks, ORANGE, "%{y:,.0f} tasks<extra></extra>", fill="tozeroy", fillcolor=faint(ORANGE)),
-        row=3, col=1,
+        line(
+            titles[2], borders, open_tasks, ORANGE, "%{y:,.0f} tasks<extra></extra>",
+            fill="tozeroy", fillcolor=faint(ORANGE),
+        ), row=3, col=1,
     )  # fmt: skip
     made.update_xaxes(range=[0, run.seconds])
     made.update_xaxes(title_text=ELAPSED, row=3, col=1)
@@ -166,12 +175,19 @@ def heat(run: Run, hosts: list[Host], title: str, place: int) -> Chart:
     """Every core of one machine over time, with its memory below."""
     host = hosts[0]
     cores = host.cores
-    borders = series.edges(run.seconds or float(np.ptp(host.times)) or 1.0, max(60, min(300, CELLS // max(1, len(cores)))))
+    borders = series.edges(
+        run.seconds or float(np.ptp(host.times)) or 1.0, max(60, min(300, CELLS // max(1, len(cores))))
+    )
     # sadf stamps whole seconds: finer steps would stay empty.
     borders = borders if borders[1] >= 1 else np.arange(0, np.ceil(borders[-1]) + 1)
     origin = run.start if run.start is not None else float(host.times[0])
     middle = (borders[1:] + borders[:-1]) / 2
-    made = figure(2, specs=[[{}], [{}]], row_heights=[max(0.55, 1 - 90 / heat_height(len(cores))), min(0.45, 90 / heat_height(len(cores)))])
+    made = figure(
+        2,
+        ["", "memory in use"],
+        specs=[[{}], [{}]],
+        row_heights=[max(0.55, 1 - 90 / heat_height(len(cores))), min(0.45, 90 / heat_height(len(cores)))],
+    )
     shown = [series.resample(host.times - origin - 0.5, host.busy[core], borders) for core in cores]
     made.add_trace(
         go.Heatmap(
@@ -180,17 +196,28 @@ def heat(run: Run, hosts: list[Host], title: str, place: int) -> Chart:
             hovertemplate="%{y}: %{z} % busy<extra></extra>",
         ), row=1, col=1,
     )  # fmt: skip
-    for number, one in enumerate(hosts):
+    for number, one in enumerate(memories(hosts)):
         if len(one.memory):
             tone = COLOURS[(number + 3) % len(COLOURS)]
             x, y = series.thinned(one.times - origin, one.memory)
-            made.add_trace(line(f"memory of {one.name}", x, y, tone, "%{fullData.name}: %{y:.0f} %<extra></extra>"), row=2, col=1)
+            made.add_trace(
+                line(f"memory of {one.name}", x, y, tone, "%{fullData.name}: %{y:.0f} %<extra></extra>"), row=2, col=1
+            )
     made.update_yaxes(range=[0, 100], ticksuffix=" %", nticks=3, row=2, col=1)
     made.update_yaxes(autorange="reversed", row=1, col=1, dtick=1 if len(cores) <= 16 else None)
     made.update_xaxes(range=[0, float(borders[-1])])
     made.update_xaxes(title_text=ELAPSED, row=2, col=1)
     made.update_layout(hovermode="closest", margin={"t": 10, "l": 66})
     return Chart(f"cores-{place}", title, made, heat_height(len(cores)) + 52)
+
+
+def memories(hosts: list[Host]) -> list[Host]:
+    """Return the hosts with memory of their own: containers without a bound see their machine's."""
+    first, *others = hosts
+    same = all(
+        len(one.memory) and abs(one.memory.mean() - first.memory.mean()) < 1 for one in others if len(first.memory)
+    )
+    return [first] if same else hosts
 
 
 def heat_height(cores: int) -> int:
@@ -214,6 +241,7 @@ def parts_over_time(run: Run) -> Chart | None:
             )
         )  # fmt: skip
     made.update_traces(line={"width": 0.5})
+    made.update_layout(legend={"traceorder": "normal"})
     made.update_xaxes(title_text=ELAPSED, range=[0, run.seconds])
     made.update_yaxes(title_text="cores")
     return Chart("parts", "Cores in use by part", made, 330, "Each part's services, on all hosts together.")
@@ -230,7 +258,9 @@ def where_bar(split: Where) -> Chart:
 def bars(splits: Sequence[tuple[str, Where]]) -> go.Figure:
     """One bar for each run, its parts one after the other in percent."""
     made = figure()
+    last = (where.STOLEN, where.IDLE, where.REST)
     names = list(dict.fromkeys(part.name for _, split in splits for part in split.parts))
+    names = [name for name in names if name not in last] + [name for name in last if name in names]
     for place, name in enumerate(names):
         found = [next((part for part in split.parts if part.name == name), None) for _, split in splits]
         shares = [max(0.0, 100 * part.share) if part else 0.0 for part in found]
@@ -245,9 +275,15 @@ def bars(splits: Sequence[tuple[str, Where]]) -> go.Figure:
                 hovertemplate="%{fullData.name}: %{x:.1f} %, %{customdata:,.0f} core-seconds<extra></extra>",
             )
         )  # fmt: skip
-    made.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
-    made.update_xaxes(ticksuffix=" %", range=[0, 100.01])
+    made.update_layout(barmode="stack", bargap=0.25, hovermode="closest", legend={"traceorder": "normal"})
+    made.update_xaxes(ticksuffix=" %", range=[0, 100])
     return made
+
+
+def logarithmic(low: float, high: float) -> dict[str, Any]:
+    """Return a logarithmic axis of seconds, marked at the powers of ten."""
+    ticks = [10.0**power for power in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [seconds(tick) for tick in ticks]}
 
 
 def histogram(kinds: Mapping[str, Floats]) -> Chart | None:
@@ -262,17 +298,22 @@ def histogram(kinds: Mapping[str, Floats]) -> Chart | None:
         tone = (ORANGE, GREEN, BLUE)[row - 1]
         made.add_trace(
             go.Scatter(
-                x=rounded(middle), y=rounded(100 * share), mode="lines", name=name, fill="tozeroy", fillcolor=faint(tone),
-                line={"color": tone, "width": 1.6, "shape": "hvh"}, customdata=[seconds(float(value)) for value in middle],
+                x=rounded(middle), y=rounded(100 * share), mode="lines", name=name, fill="tozeroy",
+                fillcolor=faint(tone), line={"color": tone, "width": 1.6, "shape": "hvh"},
+                customdata=[seconds(float(value)) for value in middle],
                 hovertemplate="%{customdata}: %{y:.2f} % of tasks<extra></extra>",
             ), row=row, col=1,
         )  # fmt: skip
-    powers = range(int(np.floor(np.log10(borders[0]))), int(np.ceil(np.log10(borders[-1]))) + 1)
-    ticks = [10.0**power for power in powers]
-    made.update_xaxes(type="log", tickvals=ticks, ticktext=[seconds(tick) for tick in ticks])
+    made.update_xaxes(logarithmic(float(borders[0]), float(borders[-1])))
     made.update_yaxes(ticksuffix=" %", nticks=4)
     made.update_layout(hovermode="closest", margin={"b": 30})
-    return Chart("histogram", "How long tasks waited and ran", made, 60 + 130 * len(kinds), "Share of tasks by time; the axis is logarithmic.")
+    return Chart(
+        "histogram",
+        "How long tasks waited and ran",
+        made,
+        60 + 130 * len(kinds),
+        "Share of tasks by time; the axis is logarithmic.",
+    )
 
 
 def by_group(run: Run, group: str) -> list[Chart]:
@@ -300,9 +341,12 @@ def by_group(run: Run, group: str) -> list[Chart]:
             values = series.quantile_over_time(done[mine], waited[mine], borders, 0.5)
             hover = "%{fullData.name}: %{y:.3~s}s<extra></extra>"
             made.add_trace(
-                line(name, middle, values, tone, hover, legendgroup=str(place), showlegend=not wanted, connectgaps=True),
-                row=len(titles), col=1,
-            )  # fmt: skip
+                line(
+                    name, middle, values, tone, hover, legendgroup=str(place), showlegend=not wanted, connectgaps=True
+                ),
+                row=len(titles),
+                col=1,
+            )
     if with_wait:
         made.update_yaxes(ticksuffix=" s", row=len(titles), col=1)
     made.update_xaxes(range=[0, run.seconds])
@@ -341,12 +385,15 @@ def icicle(root: Call, name: str, title: str, unit: str, note: str) -> Chart:
     made.add_trace(
         go.Icicle(
             ids=[str(place) for place in range(len(labels))], labels=labels, parents=parents, values=values, text=texts,
-            branchvalues="total", tiling={"orientation": "v", "flip": "y"}, marker={"colors": tones, "line": {"width": 0.5}},
-            textinfo="label", hovertemplate="%{label}<br>%{text}<extra></extra>", pathbar={"thickness": 22}, maxdepth=24,
+            branchvalues="total", tiling={"orientation": "v"}, maxdepth=24, pathbar={"thickness": 22},
+            marker={"colors": tones, "line": {"width": 0.5}}, leaf={"opacity": 1}, textfont={"color": "#0e1116"},
+            textinfo="label", hovertemplate="%{label}<br>%{text}<extra></extra>",
         )
     )  # fmt: skip
-    made.update_layout(margin={"l": 4, "r": 4, "t": 28, "b": 4}, hovermode="closest")
-    return Chart(name, title, made, 520, note)
+    made.update_layout(
+        margin={"l": 4, "r": 4, "t": 28, "b": 4}, hovermode="closest", uniformtext={"minsize": 9, "mode": "hide"}
+    )
+    return Chart(name, title, made, 50 + 26 * min(24, max(6, root.depth)), note)
 
 
 def group_colour(group: str, groups: dict[str, int]) -> str:
@@ -358,7 +405,9 @@ def group_colour(group: str, groups: dict[str, int]) -> str:
 
 def overlay(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     """Several runs in one chart each: finished per second, backlog, and the share of tasks done within a time."""
-    timed = [(place, name, run) for place, (name, run) in enumerate(zip(names, runs, strict=True)) if run.timings is not None]
+    timed = [
+        (place, name, run) for place, (name, run) in enumerate(zip(names, runs, strict=True)) if run.timings is not None
+    ]
     if not timed:
         return []
     longest = max(run.seconds for _, _, run in timed)
@@ -380,7 +429,9 @@ def overlay(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         ]
         for row, (x, y) in enumerate(curves, 1):
             hover = "%{fullData.name}: %{y:,.0f}<extra></extra>"
-            over_time.add_trace(line(name, x, y, tone, hover, legendgroup=str(place), showlegend=row == 1), row=row, col=1)
+            over_time.add_trace(
+                line(name, x, y, tone, hover, legendgroup=str(place), showlegend=row == 1), row=row, col=1
+            )
         took = run.timings.latency()
         took = took[np.isfinite(took)]
         if len(took):
@@ -390,10 +441,20 @@ def overlay(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
             shares.add_trace(trace.update(x=rounded(x)))
     over_time.update_xaxes(title_text=ELAPSED, row=3, col=1)
     over_time.update_layout(margin={"t": 66}, legend={"y": 1.06})
-    shares.update_xaxes(type="log", ticksuffix="s", tickformat=".3~s", title_text="from due to done")
+    if shares.data:
+        reached = np.concatenate([trace.x for trace in shares.data])
+        shares.update_xaxes(logarithmic(float(reached.min()), float(reached.max())), title_text="from due to done")
     shares.update_yaxes(ticksuffix=" %", range=[0, 101])
     shares.update_layout(hovermode="closest")
     charts = [Chart("overlay", "Over time", over_time, 560)]
     if shares.data:
-        charts.append(Chart("latency", "How soon tasks were done", shares, 340, "Share of tasks done within a time; the axis is logarithmic."))
+        charts.append(
+            Chart(
+                "latency",
+                "How soon tasks were done",
+                shares,
+                340,
+                "Share of tasks done within a time; the axis is logarithmic.",
+            )
+        )
     return charts

@@ -43,7 +43,9 @@ def bad_results(facts: Facts) -> Finding | None:
     change = "faults.jsonl lists each one; the table of faults below shows the first."
     if counts["lost"] and facts.evicted:
         change = "The result store threw results away: give it more memory. " + change
-    return Finding("fault", "Not every task has its right result.", f"{what} of {facts.counts.get('posted', 0):,}.", change)
+    return Finding(
+        "fault", "Not every task has its right result.", f"{what} of {facts.counts.get('posted', 0):,}.", change
+    )
 
 
 def evictions(facts: Facts) -> Finding | None:
@@ -62,7 +64,9 @@ def out_of_memory(facts: Facts) -> Finding | None:
     """The kernel killed processes."""
     if not facts.oom_kills:
         return None
-    where_killed = listed([f"{count(kills, 'process', 'processes')} on {host}" for host, kills in facts.oom_kills.items()])
+    where_killed = listed(
+        [f"{count(kills, 'process', 'processes')} on {host}" for host, kills in facts.oom_kills.items()]
+    )
     return Finding(
         "fault",
         "The kernel killed processes for want of memory.",
@@ -125,7 +129,8 @@ def overhead(facts: Facts) -> Finding | None:
         f"They were {percent(facts.worker_busy)} busy. Of each task's {seconds(spent)} of CPU in the workers, "
         f"{seconds(facts.function_cpu)} ({percent(facts.function_cpu / spent)}) was its own function; "
         f"{seconds(facts.around_cpu)} was Celery and the libraries around it.",
-        f"Make tasks larger: with {PACKED} calls in one message, the same cores could do up to {gain:.1f} times as many "
+        f"Make tasks larger: with {PACKED} calls in one message, the same cores could do up to {gain:.1f} times as "
+        "many "
         f"calls per second (about {facts.finished_per_s * gain:,.0f}), as the cost around them is per message. Workers "
         f"that take messages in batches (celery-batches) or a pool of fewer, busier processes cut it too.",
     )
@@ -141,7 +146,8 @@ def useful(facts: Facts) -> Finding | None:
     return Finding(
         "limit",
         "The tasks' own function is the limit: the workers' cores were busy with it.",
-        f"They were {percent(facts.worker_busy)} busy, and {percent(facts.function_cpu / spent)} of the workers' CPU was "
+        f"They were {percent(facts.worker_busy)} busy, and {percent(facts.function_cpu / spent)} of the workers' CPU "
+        "was "
         f"the function itself ({seconds(facts.function_cpu)} for each task).",
         "A faster function (or interpreter), or more cores, is what makes this faster; tuning the queue will not.",
     )
@@ -158,7 +164,8 @@ def posting_outran(facts: Facts) -> Finding | None:
         "Posting outran the workers.",
         f"{facts.posted_per_s:,.0f} tasks per second were posted and {facts.finished_per_s:,.0f} finished; the backlog "
         f"grew to {facts.backlog_peak:,.0f} tasks after {seconds(facts.backlog_at)}.",
-        "Faster posting changes nothing; the workers' side decides. Time in the queue is here mostly the wait for tasks "
+        "Faster posting changes nothing; the workers' side decides. Time in the queue is here mostly the wait for "
+        "tasks "
         "posted before: for the latency of one task, post at a pace (--rate) below what the workers finish.",
     )
 
@@ -172,7 +179,8 @@ def client_limit(facts: Facts) -> Finding | None:
     return Finding(
         "limit",
         "The client was the limit: workers waited for messages.",
-        f"Posting took {percent(min(1.0, facts.post_seconds / facts.seconds))} of the run, at {facts.posted_per_s:,.0f} "
+        f"Posting took {percent(min(1.0, facts.post_seconds / facts.seconds))} of the run, at "
+        f"{facts.posted_per_s:,.0f} "
         f"tasks per second, and never more than {facts.backlog_peak:,.0f} tasks were open.",
         "Post from more processes (--processes): threads of one process share its interpreter and post no faster.",
     )
@@ -188,7 +196,8 @@ def unsustained_rate(facts: Facts) -> Finding | None:
     return Finding(
         "limit",
         "The workers did not keep up with the pace.",
-        f"{facts.rate:,.0f} tasks per second were asked for and {facts.finished_per_s:,.0f} finished; the backlog grew to "
+        f"{facts.rate:,.0f} tasks per second were asked for and {facts.finished_per_s:,.0f} finished; the backlog "
+        "grew to "
         f"{facts.backlog_peak:,.0f} tasks.",
         f"At this pace the wait grows for as long as the load lasts. This cluster carries about "
         f"{facts.finished_per_s:,.0f} per second.",
@@ -236,7 +245,8 @@ def spare_cores(facts: Facts) -> Finding | None:
     return Finding(
         "limit",
         "Messages waited while the workers' cores were free.",
-        f"Up to {facts.backlog_peak:,.0f} tasks were open, with {percent(facts.worker_busy)} of {facts.worker_cores} worker "
+        f"Up to {facts.backlog_peak:,.0f} tasks were open, with {percent(facts.worker_busy)} of {facts.worker_cores} "
+        "worker "
         f"cores busy and {count(facts.pool_processes, 'pool process', 'pool processes')}.{why}",
         "Raise the concurrency of the workers"
         + (", or use threads or gevent for tasks that wait." if waits else "; look for what they wait for."),
@@ -250,13 +260,15 @@ def crowded_pool(facts: Facts) -> Finding | None:
     waited = ""
     if facts.task_run and facts.function_cpu and facts.task_run > 1.3 * facts.function_cpu:
         waited = (
-            f" A task took {seconds(facts.task_run)} by the clock for {seconds(facts.function_cpu)} of CPU: the rest of "
+            f" A task took {seconds(facts.task_run)} by the clock for {seconds(facts.function_cpu)} of CPU: the rest "
+            "of "
             f"the time it waited, most likely for a core."
         )
     return Finding(
         "note",
         "There are more pool processes than cores.",
-        f"{count(facts.pool_processes, 'pool process', 'pool processes')} shared {count(facts.worker_cores, 'core')}.{waited}",
+        f"{count(facts.pool_processes, 'pool process', 'pool processes')} shared "
+        f"{count(facts.worker_cores, 'core')}.{waited}",
         f"For tasks that compute, try {facts.worker_cores} or fewer: the others only add switching and memory.",
     )
 
@@ -268,10 +280,12 @@ def shared_machine(facts: Facts) -> Finding | None:
     return Finding(
         "note",
         "The workers share their cores with other hosts.",
-        f"{listed(facts.beside_workers)} {'runs' if len(facts.beside_workers) == 1 else 'run'} on the same machine; broker, "
+        f"{listed(facts.beside_workers)} {'runs' if len(facts.beside_workers) == 1 else 'run'} on the same machine; "
+        "broker, "
         f"result store, client and the rest took {seconds(facts.elsewhere_cpu)} of its CPU for each task, the function "
         f"{seconds(facts.function_cpu)}.",
-        "On machines of their own the workers would have those cores too; compare rates only between runs of one shape.",
+        "On machines of their own the workers would have those cores too; compare rates only between runs of one "
+        "shape.",
     )
 
 
@@ -282,7 +296,11 @@ def costly_part(part: str, least: float, title: str, change: str) -> Rule:
         share = facts.share(part)
         if share < least:
             return None
-        each = f" ({seconds(share * core_seconds(facts) / facts.tasks)} for each task)" if facts.tasks and core_seconds(facts) else ""
+        each = (
+            f" ({seconds(share * core_seconds(facts) / facts.tasks)} for each task)"
+            if facts.tasks and core_seconds(facts)
+            else ""
+        )
         return Finding("note", title, f"{percent(share)} of all core-seconds{each}.", change)
 
     rule.__name__ = f"costly_{part.replace(' ', '_')}"
@@ -304,7 +322,8 @@ def fewer_consumers(facts: Facts) -> Finding | None:
     waited = ""
     if len(facts.queue_p50) > 1 and queue in facts.queue_p50:
         rest = max(seconds_ for name, seconds_ in facts.queue_p50.items() if name != queue)
-        waited = f" Its tasks waited {seconds(facts.queue_p50[queue])} (median), those of the others at most {seconds(rest)}."
+        mine = seconds(facts.queue_p50[queue])
+        waited = f" Its tasks waited {mine} (median), those of the others at most {seconds(rest)}."
     return Finding(
         "note",
         f"The queue {queue} has fewer consumers than others.",
@@ -326,7 +345,8 @@ def uneven_workers(facts: Facts) -> Finding | None:
         "The work was not spread evenly over the workers.",
         f"{most} executed {facts.executed[most]:,} tasks and {least} {facts.executed[least]:,}, for "
         f"{count(facts.pools.get(most, 0), 'pool process', 'pool processes')} and {facts.pools.get(least, 0)}.",
-        f"Look at what {least} had less of: queues, cores, time since its start; a lower prefetch spreads long tasks better.",
+        f"Look at what {least} had less of: queues, cores, time since its start; a lower prefetch spreads long tasks "
+        "better.",
     )
 
 
@@ -362,7 +382,8 @@ def duplicates(facts: Facts) -> Finding | None:
         "note",
         "Some tasks were executed more than once.",
         f"{number:,} executions beyond one for each task.",
-        "Celery delivers at least once: tasks should bear it. It comes with lost connections and workers that ended early.",
+        "Celery delivers at least once: tasks should bear it. It comes with lost connections and workers that ended "
+        "early.",
     )
 
 
@@ -387,7 +408,8 @@ def inexact_clocks(facts: Facts) -> Finding | None:
     return Finding(
         "note",
         "Times in the queue are no more exact than the clocks.",
-        f"A host's clock is known to {seconds(facts.clock_error)} only; the median time in a queue is {seconds(typical)}.",
+        f"A host's clock is known to {seconds(facts.clock_error)} only; the median time in a queue is "
+        f"{seconds(typical)}.",
         "Synchronise the hosts' clocks from a near source (chrony).",
     )
 
@@ -413,7 +435,8 @@ def not_accounted(facts: Facts) -> Finding | None:
         "note",
         "A part of the cores' time is not accounted for.",
         f"{percent(rest)} of all core-seconds belongs to no service of the hosts and was not idle.",
-        "Something else ran on those machines, or sampling covered only a part of the run; run it again on quiet machines.",
+        "Something else ran on those machines, or sampling covered only a part of the run; run it again on quiet "
+        "machines.",
     )
 
 
@@ -432,26 +455,40 @@ RULES: tuple[Rule, ...] = (
     slow_collecting,
     posting_outran,
     costly_part(
-        "broker", 0.15, "The broker took a large share of the cores.",
-        "Give it a machine of its own, or fewer schedulers (+S) where it fights the workers; larger tasks mean fewer messages.",
+        "broker",
+        0.15,
+        "The broker took a large share of the cores.",
+        "Give it a machine of its own, or fewer schedulers (+S) where it fights the workers; larger tasks mean fewer "
+        "messages.",
     ),
     costly_part(
-        "client", 0.15, "The client took a large share of the cores.",
+        "client",
+        0.15,
+        "The client took a large share of the cores.",
         "Give it a machine of its own; profiling is a part of it, so compare with load_profile: false.",
     ),
     costly_part(
-        "result store", 0.1, "The result store took a large share of the cores.",
+        "result store",
+        0.1,
+        "The result store took a large share of the cores.",
         "Ignore results that nobody reads, or make tasks larger.",
     ),
     costly_part(
-        "monitor", 0.03, "The monitor took cores from the load.",
+        "monitor",
+        0.03,
+        "The monitor took cores from the load.",
         "Stop Flower while measuring, or run workers without events.",
     ),
     costly_part(
-        "sampling", 0.03, "The sampling took cores from the load.", "Sample less often, when the run is a long one.",
+        "sampling",
+        0.03,
+        "The sampling took cores from the load.",
+        "Sample less often, when the run is a long one.",
     ),
     costly_part(
-        where.STOLEN, 0.02, "The hypervisor gave the cores to others.",
+        where.STOLEN,
+        0.02,
+        "The hypervisor gave the cores to others.",
         "Run on machines whose cores are yours; rates vary with the neighbours' load until then.",
     ),
     crowded_pool,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pstats
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -29,7 +29,16 @@ LARGEST_IMAGE = 1_000_000
 
 COUNTS = ("posted", "confirmed", "distinct", "retrieved", "correct", "wrong", "failed", "lost", "duplicates")
 SECTIONS: dict[str, dict[str, Any]] = {
-    "workload": {"task": "", "tasks": 0, "n": None, "queues": [], "threads": 0, "processes": 0, "rate": None},
+    "workload": {
+        "task": "",
+        "tasks": 0,
+        "n": None,
+        "queues": [],
+        "args": [],
+        "threads": 0,
+        "processes": 0,
+        "rate": None,
+    },
     "counts": dict.fromkeys(COUNTS, 0),
     "seconds": {"post": 0.0, "collect": 0.0, "total": 0.0},
     "rates": {"posted_per_s": 0.0, "completed_per_s": 0.0},
@@ -56,6 +65,12 @@ PLAIN: dict[str, Any] = {
     "requirements": [],
 }
 
+#: What every entry of these lists has.
+ENTRIES: dict[str, dict[str, Any]] = {
+    "workers": {"name": "", "pool": "", "pool_size": None, "prefetch": None, "queues": [], "software": ""},
+    "requirements": {"text": "", "metric": "", "value": None, "met": False},
+}
+
 Value = TypeVar("Value")
 
 
@@ -77,6 +92,8 @@ class Run:
     data: dict[str, Any]
     recorded: bool
     start: float | None
+    #: From the first post to the last result.
+    seconds: float = 0.0
     timings: Timings | None = None
     depths: dict[str, Depth] = field(default_factory=dict)
     hosts: list[Host] = field(default_factory=list)
@@ -92,11 +109,6 @@ class Run:
     faults: list[dict[str, str]] = field(default_factory=list)
     #: What the folder lacks, one sentence each.
     missing: list[str] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds from the first post to the last result."""
-        return as_number(self.data["seconds"]["total"]) or 0.0
 
     @property
     def name(self) -> str:
@@ -142,6 +154,7 @@ def read(folder: Path) -> Run:
             f"does not know is left out"
         )
     run.start = began(run)
+    run.seconds = as_number(run.data["seconds"]["total"]) or 0.0
     read_timings(run)
     read_depths(run)
     read_hosts(run)
@@ -165,7 +178,13 @@ def whole(data: dict[str, Any]) -> dict[str, Any]:
         complete[name] = given | {key: like(default, given.get(key)) for key, default in defaults.items()}
     for name in ("by_queue", "by_worker"):
         complete[name] = {key: as_dict(value) for key, value in complete[name].items()}
-    complete["workers"] = [worker for worker in complete["workers"] if isinstance(worker, dict)]
+    for name, defaults in ENTRIES.items():
+        complete[name] = [
+            {key: like(default, entry.get(key)) for key, default in defaults.items()}
+            for entry in complete[name]
+            if isinstance(entry, dict)
+        ]
+    complete["efficiency"] = as_number(complete["efficiency"])
     return data | complete
 
 
@@ -223,6 +242,14 @@ def read_timings(run: Run) -> None:
         "the times of the tasks cannot be read",
         lambda _: timings.load(run.folder),
     )
+    if run.timings is None or not len(run.timings.posted):
+        return
+    if run.start is None:
+        run.start = float(run.timings.posted.min())
+    if not run.seconds:
+        # The run was not recorded to its end: what its tasks say of it.
+        last = np.nanmax(np.concatenate((run.timings.posted, run.timings.done)))
+        run.seconds = max(0.0, float(last) - run.start)
 
 
 def read_depths(run: Run) -> None:
@@ -248,18 +275,29 @@ def read_hosts(run: Run) -> None:
             "hosts/clocks.json: the clocks of the hosts were not compared; their samples are as they came"
         )
     for name in sorted(names):
-        host = attempt(run, f"hosts/{name}.json", "no samples of the cores", "it is not what `sadf -j` prints", hosts.read)
+        host = attempt(
+            run, f"hosts/{name}.json", "no samples of the cores", "it is not what `sadf -j` prints", hosts.read
+        )
         if host is not None:
             read_cores(run, host)
         cores = as_number(as_dict(known.get(name)).get("cores")) or (len(host.cores) if host else 0)
-        read = lambda path, cores=cores: units.read(path, int(cores) or 1)  # noqa: E731  # a name for one line
-        found = attempt(run, f"hosts/{name}.units.csv", "what each service used was not sampled", "it cannot be read", read)
+        found = attempt(
+            run,
+            f"hosts/{name}.units.csv",
+            "what each service used was not sampled",
+            "it cannot be read",
+            partial(units.read, cores=int(cores) or 1),
+        )
         if found:
             run.units[name] = [
                 units.Unit(unit.name, corrected(run, name, unit.times), unit.cpu, unit.memory) for unit in found
             ]
         limits = attempt(
-            run, f"hosts/{name}.limits.json", "limits that were hit there are not known", "it cannot be read", plan.read_json
+            run,
+            f"hosts/{name}.limits.json",
+            "limits that were hit there are not known",
+            "it cannot be read",
+            plan.read_json,
         )
         if limits is not None:
             run.limits[name] = limits
@@ -267,7 +305,7 @@ def read_hosts(run: Run) -> None:
 
 def read_cores(run: Run, host: Host) -> None:
     """Take a host's samples in, on the client's clock."""
-    host = hosts.replace(host, times=corrected(run, host.name, host.times))
+    host = replace(host, times=corrected(run, host.name, host.times))
     if run.start is not None and run.seconds:
         host = host.between(run.start, run.start + run.seconds + 1)
     if len(host.times):
@@ -330,6 +368,3 @@ def mapping(value: Any) -> Mapping[str, list[str]]:
         for part, patterns in as_dict(value).items()
         if isinstance(patterns, list)
     }
-
-
-__all__ = ["Depth", "Run", "as_dict", "as_number", "mapping", "pstats", "read"]

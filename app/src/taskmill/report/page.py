@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from taskmill.timings import Timings
 
 TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
+#: What the page says of a host.
+HOST = dict.fromkeys(("groups", "cores", "memory_mb", "distribution", "kernel", "python"))
+#: Findings on the first screen, unless more of them matter.
+FINDINGS_SHOWN = 3
 #: Functions of the profile that the page lists; profile.pstats has all.
 FUNCTIONS_SHOWN = 400
 
@@ -38,7 +42,9 @@ def write(path: Path, template: str, content: dict[str, Any]) -> Path:
     }  # fmt: skip
     own = {name: Markup(loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}  # noqa: S704  # ours
     page = environment.get_template(template).render(
-        **content, own=own, plotly=Markup(get_plotlyjs())  # noqa: S704  # plotly's own
+        **content,
+        own=own,
+        plotly=Markup(get_plotlyjs()),  # noqa: S704  # plotly's own
     )
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(page, encoding="utf-8")
@@ -50,11 +56,14 @@ def content(run: Run) -> dict[str, Any]:
     """Return what the report's template shows."""
     where = split(run)
     facts = gather(run, where)
+    findings = find(facts) if run.recorded else []
     return {
         "run": run,
         "data": run.data,
         "facts": facts,
-        "findings": find(facts) if run.recorded else [],
+        "findings": findings,
+        # Whatever is broken or held the run back, and else the first of the notes.
+        "shown": max(FINDINGS_SHOWN, sum(finding.kind != "note" for finding in findings)),
         "where": where,
         "part_colour": figures.part_colour,
         "where_chart": figures.where_bar(where) if where else None,
@@ -71,12 +80,14 @@ def content(run: Run) -> dict[str, Any]:
         "icicles": icicles(run),
         "limits": limits(run),
         "clocks": clocks(run),
-        "hosts": {name: as_dict(one) for name, one in run.environment("hosts").items()},
+        "hosts": {name: HOST | as_dict(one) for name, one in run.environment("hosts").items()},
         "settings": run.environment("settings"),
         "repository": run.environment("repository"),
         "command": str(run.data["environment"].get("command") or ""),
         "versions": {
-            name: value for name, value in run.data["environment"].items() if not isinstance(value, (dict, list)) and name != "command"
+            name: value
+            for name, value in run.data["environment"].items()
+            if not isinstance(value, (dict, list)) and name != "command"
         },
         "cost": cost(run),
         "images": {name: base64.b64encode(image).decode() for name, image in run.screenshots.items()},
@@ -132,7 +143,10 @@ def by_name(run: Run, section: str) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                **{key: as_number(figures_of.get(key)) for key in ("posted", "wrong", "failed", "lost", "run_s", "cpu_s")},
+                **{
+                    key: as_number(figures_of.get(key))
+                    for key in ("posted", "wrong", "failed", "lost", "run_s", "cpu_s")
+                },
                 "succeeded": as_number(succeeded),
                 "p50": waited.get(name, (None, None))[0] or as_number(latency.get("p50")),
                 "p99": waited.get(name, (None, None))[1] or as_number(latency.get("p99")),
@@ -204,7 +218,11 @@ def limits(run: Run) -> list[tuple[str, str, bool]]:
     row("broker alarms", len(alarms) if brokers else None, words)
     flow = [as_dict(entry) for broker in brokers for entry in broker.get("flow") or []]
     most = max((as_number(entry.get("connections")) or 0 for entry in flow), default=0)
-    row("flow control", len(flow) if brokers else None, f"seen {text.count(len(flow), 'time')}, {most:.0f} connections at most")
+    row(
+        "flow control",
+        len(flow) if brokers else None,
+        f"seen {text.count(len(flow), 'time')}, {most:.0f} connections at most",
+    )
     blocked = as_number(client.get("blocked_seconds"))
     row("posting blocked by the broker", blocked, f"{text.seconds(blocked)}, all threads together")
     evicted = as_number(memcached.get("evicted_during_run"))

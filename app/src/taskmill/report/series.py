@@ -23,7 +23,8 @@ def edges(seconds: float, most: int = POINTS) -> Floats:
     width = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
     # Finer than a tenth of a second there is nothing to see but single tasks.
     width = max(width, 0.1)
-    return np.arange(0, np.ceil(seconds / width) + 1) * width
+    borders: Floats = np.arange(0, max(1.0, np.ceil(seconds / width)) + 1) * width
+    return borders
 
 
 def per_second(times: Floats, borders: Floats) -> Floats:
@@ -33,7 +34,8 @@ def per_second(times: Floats, borders: Floats) -> Floats:
 
 def backlog(posted: Floats, done: Floats, at: Floats) -> Floats:
     """Return how many tasks are posted and not done at each moment."""
-    return (np.searchsorted(np.sort(posted), at, "right") - np.searchsorted(np.sort(done), at, "right")).astype(float)
+    before = np.searchsorted(np.sort(posted), at, "right") - np.searchsorted(np.sort(done), at, "right")
+    return before.astype(np.float64)
 
 
 def quantile_over_time(times: Floats, values: Floats, borders: Floats, quantile: float) -> Floats:
@@ -59,7 +61,8 @@ def resample(times: Floats, values: Floats, borders: Floats) -> Floats:
     middle = (borders[1:] + borders[:-1]) / 2
     if not some.any():
         return np.full(len(middle), np.nan)
-    return np.interp(middle, middle[some], total[some] / number[some], left=np.nan, right=np.nan)
+    found: Floats = np.interp(middle, middle[some], total[some] / number[some], left=np.nan, right=np.nan)
+    return found
 
 
 def thinned(times: Floats, values: Floats, most: int = POINTS) -> tuple[Floats, Floats]:

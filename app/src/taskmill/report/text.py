@@ -6,6 +6,8 @@ import html
 import json
 from typing import Any
 
+#: In place of what is not known.
+UNKNOWN = "-"
 #: The longest name that a chart shows whole.
 LONGEST = 90
 
@@ -13,7 +15,7 @@ LONGEST = 90
 def number(value: Any) -> str:
     """Return a number for people; other values as JSON, text as it is."""
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
+        return {True: "yes", False: "no", None: UNKNOWN}[value]
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
@@ -24,7 +26,7 @@ def number(value: Any) -> str:
 def seconds(value: float | None) -> str:
     """Return a duration in the unit that suits it."""
     if value is None or value != value:  # noqa: PLR0124  # NaN
-        return "–"
+        return UNKNOWN
     size = abs(value)
     if size >= 3600:
         return f"{value / 3600:.0f} h {value % 3600 / 60:02.0f} min"
@@ -38,14 +40,14 @@ def seconds(value: float | None) -> str:
 def percent(share: float | None) -> str:
     """Return a share of one in percent."""
     if share is None:
-        return "–"
+        return UNKNOWN
     return f"{100 * share:.1f} %" if abs(share) < 0.0995 else f"{100 * share:.0f} %"
 
 
 def size(count: float | None) -> str:
     """Return bytes in the unit that suits them."""
     if count is None:
-        return "–"
+        return UNKNOWN
     for unit in ("bytes", "kB", "MB"):
         if abs(count) < 1000:
             return f"{count:,.3g} {unit}" if unit != "bytes" else f"{count:,.0f} {unit}"

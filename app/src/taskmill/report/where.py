@@ -95,7 +95,7 @@ def group_hosts(run: Run, group: str) -> list[str]:
 
 
 def used_by_part(run: Run, at: Floats) -> dict[str, Floats]:
-    """Return the CPU seconds that each part's units used by those Unix times, on all hosts; parts in the run's order."""
+    """Return the CPU seconds that each part's units used by those Unix times, on all hosts; the run's parts first."""
     parts = mapping(run.data["environment"].get("parts"))
     used: dict[str, Floats] = {}
     for found in run.units.values():
