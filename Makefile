@@ -83,6 +83,10 @@ test-role: ## One scenario: ROLE=memcached, SUITE=bookworm for Debian 12
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
+.PHONY: screenshot
+screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs/latest)
+	python docs/screenshot.py $(or $(RUN),runs/latest)/report.html docs/report.png
+
 .PHONY: lock
 lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test flower taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 #: What is less than this share of the whole is left out of a tree, and what lies deeper than this.
 LEAST = 0.002
 DEEPEST = 48
+METHOD = re.compile(r"<method '(.+)' of '(.+)' objects>")
 
 
 @dataclass
@@ -21,6 +23,8 @@ class Call:
     """A function in its place: its time (or samples), what it called included."""
 
     name: str
+    #: File and line, empty for what is built in.
+    place: str
     group: str
     value: float
     calls: list[Call] = field(default_factory=list)
@@ -58,7 +62,7 @@ def from_profile(entries: Entries) -> Call | None:
         return None
 
     def grow(function: Where, value: float, above: frozenset[Where]) -> Call:
-        node = Call(short(function), library(function[0]), value)
+        node = Call(*described(function), library(function[0]), value)
         if len(above) >= DEEPEST or not cumulative[function]:
             return node
         above |= {function}
@@ -73,13 +77,17 @@ def from_profile(entries: Entries) -> Call | None:
         return node
 
     return Call(
-        "all threads", "", total, [grow(root, value, frozenset()) for root, value in roots if value >= LEAST * total]
+        "all threads",
+        "",
+        "",
+        total,
+        [grow(root, value, frozenset()) for root, value in roots if value >= LEAST * total],
     )
 
 
 def from_stacks(stacks: Mapping[tuple[str, ...], int]) -> Call:
     """Return the tree of sampled stacks, in samples."""
-    root = Call("all samples", "", sum(stacks.values()))
+    root = Call("all samples", "", "", sum(stacks.values()))
     places: dict[tuple[str, ...], Call] = {(): root}
     for stack, seen in sorted(stacks.items()):
         for depth in range(1, len(stack) + 1):
@@ -87,9 +95,8 @@ def from_stacks(stacks: Mapping[tuple[str, ...], int]) -> Call:
             if place is None:
                 # py-spy writes ``function (file:line)``.
                 name, _, where = stack[depth - 1].partition(" (")
-                place = Call(
-                    f"{name} ({where}" if where else name, library(where.rpartition(":")[0] or where.rstrip(")")), 0
-                )
+                where = where.removesuffix(")")
+                place = Call(name, where, library(where.rpartition(":")[0] or where), 0)
                 places[stack[:depth]] = place
                 places[stack[: depth - 1]].calls.append(place)
             place.value += seen
@@ -104,10 +111,16 @@ def prune(call: Call, least: float, depth: int) -> None:
         prune(inner, least, depth - 1)
 
 
-def short(function: Where) -> str:
-    """Return a function's name with the last of its path."""
+def described(function: Where) -> tuple[str, str]:
+    """Return a function's name, and its place with the last of its path."""
     path, line, name = function
-    return f"{name} ({'/'.join(PurePath(path).parts[-2:])}:{line})" if line else name.strip("<>")
+    if line:
+        return name, f"{'/'.join(PurePath(path).parts[-2:])}:{line}"
+    # Such as <method 'sendall' of '_socket.socket' objects> and <built-in method time.sleep>.
+    method = METHOD.fullmatch(name)
+    if method:
+        return f"{method[1]} ({method[2]})", "built in"
+    return name.strip("<>").removeprefix("built-in method "), "built in"
 
 
 def library(path: str) -> str:

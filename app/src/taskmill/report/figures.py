@@ -373,7 +373,8 @@ def icicle(root: Call, name: str, title: str, unit: str, note: str) -> Chart:
         parents.append(parent)
         values.append(value)
         amount = seconds(call.value) if unit == "s" else f"{int(call.value):,} {unit}"
-        texts.append(f"{amount}, {100 * call.value / root.value:.1f} %")
+        place_of = f"{label(call.place)}<br>" if call.place else ""
+        texts.append(f"{place_of}{amount}, {100 * call.value / root.value:.1f} %")
         tones.append(group_colour(call.group, groups))
         left = value
         for inner in sorted(call.calls, key=lambda one: -one.value):
