@@ -429,7 +429,7 @@ def profile_cost(facts: Facts) -> Finding | None:
 def not_accounted(facts: Facts) -> Finding | None:
     """The parts of the split do not add up."""
     rest = facts.share(where.REST)
-    if abs(rest) < 0.05 or facts.function_cpu is None:
+    if abs(rest) < 0.05 or facts.around_cpu is None:
         return None
     return Finding(
         "note",

@@ -38,7 +38,7 @@ def write(path: Path, template: str, content: dict[str, Any]) -> Path:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "number": text.number, "seconds": text.seconds, "percent": text.percent, "bytes": text.size,
+        "number": text.number, "rate": text.rate, "seconds": text.seconds, "percent": text.percent, "bytes": text.size,
     }  # fmt: skip
     own = {name: Markup(loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}  # noqa: S704  # ours
     page = environment.get_template(template).render(

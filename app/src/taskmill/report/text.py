@@ -23,6 +23,11 @@ def number(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def rate(value: float) -> str:
+    """Return a rate per second."""
+    return f"{value:,.0f}/s" if abs(value) >= 100 else f"{value:,.3g}/s"
+
+
 def seconds(value: float | None) -> str:
     """Return a duration in the unit that suits it."""
     if value is None or value != value:  # noqa: PLR0124  # NaN

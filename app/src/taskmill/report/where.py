@@ -78,7 +78,7 @@ def machines(run: Run) -> list[Machine]:
     sampled = {host.name: len(host.cores) for host in run.hosts}
     together: dict[str, list[str]] = {}
     for name in sorted({*known, *sampled}):
-        together.setdefault(str(as_dict(known.get(name)).get("boot_id") or name), []).append(name)
+        together.setdefault(boot_id(run, name) or name, []).append(name)
     found = []
     for names in together.values():
         # A container may be given fewer cores than its machine has; sadf sees all of them.
@@ -86,6 +86,11 @@ def machines(run: Run) -> list[Machine]:
         if max(cores):
             found.append(Machine(names, int(max(cores))))
     return found
+
+
+def boot_id(run: Run, host: str) -> str:
+    """Return what tells a host's boot, and so its machine, from others; empty where it is not known."""
+    return str(as_dict(run.environment("hosts").get(host)).get("boot_id") or "")
 
 
 def group_hosts(run: Run, group: str) -> list[str]:
@@ -113,6 +118,8 @@ def split(run: Run) -> Where | None:
         return None
     total = sum(machine.cores for machine in there) * seconds
     notes: list[str] = []
+    if alone := [machine.hosts[0] for machine in there if not boot_id(run, machine.hosts[0])]:
+        notes.append(f"It is not recorded whether {', '.join(alone)} share a machine; each counts as one of its own.")
     used = {
         part: float(spent[1] - spent[0])
         for part, spent in used_by_part(run, np.array([run.start, run.start + seconds])).items()
