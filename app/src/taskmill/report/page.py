@@ -19,6 +19,8 @@ from taskmill.report.where import machines, split
 from taskmill.timings import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taskmill.report.figures import Chart
     from taskmill.timings import Timings
 
@@ -37,9 +39,10 @@ def write(path: Path, template: str, content: dict[str, Any]) -> Path:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "number": text.number, "rate": text.rate, "seconds": text.seconds, "percent": text.percent, "bytes": text.size,
     }  # fmt: skip
+    environment.filters |= filters
     own = {name: Markup(loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}  # noqa: S704  # ours
     page = environment.get_template(template).render(
         **content,
