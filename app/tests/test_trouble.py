@@ -311,6 +311,9 @@ def test_full_disk_ends_the_posting_before_ids_are_lost(taskmill: Taskmill, purg
     assert code == 4, out + err
     assert "the ids cannot be kept" in record(taskmill.latest)["problems"][0]
     assert "is gone" not in err
+    # The report has no room either, and is larger than all that was posted; nothing half of it is left.
+    assert "no report of" in err
+    assert not list(taskmill.latest.glob("*report.html"))
 
 
 def test_lost_results_of_workers_that_are_slow_are_told_apart(taskmill: Taskmill, purge: Callable[[str], None]) -> None:

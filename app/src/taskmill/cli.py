@@ -292,15 +292,23 @@ def conclude(
         folder,
         f"taskmill run {plan.name}: cProfile of the client, posting and collecting.",
     )
-    # A client only records; where the report's needs are installed, it is there at once.
-    if report.available():
-        report.write(folder)
+    render(folder)
     click.echo(record.summary(data, folder))
     if collected is None:
         return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
     if collected.faults:
         return errors.FAULTS
     return errors.OK if collected.finished else errors.INTERRUPTED
+
+
+def render(folder: Path) -> None:
+    """Write the report where its needs are installed; without room for it, the run's verdict stands all the same."""
+    if not report.available():
+        return
+    try:
+        report.write(folder)
+    except OSError as error:
+        click.echo(f"taskmill: no report of {folder}: {error.strerror or error}", err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -29,7 +29,7 @@ import kombu
 import memcache
 
 import taskmill
-from taskmill import report, workers
+from taskmill import workers
 from taskmill.plan import SCHEMA, read_json, write_json
 
 if TYPE_CHECKING:
@@ -241,7 +241,8 @@ def summary(record: dict[str, Any], folder: Path) -> str:
     )
     lines += [f"  problem    {problem}" for problem in record["problems"]]
     lines.append(f"  record     {folder / 'run.json'}")
-    lines.append(f"  report     {folder / 'report.html' if report.available() else f'taskmill report {folder}'}")
+    page = folder / "report.html"
+    lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
     if record["state"] in {POSTED, STOPPED, FAILED}:
         lines.append(f"  go on by   taskmill collect {folder}")
     return "\n".join(lines)

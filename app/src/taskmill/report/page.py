@@ -50,8 +50,11 @@ def write(path: Path, template: str, content: dict[str, Any]) -> Path:
         plotly=Markup(get_plotlyjs()),  # noqa: S704  # plotly's own
     )
     temporary = path.with_name(f".{path.name}")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
