@@ -87,7 +87,7 @@ def test_full_run_has_every_section_and_chart(tmp_path: Path) -> None:
     assert [title for title in SECTIONS if title not in page.text] == []
     assert "Not in this report" not in page.text
     assert set(page.figures) == {
-        "where", "parts", "rates", "depths", "cores-0", "histogram", "by-queue", "by-worker", "icicle-client",
+        "where", "parts", "rates", "depths", "cores-0", "memory", "histogram", "by-queue", "by-worker", "icicle-client",
         "icicle-0",
     }  # fmt: skip
     assert "ncalls tottime percall cumtime percall filename:lineno(function)" in page.text
@@ -180,6 +180,15 @@ def test_samples_are_moved_to_the_clients_clock(tmp_path: Path) -> None:
     worker = next(host for host in run.hosts if host.name == "worker1")
     assert worker.times[0] == pytest.approx(runs.START, abs=1)
     assert "100 s ± 1 ms" in write(where).text
+
+
+def test_hosts_may_have_dots_in_their_names(tmp_path: Path) -> None:
+    """An inventory may know its hosts by their full names."""
+    where = runs.make(tmp_path / "run")
+    for path in (where / "hosts").glob("worker1.*"):
+        path.rename(path.with_name(path.name.replace("worker1", "worker1.example.org", 1)))
+    assert "worker1.example.org" in [host.name for host in folder.read(where).hosts]
+    assert "worker1.example.org" in folder.read(where).units
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_report_is_drawn_without_complaint_or_network(
         "plots => plots.map((one) => [one.id, one.querySelectorAll("
         "'.scatterlayer .trace path, .heatmaplayer image, .icicle .slice, .barlayer .point').length])",
     )
-    assert len(drawn) == 10
+    assert len(drawn) == 11
     assert [name for name, marks in drawn if not marks] == []
     seen.page.close()
 

@@ -247,6 +247,24 @@ def parts_over_time(run: Run) -> Chart | None:
     return Chart("parts", "Cores in use by part", made, 330, "Each part's services, on all hosts together.")
 
 
+def memory_over_time(run: Run) -> Chart | None:
+    """Memory in use by part, one upon the other."""
+    if run.start is None or not run.units or run.seconds <= 0:
+        return None
+    at = series.edges(run.seconds, 200)
+    held = where.memory_by_part(run, at + run.start)
+    made = with_legend(figure())
+    for place, (part, memory) in enumerate(held.items()):
+        hover = "%{fullData.name}: %{y:,.0f} MB<extra></extra>"
+        made.add_trace(line(part, at, memory / 1e6, part_colour(part, place), hover, stackgroup="all"))
+    made.update_traces(line={"width": 0.5})
+    made.update_xaxes(title_text=ELAPSED, range=[0, run.seconds])
+    made.update_yaxes(title_text="MB")
+    made.update_layout(legend={"traceorder": "normal"})
+    note = "The memory that each part's processes hold, on all hosts together; what they share counts for each."
+    return Chart("memory", "Memory by part", made, 300, note)
+
+
 def where_bar(split: Where) -> Chart:
     """The whole as one bar."""
     made = bars([("", split)])
@@ -330,7 +348,7 @@ def by_group(run: Run, group: str) -> list[Chart]:
     with_wait = bool(np.isfinite(waited).any())
     titles = [title for title, _ in wanted] + (["time in queue, median of the tasks that ended"] if with_wait else [])
     made = with_legend(figure(len(titles), titles))
-    for place, name in enumerate(names):
+    for place, name in enumerate(name or "not known" for name in names):
         mine, tone = index == place, colour(name, place)
         for row, (_, chosen) in enumerate(wanted, 1):
             values = series.per_second(done[mine & chosen], borders)

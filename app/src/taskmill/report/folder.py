@@ -71,6 +71,9 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "requirements": {"text": "", "metric": "", "value": None, "met": False},
 }
 
+#: What a host leaves is named after it; its name may have dots of its own.
+SUFFIXES = (".units.csv", ".limits.json", ".json")
+
 Value = TypeVar("Value")
 
 
@@ -267,7 +270,11 @@ def read_hosts(run: Run) -> None:
     """Read what was sampled on the hosts, on the client's clock and cut to the run."""
     run.clocks = plan.read_json(run.folder / "hosts" / "clocks.json") or {}
     known = run.environment("hosts")
-    names = {path.name.split(".")[0] for path in (run.folder / "hosts").glob("*.*")} - {"clocks"}
+    names = {
+        path.name.removesuffix(next(suffix for suffix in SUFFIXES if path.name.endswith(suffix)))
+        for path in (run.folder / "hosts").glob("*")
+        if path.name.endswith(SUFFIXES)
+    } - {"clocks"}
     if not names:
         run.missing.append("hosts/: no samples of the hosts' CPUs")
     elif not run.clocks:

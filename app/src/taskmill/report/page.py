@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskmill.report.figures import Chart
-    from taskmill.timings import Timings
 
 TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
 #: What the page says of a host.
@@ -75,9 +75,10 @@ def content(run: Run) -> dict[str, Any]:
         "where_chart": figures.where_bar(where) if where else None,
         "charts": [chart for chart in (figures.rates(run), figures.depths(run)) if chart],
         "parts_chart": figures.parts_over_time(run),
+        "memory_chart": figures.memory_over_time(run),
         "cores": cores(run),
         "times": times(run),
-        "histogram": histogram(run.timings),
+        "histogram": histogram(run),
         "by_queue": by_name(run, "by_queue"),
         "by_worker": by_name(run, "by_worker"),
         "groups": [*figures.by_group(run, "queue"), *figures.by_group(run, "worker")],
@@ -125,16 +126,22 @@ def times(run: Run) -> dict[str, dict[str, Any]]:
     recorded = {kind: as_dict(run.data["latency"].get(kind)) for kind in ("queue", "execution", "latency")}
     if not any(recorded.values()):
         recorded = dict(run.timings.summary()) if run.timings is not None else {}
-    names = {"queue": "in the queue", "execution": "in execution", "latency": "from due to done"}
+    names = {"queue": "in the queue", "execution": "in execution", "latency": whole_way(run)}
     return {names[kind]: figures_of for kind, figures_of in recorded.items() if figures_of}
 
 
-def histogram(timings: Timings | None) -> Chart | None:
+def whole_way(run: Run) -> str:
+    """Return what a task's latency is counted from."""
+    return "from due to done" if run.data["latency"].get("from") == "due" else "from posted to done"
+
+
+def histogram(run: Run) -> Chart | None:
     """Return the histogram of what is known of each task's time."""
-    if timings is None:
+    times_of = run.timings
+    if times_of is None:
         return None
-    kinds = {"in the queue": timings.queue_time(), "in execution": timings.run, "from due to done": timings.latency()}
-    return figures.histogram({name: values for name, values in kinds.items() if (values == values).any()})  # noqa: PLR0124  # NaN
+    kinds = {"in the queue": times_of.queue_time(), "in execution": times_of.run, whole_way(run): times_of.latency()}
+    return figures.histogram({name: values for name, values in kinds.items() if np.isfinite(values).any()})
 
 
 def by_name(run: Run, section: str) -> list[dict[str, Any]]:
@@ -231,6 +238,8 @@ def limits(run: Run) -> list[tuple[str, str, bool]]:
     )
     blocked = as_number(client.get("blocked_seconds"))
     row("posting blocked by the broker", blocked, f"{text.seconds(blocked)}, all threads together")
+    held = [entry for broker in brokers for entry in broker.get("blocked") or []]
+    row("connections blocked by the broker", len(held) if brokers else None, f"seen {text.count(len(held), 'time')}")
     evicted = as_number(memcached.get("evicted_during_run"))
     row("result store: evictions", evicted, f"{evicted or 0:,.0f} values")
     restarts = [

@@ -15,8 +15,11 @@ from taskmill import units
 from taskmill.report.folder import as_dict, as_number, mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taskmill.arrays import Floats
     from taskmill.report.folder import Run
+    from taskmill.units import Unit
 
 FUNCTION = "the tasks' own function"
 AROUND = "Celery and libraries around it"
@@ -101,14 +104,22 @@ def group_hosts(run: Run, group: str) -> list[str]:
 
 def used_by_part(run: Run, at: Floats) -> dict[str, Floats]:
     """Return the CPU seconds that each part's units used by those Unix times, on all hosts; the run's parts first."""
+    return by_part(run, lambda unit: unit.used(at))
+
+
+def memory_by_part(run: Run, at: Floats) -> dict[str, Floats]:
+    """Return the bytes of memory that each part's units held at those Unix times, on all hosts."""
+    return by_part(run, lambda unit: np.interp(at, unit.times, unit.memory, left=0.0, right=0.0))
+
+
+def by_part(run: Run, figure: Callable[[Unit], Floats]) -> dict[str, Floats]:
+    """Return the sum of a figure over each part's units."""
     parts = mapping(run.data["environment"].get("parts"))
-    used: dict[str, Floats] = {}
-    for found in run.units.values():
-        for unit in found:
-            part = units.part_of(unit.name, parts)
-            used[part] = used.get(part, np.zeros(len(at))) + unit.used(at)
-    order = [*parts, units.OTHER]
-    return {part: used[part] for part in order if part in used}
+    sums: dict[str, Floats] = {}
+    for unit in (unit for found in run.units.values() for unit in found):
+        part = units.part_of(unit.name, parts)
+        sums[part] = sums[part] + figure(unit) if part in sums else figure(unit)
+    return {part: sums[part] for part in [*parts, units.OTHER] if part in sums}
 
 
 def split(run: Run) -> Where | None:
