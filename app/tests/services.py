@@ -215,7 +215,7 @@ class RabbitMQ:
                     "name": user.name,
                     "password_hash": password_hash(user.password),
                     "hashing_algorithm": "rabbit_password_hashing_sha256",
-                    "tags": [],
+                    "tags": "",
                 }
                 for user in users
             ],
