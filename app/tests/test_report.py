@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import runs
-from taskmill import report
+from taskmill import cli, report
 from taskmill.errors import TaskmillError
 from taskmill.plan import write_json
 from taskmill.report import figures, folder
@@ -292,3 +292,6 @@ def test_without_plotly_the_command_says_what_to_install(tmp_path: Path, monkeyp
     assert not report.available()
     with pytest.raises(TaskmillError, match=r"taskmill\[report\]"):
         report.write(tmp_path)
+    # A run ends there without a report, and without a complaint.
+    cli.render(runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0))
+    assert not (tmp_path / "run" / "report.html").exists()
