@@ -6,14 +6,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
 KNOBS := $(if $(TASKS),-e load_tasks=$(TASKS)) $(if $(N),-e load_n=$(N)) $(if $(THREADS),-e load_threads=$(THREADS)) \
-         $(if $(PROCESSES),-e load_processes=$(PROCESSES)) $(if $(NAME),-e load_name=$(NAME))
+         $(if $(PROCESSES),-e load_processes=$(PROCESSES)) $(if $(NAME),-e load_name=$(NAME)) \
+         $(if $(RATE),-e load_rate=$(RATE)) $(if $(REQUIRE),-e 'load_require=$(REQUIRE)')
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 .PHONY: load
-load: site ## Everything: lab, cluster, load, report (TASKS= N= THREADS= PROCESSES= NAME= INVENTORY=)
+load: site ## Everything: lab, cluster, load, report (TASKS= N= THREADS= PROCESSES= NAME= RATE= REQUIRE= INVENTORY=)
 	ansible-playbook -i $(INVENTORY) run-load.yml $(KNOBS)
 
 .PHONY: site

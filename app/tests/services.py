@@ -310,7 +310,7 @@ class Worker:
     app: str = "fibonacci"
     queues: Sequence[str] = QUEUES
     concurrency: int = 2
-    options: Sequence[str] = ("--task-events",)
+    options: Sequence[str] = ("--task-events", "--include=taskmill.task_times")
     directory: Path = Path(__file__).parent.parent / "src"
     process: subprocess.Popen[bytes] | None = None
 

@@ -165,7 +165,7 @@ def test_memcached_too_small_for_the_run_is_said_before_posting(taskmill: Taskmi
     """A million results do not fit into 64 MiB: how much they need, and which setting."""
     message = refused(taskmill(*USUAL, "--tasks=1000000"), taskmill, 3)
     assert "too small" in message
-    assert "1,000,000 results of 304 bytes need 291 MiB, and it has 64 MiB" in message
+    assert "1,000,000 results of 384 bytes need 368 MiB, and it has 64 MiB" in message
     assert "memcached_memory_mb" in message
 
 

@@ -19,6 +19,9 @@ from taskmill.errors import TaskmillError
 from taskmill.plan import Kind, Plan
 from taskmill.progress import Reporter
 
+#: When messages were posted, in Unix seconds.
+POSTED = 1795388520.25
+
 
 class Shelf:
     """A run folder and the results of its ids."""
@@ -35,7 +38,7 @@ class Shelf:
         """Write ids as a posting thread would."""
         ids = journal.new_ids(count)
         one = journal.Journal(self.folder / "ids", 0, thread)
-        one.write(b"".join(identifier + b" " + queue.encode() + b"\n" for identifier in ids))
+        one.write(b"".join(identifier + b" " + queue.encode() + b"\n" for identifier in ids), count, POSTED)
         one.confirm(count if confirmed is None else confirmed)
         one.close()
         return ids

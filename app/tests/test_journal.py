@@ -18,17 +18,18 @@ def test_new_ids_are_distinct_random_uuids() -> None:
 
 
 def test_journal_reads_back_what_was_written(tmp_path: Path) -> None:
-    """Lines, their queues and the number confirmed come back in order."""
+    """Lines, their queues, when they were sent and the number confirmed come back in order."""
     ids = journal.new_ids(3)
     one = journal.Journal(tmp_path, 0, 7)
-    one.write(b"".join(identifier + b" red\n" for identifier in ids[:2]))
+    one.write(b"".join(identifier + b" red\n" for identifier in ids[:2]), 2, 1795388520.25)
     one.confirm(1)
-    one.write(ids[2] + b" deep blue\n")
+    one.write(ids[2] + b" deep blue\n", 3, 1795388521.5)
     one.close()
     (back,) = journal.read(tmp_path)
     assert back.name == "00-007"
     assert back.lines == [(ids[0], b"red"), (ids[1], b"red"), (ids[2], b"deep blue")]
     assert back.confirmed == 1
+    assert back.posted.tolist() == [1795388520.25, 1795388520.25, 1795388521.5]
 
 
 def test_journal_never_writes_over_ids(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ KNOBS = ["load_tasks", "load_n", "load_threads", "load_processes", "load_window"
 
 @pytest.mark.parametrize(
     ("knob", "value"),
-    [("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")] + [(knob, "0") for knob in KNOBS[1:]],
+    [("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")]
+    + [(knob, "0") for knob in KNOBS[1:]]
+    + [("load_rate", "fast")],
 )
 def test_a_knob_that_cannot_be_run_is_refused_by_name(knob: str, value: str) -> None:
     """A knob that is zero, negative or no number is named before any host is touched."""

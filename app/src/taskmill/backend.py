@@ -150,7 +150,7 @@ def text(value: Any) -> str:
 def result_bytes(expect: Any, growth_factor: float) -> int:
     """Return what one result takes in memcached, in bytes: the slab that holds Celery's JSON with this value.
 
-    For a small number that is 304 with memcached's default slab sizes.
+    For a small number that is 384 with memcached's default slab sizes.
     """
     identifier = "0" * 36
     value = json.dumps(
@@ -161,6 +161,8 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
             "children": [],
             "date_done": "2026-01-01T00:00:00.000000+00:00",
             "task_id": identifier,
+            # What task_times.py adds.
+            "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
     )
     need = ITEM_OVERHEAD + len(KEY_PREFIX) + len(identifier) + len(value.encode())

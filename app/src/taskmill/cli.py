@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskmill import __version__, backend, errors, interrupt, profile, queues, record, report, workers
+from taskmill import __version__, backend, errors, interrupt, profile, queues, record, report, requirements, workers
 from taskmill import plan as plans
 from taskmill import post as posting
 from taskmill.backend import Results
@@ -21,10 +21,11 @@ from taskmill.collect import Collected, Collector
 from taskmill.errors import TaskmillError
 from taskmill.plan import Kind, Plan
 from taskmill.progress import Reporter
+from taskmill.requirements import Requirement
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 POSITIVE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0, min_open=True)
@@ -61,6 +62,19 @@ class JsonType(click.ParamType[list[Any]]):
             self.fail(f"{value!r} is not JSON", param, ctx)
 
 
+class RequirementType(click.ParamType[Requirement]):
+    """``METRIC OPERATOR NUMBER``."""
+
+    name = "'METRIC>=NUMBER'"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Requirement:
+        """Read one."""
+        try:
+            return value if isinstance(value, Requirement) else Requirement.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class NameType(click.ParamType[str]):
     """The name of a run, fit for a folder's name."""
 
@@ -76,6 +90,15 @@ class NameType(click.ParamType[str]):
                 ctx,
             )
         return str(value)
+
+
+REQUIRE = click.option(
+    "--require",
+    "required",
+    type=RequirementType(),
+    multiple=True,
+    help=f"What the run has to reach, or exit code 5; repeat it for more. Metrics: {', '.join(requirements.METRICS)}.",
+)
 
 
 def plan_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -121,6 +144,11 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
             default=1000,
             show_default=True,
             help="Most messages that a thread leaves unconfirmed.",
+        ),
+        click.option(
+            "--rate",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Tasks per second to post, over all threads and processes; as fast as possible when not given.",
         ),
         click.option(
             "--deadline",
@@ -194,6 +222,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
         threads=options["threads"],
         processes=options["processes"],
         window=options["window"],
+        rate=options["rate"],
         deadline=options["deadline"],
         broker_deadline=options["broker_deadline"],
         profile=options["profile"],
@@ -226,7 +255,12 @@ def preflight(
             f"{len(found)} worker{'s' if len(found) > 1 else ''} with {pools} pool processes: "
             + ", ".join(worker.name for worker in found)
         )
-    return {"broker": server, "memcached": asdict(stats), "workers": workers.plain(found)}
+    return {
+        "broker": server,
+        "memcached": asdict(stats),
+        "workers": workers.plain(found),
+        "clocks": workers.clocks(broker, [worker.name for worker in found]),
+    }
 
 
 def afterwards(
@@ -242,6 +276,7 @@ def afterwards(
         if broker is not None and names:
             tasks = {kind.task for kind in plan.kinds}
             after["workers"] = workers.plain(workers.settled(broker, names, tasks, SETTLE))
+            after["clocks"] = workers.clocks(broker, [worker["name"] for worker in after["workers"]])
     except TaskmillError as error:
         reporter.say(f"not in the record: {error}")
     return after
@@ -281,11 +316,16 @@ def do_collect(
 
 
 def conclude(
-    plan: Plan, folder: Path, posted: posting.Posted, collected: Collected | None, after: dict[str, Any]
+    plan: Plan,
+    folder: Path,
+    posted: posting.Posted,
+    collected: Collected | None,
+    after: dict[str, Any],
+    required: Sequence[Requirement] = (),
 ) -> int:
     """Write record, profile and report, say how it went, and return the exit code."""
     client = {"peak_memory_bytes": posting.peak_memory(), "cpu_seconds": round(posting.cpu_seconds(), 1)}
-    data = record.build(plan, posted, collected, after, client)
+    data = record.build(plan, folder, posted, collected, after, client, required)
     record.save(folder, data)
     profile.merge(
         (folder / "profile").glob("*.pstats"),
@@ -298,7 +338,16 @@ def conclude(
         return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
     if collected.faults:
         return errors.FAULTS
-    return errors.OK if collected.finished else errors.INTERRUPTED
+    if not collected.finished:
+        return errors.INTERRUPTED
+    return tell(data["requirements"])
+
+
+def tell(judged: list[dict[str, Any]]) -> int:
+    """Say what is not met, and return the exit code."""
+    for sentence in requirements.unmet(judged):
+        click.echo(f"taskmill: {sentence}", err=True)
+    return errors.OK if all(one["met"] for one in judged) else errors.UNMET
 
 
 def render(folder: Path) -> None:
@@ -319,15 +368,16 @@ def cli() -> None:
     CELERY_BROKER_URL and CELERY_RESULT_BACKEND in the environment say where the cluster is.
 
     Exit codes: 0 all well; 1 something lost, wrong or failed; 2 wrong usage; 3 cannot start or go on; 4 posting was
-    given up; 130 interrupted.
+    given up; 5 something required is not met; 130 interrupted.
     """
 
 
 @cli.command("run")
 @plan_options
-def run_command(**options: Any) -> None:
+@REQUIRE
+def run_command(required: tuple[Requirement, ...], **options: Any) -> None:
     """Post, collect, record and report."""
-    raise SystemExit(start(options, collect_too=True))
+    raise SystemExit(start(options, collect_too=True, required=required))
 
 
 @cli.command("post")
@@ -337,7 +387,7 @@ def post_command(**options: Any) -> None:
     raise SystemExit(start(options, collect_too=False))
 
 
-def start(options: dict[str, Any], collect_too: bool) -> int:
+def start(options: dict[str, Any], collect_too: bool, required: Sequence[Requirement] = ()) -> int:
     """Begin a run; return the exit code."""
     plan, reporter = make_plan(options), Reporter()
     broker, results = Broker.from_environment(), Results.from_environment()
@@ -354,7 +404,7 @@ def start(options: dict[str, Any], collect_too: bool) -> int:
         if posted.error is None and not stop.is_set() and collect_too:
             collected = do_collect(plan, folder, broker, results, stop, reporter)
             after = afterwards(plan, posted, broker, results, reporter)
-        code = conclude(plan, folder, posted, collected, after)
+        code = conclude(plan, folder, posted, collected, after, required)
         if not collect_too and posted.finished:
             return errors.OK
         return code
@@ -370,7 +420,8 @@ def start(options: dict[str, Any], collect_too: bool) -> int:
 @click.option(
     "--profile/--no-profile", default=None, help="Profile the client by cProfile; default is that of the run."
 )
-def collect_command(run: Path, deadline: float | None, profile: bool | None) -> None:
+@REQUIRE
+def collect_command(run: Path, deadline: float | None, profile: bool | None, required: tuple[Requirement, ...]) -> None:
     """Fetch the results of RUN by the ids on its disk; begin, go on, or do it again."""
     plan = Plan.load(run)
     if deadline is not None:
@@ -384,7 +435,10 @@ def collect_command(run: Path, deadline: float | None, profile: bool | None) -> 
     with interrupt.watch() as stop:
         collected = do_collect(plan, run, broker, results, stop, reporter)
         after = afterwards(plan, posted, broker, results, reporter)
-        raise SystemExit(conclude(plan, run, posted, collected, after))
+        # What was required when the run began still is, unless something else is named now.
+        before = (record.load(run) or {}).get("requirements") or []
+        required = required or tuple(Requirement.parse(one["text"]) for one in before)
+        raise SystemExit(conclude(plan, run, posted, collected, after, required))
 
 
 def broker_if_there(reporter: Reporter) -> Broker | None:
@@ -396,6 +450,23 @@ def broker_if_there(reporter: Reporter) -> Broker | None:
         reporter.say(f"collecting without the broker: {error}")
         return None
     return broker
+
+
+@cli.command("check")
+@RUN
+@REQUIRE
+def check_command(run: Path, required: tuple[Requirement, ...]) -> None:
+    """Look whether RUN, which has been recorded, reaches what is required."""
+    data = record.load(run)
+    if data is None:
+        raise TaskmillError(f"{run} has no run.json that can be read: give the folder of a run that was recorded")
+    if not required:
+        raise click.UsageError("name what is required by --require")
+    judged = requirements.judge(required, data)
+    for one in judged:
+        if one["met"]:
+            click.echo(f"met: {one['text']} ({one['metric']} is {one['value']:.6g})")
+    raise SystemExit(tell(judged))
 
 
 @cli.command("report")

@@ -13,15 +13,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from taskmill import journal
+import numpy as np
+
+from taskmill import journal, timings
 from taskmill.backend import BATCH, UNREADABLE, Results
 from taskmill.clock import Moment
 from taskmill.errors import TaskmillError
+from taskmill.post import Pace, Posted
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from taskmill.plan import Plan
     from taskmill.progress import Phase, Reporter
@@ -96,6 +101,11 @@ class Collector:
         self._faults_path = folder / ".faults.jsonl"
         self._faults: TextIO | None = None
         self.outcome = Collected()
+        self._rows = timings.Rows()
+        #: The number of each message, in the order of :attr:`_messages`.
+        self._numbers: dict[bytes, int] = {}
+        self._messages: dict[str, npt.NDArray[Any]] = {}
+        self._queues: list[str] = []
         self._doubtful: set[bytes] = set()
         self._lines = self._read()
         self._last_new = time.monotonic()
@@ -105,6 +115,7 @@ class Collector:
         if not any(thread.lines for thread in threads):
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
+        self._number(threads)
         parts: dict[bytes, list[list[bytes]]] = {}
         for thread in threads:
             mine: dict[bytes, list[bytes]] = {}
@@ -117,11 +128,37 @@ class Collector:
             thread.lines.clear()
         lines = [Line(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
         outcome.posted = sum(len(line.ids) for line in lines)
-        outcome.distinct = len({identifier for line in lines for identifier in line.ids})
+        outcome.distinct = len(self._numbers)
         outcome.by_queue = {
             line.name: {"posted": len(line.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0} for line in lines
         }
         return lines
+
+    def _number(self, threads: list[journal.ThreadIds]) -> None:
+        """Number the messages, and note for each its queue, when it was posted and when it was due."""
+        self._numbers = {
+            identifier: number for number, (identifier, _) in enumerate(line for one in threads for line in one.lines)
+        }
+        places: dict[bytes, int] = {}
+        queue = [places.setdefault(queue, len(places)) for one in threads for _, queue in one.lines]
+        posted = np.concatenate([thread.posted for thread in threads])
+        began = Posted.load(self._folder)
+        due = posted
+        if self._plan.rate is not None and began is not None and began.due_from is not None:
+            paces = [Pace.of(self._plan, place, began.due_from) for place in range(len(threads))]
+            due = np.concatenate(
+                [
+                    pace.first + pace.step * np.arange(len(thread.lines))
+                    for pace, thread in zip(paces, threads, strict=True)
+                    if pace is not None
+                ]
+            )
+        self._messages = {
+            "due": due,
+            "posted": posted,
+            "queue": np.array(queue, dtype=np.uint16),
+        }
+        self._queues = [queue.decode() for queue in places]
 
     def run(self) -> Collected:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
@@ -135,6 +172,7 @@ class Collector:
         with self._faults_path.open("w", encoding="utf-8") as self._faults:
             self._collect()
         self._faults_path.replace(self._folder / "faults.jsonl")
+        self._rows.save(self._folder, self._messages, self._queues)
         return outcome
 
     def _collect(self) -> None:
@@ -254,9 +292,10 @@ class Collector:
     def _check(self, line: Line, identifier: bytes, value: Any) -> bool:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
-        verdict, detail = judge(identifier, value, self._plan.check, self._plan.expect)
+        verdict, detail, meta = judge(identifier, value, self._plan.check, self._plan.expect)
         if verdict == "pending":
             return False
+        self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)
         outcome.retrieved += 1
         line_counts = outcome.by_queue[line.name]
         line_counts[verdict] += 1
@@ -302,26 +341,29 @@ class Collector:
             self._reporter.say(f"{found_anyway:,} unconfirmed messages were delivered all the same")
 
 
-def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str]:
-    """Return ``(verdict, detail)`` for a stored value: verdict is correct, wrong, failed or pending."""
+def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
+    """Return ``(verdict, detail, meta)`` for a stored value: verdict is correct, wrong, failed or pending.
+
+    ``meta`` is what Celery stored; empty where that cannot be read.
+    """
     if value is None:
-        return "wrong", "the stored value is pickled; it was refused"
+        return "wrong", "the stored value is pickled; it was refused", {}
     if value is UNREADABLE:
-        return "wrong", "the stored value cannot be read: it is none that Celery wrote"
+        return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
     try:
         meta = json.loads(value)
         state, result = meta["status"], meta["result"]
     except (ValueError, TypeError, KeyError):
-        return "wrong", f"the stored value is no result of Celery: {quote(value)}"
+        return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
     if state == "SUCCESS":
         if meta.get("task_id") != identifier.decode():
-            return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}"
+            return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
         if not check or same(result, expect):
-            return "correct", ""
-        return "wrong", f"the result is {quote(result)}, not {quote(expect)}"
+            return "correct", "", meta
+        return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta
     if state not in FINAL:
-        return "pending", ""
-    return "failed", f"{state}: {exception(result)}"
+        return "pending", "", {}
+    return "failed", f"{state}: {exception(result)}", meta
 
 
 def same(one: Any, other: Any) -> bool:

@@ -61,6 +61,8 @@ class Plan:
     processes: int = 1
     #: Most messages that one thread leaves unconfirmed.
     window: int = 1000
+    #: Tasks per second that are due, over all threads; ``None`` to post as fast as the broker takes them.
+    rate: float | None = None
     #: Seconds without any new result after which what is missing counts as lost.
     deadline: float = 120.0
     #: Seconds to wait for a broker that went away while posting.

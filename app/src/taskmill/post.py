@@ -48,6 +48,10 @@ SILENCE = 60.0
 LAST_CONFIRMS = 30.0
 #: Seconds that a broker may block publishers (memory or disk alarm) before posting is given up.
 BLOCKED = 1800.0
+#: Seconds from now until the first task of a paced load is due: for threads to connect, and for processes to start.
+LEAD = (0.5, 3.0)
+#: Longest wait, in seconds, for a task to be due before confirms are looked for.
+PACE = 0.02
 #: First and longest wait between attempts to connect, in seconds.
 BACKOFF = (0.2, 5.0)
 TICK = 0.2
@@ -67,9 +71,35 @@ class Tally:
     nacked: int = 0
     reconnects: int = 0
     blocked_seconds: float = 0.0
+    #: Most seconds between when a message was due and when it was first sent.
+    late: float = 0.0
     first: float | None = None
     last: float | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When the messages of one thread are due: all threads together post ``rate`` per second, each in its turn."""
+
+    #: On the monotonic clock, in seconds.
+    first: float
+    step: float
+
+    @classmethod
+    def of(cls, plan: Plan, thread: int, due_from: float) -> Pace | None:
+        """Return the pace of that thread, counted over all processes; ``None`` for a load that is not paced."""
+        if plan.rate is None:
+            return None
+        return cls(due_from + thread / plan.rate, len(plan.posters()) / plan.rate)
+
+    def moment(self, place: int) -> float:
+        """Return when the thread's message with this number, from 0, is due."""
+        return self.first + place * self.step
+
+    def due(self, now: float) -> int:
+        """Return how many messages of the thread are due by now."""
+        return max(0, int((now - self.first) / self.step) + 1) if now >= self.first else 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,8 @@ class Job:
     broker: Broker
     process: int
     spans: tuple[tuple[int, int], ...]
+    #: When the first task of the run is due, on the monotonic clock.
+    due_from: float
 
 
 class Poster:
@@ -91,6 +123,7 @@ class Poster:
         self._broker = job.broker
         self._plan = job.plan
         self._first_number, self._count = job.spans[thread]
+        self._pace = Pace.of(job.plan, job.process * job.plan.threads + thread, job.due_from)
         self._stop = stop
         self._say = say
         self._chunk = max(1, min(CHUNK, job.plan.window // 2))
@@ -181,7 +214,14 @@ class Poster:
             self.tally.republished += len(entries)
             self._send(entries)
         elif self._next < self._count and not self._stop.is_set():
-            self._send(self._journaled(min(self._chunk, self._count - self._next)))
+            due = min(self._chunk, self._count - self._next)
+            if self._pace is not None:
+                due = min(due, self._pace.due(time.monotonic()) - self._next)
+                if not due:
+                    self._await_due(self._pace)
+                    return
+                self.tally.late = max(self.tally.late, time.monotonic() - self._pace.moment(self._next))
+            self._send(self._journaled(due))
         more = bool(self._again) or (self._next < self._count and not self._stop.is_set())
         self._await_confirms(self._plan.window - self._chunk if more else 0)
         self._journal.confirm(self._safe())
@@ -196,14 +236,29 @@ class Poster:
         ids = journal.new_ids(count)
         start = self._next
         suffixes, kinds, first = self._suffixes, len(self._suffixes), self._first_number + start
-        self._journal.write(b"".join([id_ + suffixes[(first + i) % kinds] for i, id_ in enumerate(ids)]))
+        lines = b"".join([id_ + suffixes[(first + i) % kinds] for i, id_ in enumerate(ids)])
+        self._journal.write(lines, start + count, time.time())
         self._next += count
         return list(enumerate(ids, start))
+
+    def _await_due(self, pace: Pace) -> None:
+        """Wait until the next message is due, at most as long as confirms may wait."""
+        assert self._connection is not None
+        with suppress(TimeoutError):
+            while self._outstanding:
+                self._connection.drain_events(timeout=0)
+        if self._outstanding:
+            self._check_patience()
+        self._journal.confirm(self._safe())
+        wait = pace.moment(self._next) - time.monotonic()
+        self._stop.wait(max(0.0, min(wait, PACE if self._outstanding else PATIENCE)))
 
     def _send(self, entries: list[tuple[int, bytes]]) -> None:
         first, templates, kinds = self._first_number, self._templates, len(self._templates)
         if self.tally.first is None:
             self.tally.first = time.monotonic()
+        if not self._outstanding:
+            self._heard = time.monotonic()
         # Known as outstanding before the first byte leaves: a connection that breaks here is no loss.
         self._outstanding.update(enumerate(entries, self._tag + 1))
         self._tag += len(entries)
@@ -472,6 +527,8 @@ class Posted:
 
     started: Moment
     ended: Moment | None = None
+    #: When the first task was due, in Unix seconds; ``None`` for a load that is not paced.
+    due_from: float | None = None
     #: Whether every planned message was posted and confirmed.
     finished: bool = False
     interrupted: bool = False
@@ -511,8 +568,10 @@ def post(
     ``stop`` asks for an orderly end. Nothing is raised for a broker that stays away: ``error`` of the result says it.
     """
     posted = Posted(Moment.now(), before=before)
+    due_from = Moment.at(time.monotonic() + LEAD[plan.processes > 1])
+    posted.due_from = due_from.wall if plan.rate is not None else None
     posted.save(folder)
-    jobs = split(plan, folder, broker)
+    jobs = split(plan, folder, broker, due_from.monotonic)
     if len(jobs) == 1:
         tallies = run_here(jobs[0], stop, reporter, posted)
     else:
@@ -530,11 +589,11 @@ def post(
     return posted
 
 
-def split(plan: Plan, folder: Path, broker: Broker) -> list[Job]:
+def split(plan: Plan, folder: Path, broker: Broker, due_from: float) -> list[Job]:
     """Return one job per process that has something to post."""
     spans = plan.posters()
     return [
-        Job(plan, folder, broker, process, tuple(spans[start : start + plan.threads]))
+        Job(plan, folder, broker, process, tuple(spans[start : start + plan.threads]), due_from)
         for process, start in enumerate(range(0, len(spans), plan.threads))
     ]
 

@@ -11,7 +11,14 @@ The keys ``schema`` to ``environment`` are fixed; these stand beside them:
 * ``client``: threads, processes, memory (the most it held, all its processes together, in bytes), CPU seconds, messages
   sent again, seconds that the broker blocked, seconds between posting and a later ``taskmill collect``.
 * ``workers``: what the workers said of themselves. ``memcached``: its size and its evictions during the run.
-* ``by_queue``: counts for each queue. ``waiting``: messages that waited in a queue at the end.
+* ``by_queue``: counts for each queue, with the seconds and the CPU seconds that its tasks' functions ran, and their
+  latency. ``by_worker``: succeeded, failed and the same seconds for each worker that stored a result. ``task_seconds``:
+  those of all.
+* ``latency``: seconds in the queue, in execution and of both, as ``mean``, percentiles and ``max``, counted ``from``
+  when a task was ``due`` (paced load) or ``posted``.
+* ``clocks``: each worker's clock less the client's, at the start and at the end.
+* ``requirements``: what was required of the run, and whether it is met.
+* ``waiting``: messages that waited in a queue at the end.
 * ``problems``: what is wrong, in words.
 
 ``counts.posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the
@@ -29,26 +36,43 @@ import kombu
 import memcache
 
 import taskmill
+<<<<<<< HEAD
 from taskmill import workers
+=======
+from taskmill import report, requirements, timings, workers
+>>>>>>> 8467ecb (Tell when every task ran: times in the results, one clock, percentiles; paced loads; requirements of a run)
 from taskmill.plan import SCHEMA, read_json, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from taskmill.collect import Collected
     from taskmill.plan import Plan
     from taskmill.post import Posted
+    from taskmill.requirements import Requirement
+    from taskmill.timings import Timings
 
 COMPLETE = "complete"
 POSTED = "posted"
 STOPPED = "interrupted"
 FAILED = "posting failed"
+FAILED_OUTCOME = timings.OUTCOMES.index("failed")
 
 
 def build(
-    plan: Plan, posted: Posted, collected: Collected | None, after: dict[str, Any], client: dict[str, Any]
+    plan: Plan,
+    folder: Path,
+    posted: Posted,
+    collected: Collected | None,
+    after: dict[str, Any],
+    client: dict[str, Any],
+    required: Sequence[Requirement] = (),
 ) -> dict[str, Any]:
-    """Return the record. ``after`` holds ``workers`` and ``memcached`` as asked after the run, where they were."""
+    """Return the record of the run in ``folder``.
+
+    ``after`` holds ``workers``, ``clocks`` and ``memcached`` as asked after the run, where they were.
+    """
     tasks = collected.posted if collected else posted.total("posted")
     counts = {
         "posted": tasks,
@@ -59,6 +83,8 @@ def build(
             for name in ("retrieved", "correct", "wrong", "failed", "lost")
         },
     }
+    asked = clocks(posted, after)
+    found = timings.load(folder, asked) if collected else None
     counts["duplicates"], source = duplicates(plan, posted, counts["distinct"], after)
     posting = posted.started.until(posted.ended) if posted.ended else 0.0
     total = posted.started.until(collected.ended) if collected and collected.retrieved else posting
@@ -76,6 +102,7 @@ def build(
             "threads": plan.threads,
             "processes": plan.processes,
             "args": list(plan.args),
+            "rate": plan.rate,
         },
         "counts": counts,
         "seconds": {"post": round(posting, 3), "collect": round(collecting, 3), "total": round(total, 3)},
@@ -95,6 +122,7 @@ def build(
             "nacked": posted.total("nacked"),
             "reconnects": posted.total("reconnects"),
             "blocked_seconds": round(posted.total("blocked_seconds"), 3),
+            "late_s": round(max((tally.late for tally in posted.threads), default=0.0), 6),
             "between_seconds": round(posted.ended.until(collected.started), 3) if collected and posted.ended else 0.0,
             "unsent": collected.unsent if collected else 0,
         },
@@ -102,9 +130,55 @@ def build(
         "memcached": memcached(posted, after),
         "by_queue": collected.by_queue if collected else {},
         "waiting": after.get("waiting") or {},
+        "clocks": asked,
     }
+    record.update(times(record, found))
+    record["requirements"] = requirements.judge(required, record)
     record["problems"] = problems(record, posted)
     return record
+
+
+def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each worker's clock at the start and at the end of the run, as far as it was asked."""
+    found: dict[str, dict[str, Any]] = {}
+    for when, asked in (("start", posted.before), ("end", after)):
+        for worker, clock in (asked.get("clocks") or {}).items():
+            found.setdefault(worker, {})[when] = clock
+    return found
+
+
+def times(record: dict[str, Any], found: Timings | None) -> dict[str, Any]:
+    """Return the sections that come from ``tasks.npz``; empty ones where results carry no times."""
+    if found is None:
+        return {"latency": {}, "by_worker": {}, "task_seconds": {}}
+    paced = record["workload"]["rate"] is not None
+    summary = found.summary()
+    latencies = found.latency()
+    seconds = {name: timings.by(found.queue, found.queues, getattr(found, name)) for name in ("run", "cpu")}
+    for place, queue in enumerate(found.queues):
+        if queue in record["by_queue"]:
+            record["by_queue"][queue] |= {
+                "run_s": seconds["run"][queue],
+                "cpu_s": seconds["cpu"][queue],
+                "latency": timings.summary(latencies[found.queue == place]),
+            }
+    succeeded = timings.by(found.worker, found.workers, (found.outcome != FAILED_OUTCOME).astype(float))
+    failed = timings.by(found.worker, found.workers, (found.outcome == FAILED_OUTCOME).astype(float))
+    run, cpu = (timings.by(found.worker, found.workers, values) for values in (found.run, found.cpu))
+    return {
+        "latency": {**summary, "from": "due" if paced else "posted"} if summary else {},
+        "by_worker": {
+            worker: {
+                "succeeded": int(succeeded[worker]),
+                "failed": int(failed[worker]),
+                "run_s": run[worker],
+                "cpu_s": cpu[worker],
+            }
+            for worker in found.workers
+            if worker
+        },
+        "task_seconds": {"run": round(sum(run.values()), 6), "cpu": round(sum(cpu.values()), 6)},
+    }
 
 
 def rate(count: int, seconds: float) -> float:
@@ -234,18 +308,29 @@ def summary(record: dict[str, Any], folder: Path) -> str:
                 f"{rates['completed_per_s']:,.0f} tasks/s"
             ),
         ]
+    if "latency" in record["latency"]:
+        lines.append(
+            f"  latency    {quantiles(record['latency']['latency'])}, "
+            f"of it in the queue {quantiles(record['latency']['queue'])}"
+        )
     if record["efficiency"] is not None:
         lines.append(f"  efficiency {100 * record['efficiency']:.1f} % of the workers' cores did the tasks' own work")
     lines.append(
         f"  client     {client['peak_memory_bytes'] / 1e6:,.0f} MB at most, {client['cpu_seconds']:,.0f} s of CPU"
     )
     lines += [f"  problem    {problem}" for problem in record["problems"]]
+    lines += [f"  {'met       ' if one['met'] else 'NOT MET   '} {one['text']}" for one in record["requirements"]]
     lines.append(f"  record     {folder / 'run.json'}")
     page = folder / "report.html"
     lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
     if record["state"] in {POSTED, STOPPED, FAILED}:
         lines.append(f"  go on by   taskmill collect {folder}")
     return "\n".join(lines)
+
+
+def quantiles(values: dict[str, float]) -> str:
+    """Return the median and the 99th percentile of a summary of seconds, for people."""
+    return f"{values['p50']:,.3g} s (p99 {values['p99']:,.3g} s)"
 
 
 def headline(record: dict[str, Any]) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 HELLO = (1.0, 3.0)
 ANSWER = 10.0
 STEP = 0.5
+#: How often a worker is asked for its time.
+EXCHANGES = 8
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,38 @@ def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worke
     return [
         worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in found if name in stats
     ]
+
+
+def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return, by worker, its clock less this host's (``offset_s``) and the most that can be off (``error_s``).
+
+    Each worker is asked :data:`EXCHANGES` times; the answer with the shortest round trip counts, its time taken as that
+    of the middle of the round trip (Cristian 1989). Workers that do not know the command (``task_times.py``) are left
+    out. Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    app = Celery("taskmill", broker=broker.url, set_as_current=False)
+    try:
+        found = {name: _clock(app, name) for name in names}
+    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
+        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
+    finally:
+        app.close()
+    return {name: clock for name, clock in found.items() if clock is not None}
+
+
+def _clock(app: Any, name: str) -> dict[str, float] | None:
+    best: tuple[float, float] | None = None
+    for _ in range(EXCHANGES):
+        sent, begin = time.time(), time.perf_counter()
+        answers = app.control.broadcast("taskmill_clock", destination=[name], reply=True, limit=1, timeout=ANSWER)
+        trip = time.perf_counter() - begin
+        answer = dict(answers[0]).get(name) if answers else None
+        if not isinstance(answer, dict) or "time" not in answer:
+            return None
+        if best is None or trip < best[0]:
+            best = trip, float(answer["time"]) - (sent + trip / 2)
+    assert best is not None
+    return {"offset_s": round(best[1], 6), "error_s": round(best[0] / 2, 6)}
 
 
 def worker(name: str, stats: dict[str, Any], queues: list[dict[str, Any]], report: dict[str, Any]) -> Worker:
