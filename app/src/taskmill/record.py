@@ -36,11 +36,7 @@ import kombu
 import memcache
 
 import taskmill
-<<<<<<< HEAD
-from taskmill import workers
-=======
-from taskmill import report, requirements, timings, workers
->>>>>>> 8467ecb (Tell when every task ran: times in the results, one clock, percentiles; paced loads; requirements of a run)
+from taskmill import requirements, timings, workers
 from taskmill.plan import SCHEMA, read_json, write_json
 
 if TYPE_CHECKING:
