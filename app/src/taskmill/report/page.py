@@ -149,7 +149,6 @@ def by_name(run: Run, section: str) -> list[dict[str, Any]]:
     rows = []
     waited = waits(run, section)
     for name, figures_of in run.data[section].items():
-        latency = as_dict(as_dict(figures_of.get("latency")).get("queue")) or as_dict(figures_of.get("latency"))
         succeeded = figures_of.get("succeeded")
         if succeeded is None:
             succeeded = (as_number(figures_of.get("correct")) or 0) + (as_number(figures_of.get("wrong")) or 0)
@@ -161,8 +160,8 @@ def by_name(run: Run, section: str) -> list[dict[str, Any]]:
                     for key in ("posted", "wrong", "failed", "lost", "run_s", "cpu_s")
                 },
                 "succeeded": as_number(succeeded),
-                "p50": waited.get(name, (None, None))[0] or as_number(latency.get("p50")),
-                "p99": waited.get(name, (None, None))[1] or as_number(latency.get("p99")),
+                "p50": waited.get(name, (None, None))[0],
+                "p99": waited.get(name, (None, None))[1],
                 "deepest": float(run.depths[name].ready.max()) if name in run.depths else None,
             }
         )
