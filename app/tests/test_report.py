@@ -251,6 +251,32 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_limits_that_were_hit_are_named(tmp_path: Path) -> None:
+    """An alarm seen at every look is one alarm; what nobody could count is not recorded, and not none."""
+    where = runs.make(tmp_path / "run", client={"blocked_seconds": 12.0})
+    alarms = [{"unix": runs.START + second, "what": "memory", "set": True} for second in (5, 10, 15)]
+    for host in runs.HOSTS:
+        limits: dict[str, Any] = {"oom_kills": None, "restarts": {"memcached.service": int(host == "broker1")}}
+        if host == "broker1":
+            limits["broker"] = {"alarms": alarms, "flow": [], "blocked": [{"unix": runs.START + 5, "connections": 10}]}
+        write_json(where / "hosts" / f"{host}.limits.json", limits)
+    text = write(where).text
+    assert "broker alarms memory, first seen at 5 s flow control not hit" in text
+    assert "connections blocked by the broker seen 1 time" in text
+    assert "posting blocked by the broker 12 s, all threads together" in text
+    assert "restarts of services memcached.service on broker1: 1" in text
+    assert "killed for want of memory not recorded" in text
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", [7], {"alarms": 7, "flow": [7], "blocked": "x", "a.service": "y"}])
+@pytest.mark.parametrize("name", ["broker", "restarts", "oom_kills"])
+def test_limits_of_any_shape_make_a_page(tmp_path: Path, name: str, value: Any) -> None:
+    """Nor does a file of limits that someone else wrote keep the page from being made."""
+    where = runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0)
+    write_json(where / "hosts" / "broker1.limits.json", {name: value})
+    assert "Limits and clocks" in write(where).text
+
+
 def test_paced_load_says_what_latency_counts_from(tmp_path: Path) -> None:
     """The note on loads posted at once is not there; the one on due times is."""
     where = runs.make(tmp_path / "run", post=18.0, workload={"rate": 1100}, latency={"from": "due"})

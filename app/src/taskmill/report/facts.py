@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmill.report import where as wheres
-from taskmill.report.folder import as_dict, as_number
+from taskmill.report.folder import as_dict, as_list, as_number
 
 if TYPE_CHECKING:
     from taskmill.report.folder import Run
@@ -192,8 +192,8 @@ def of_limits(run: Run, facts: Facts) -> None:
             if number := integer(restarts):
                 facts.restarts[f"{unit} on {host}"] = number
         broker = as_dict(limits.get("broker"))
-        facts.alarms += [str(alarm.get("what")) for alarm in broker.get("alarms") or [] if as_dict(alarm).get("set")]
-        facts.flow_samples += len(broker.get("flow") or [])
+        facts.alarms += [str(alarm.get("what")) for alarm in as_list(broker.get("alarms")) if as_dict(alarm).get("set")]
+        facts.flow_samples += len(as_list(broker.get("flow")))
 
 
 def integer(value: Any) -> int | None:

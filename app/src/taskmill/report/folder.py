@@ -205,6 +205,11 @@ def as_dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return a list, an empty one in place of anything else."""
+    return value if isinstance(value, list) else []
+
+
 def as_number(value: Any) -> float | None:
     """Return a finite number, ``None`` in place of anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):

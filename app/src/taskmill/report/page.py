@@ -15,7 +15,7 @@ from taskmill import profile, record
 from taskmill.report import calls, figures, text
 from taskmill.report.facts import gather
 from taskmill.report.findings import find
-from taskmill.report.folder import FAULTS_SHOWN, Run, as_dict, as_number
+from taskmill.report.folder import FAULTS_SHOWN, Run, as_dict, as_list, as_number
 from taskmill.report.where import machines, split
 from taskmill.timings import summary
 
@@ -225,10 +225,14 @@ def limits(run: Run) -> list[tuple[str, str, bool]]:
         rows.append((name, words if hit else "not hit" if hit is not None else "not recorded", bool(hit)))
 
     brokers = [as_dict(found.get("broker")) for found in run.limits.values() if "broker" in found]
-    alarms = [as_dict(alarm) for broker in brokers for alarm in broker.get("alarms") or [] if as_dict(alarm).get("set")]
-    words = text.listed([f"{alarm.get('what')} at {since(run, alarm.get('unix'))}" for alarm in alarms])
+    alarms = [
+        as_dict(alarm) for broker in brokers for alarm in as_list(broker.get("alarms")) if as_dict(alarm).get("set")
+    ]
+    # An alarm is there again at each look, for as long as it lasts.
+    first = {str(alarm.get("what")): since(run, alarm.get("unix")) for alarm in reversed(alarms)}
+    words = text.listed([f"{what}, first seen at {moment}" for what, moment in sorted(first.items())])
     row("broker alarms", len(alarms) if brokers else None, words)
-    flow = [as_dict(entry) for broker in brokers for entry in broker.get("flow") or []]
+    flow = [as_dict(entry) for broker in brokers for entry in as_list(broker.get("flow"))]
     most = max((as_number(entry.get("connections")) or 0 for entry in flow), default=0)
     row(
         "flow control",
@@ -237,7 +241,7 @@ def limits(run: Run) -> list[tuple[str, str, bool]]:
     )
     blocked = as_number(client.get("blocked_seconds"))
     row("posting blocked by the broker", blocked, f"{text.seconds(blocked)}, all threads together")
-    held = [entry for broker in brokers for entry in broker.get("blocked") or []]
+    held = [entry for broker in brokers for entry in as_list(broker.get("blocked"))]
     row("connections blocked by the broker", len(held) if brokers else None, f"seen {text.count(len(held), 'time')}")
     evicted = as_number(memcached.get("evicted_during_run"))
     row("result store: evictions", evicted, f"{evicted or 0:,.0f} values")
@@ -249,7 +253,11 @@ def limits(run: Run) -> list[tuple[str, str, bool]]:
     known = any("restarts" in found for found in run.limits.values())
     words = text.listed([f"{unit}: {number:.0f}" for unit, number in restarts if number])
     row("restarts of services", sum(number for _, number in restarts) if known else None, words)
-    kills = {host: as_number(found.get("oom_kills")) or 0 for host, found in run.limits.items() if "oom_kills" in found}
+    kills = {
+        host: as_number(found.get("oom_kills")) or 0
+        for host, found in run.limits.items()
+        if found.get("oom_kills") is not None
+    }
     words = text.listed([f"{number:.0f} on {host}" for host, number in kills.items() if number])
     row("killed for want of memory", sum(kills.values()) if kills else None, words)
     reconnects = as_number(client.get("reconnects"))

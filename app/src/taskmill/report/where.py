@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from taskmill import units
-from taskmill.report.folder import as_dict, as_number, mapping
+from taskmill.report.folder import as_dict, as_list, as_number, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def boot_id(run: Run, host: str) -> str:
 def group_hosts(run: Run, group: str) -> list[str]:
     """Return the hosts of one of the landscape's groups."""
     known = run.environment("hosts")
-    return [name for name in known if group in (as_dict(known[name]).get("groups") or [])]
+    return [name for name in known if group in as_list(as_dict(known[name]).get("groups"))]
 
 
 def used_by_part(run: Run, at: Floats) -> dict[str, Floats]:
