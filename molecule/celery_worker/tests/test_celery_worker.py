@@ -51,6 +51,25 @@ def test_a_task_of_every_queue_comes_back_right(host: Host, queue: str) -> None:
     assert host.check_output("as-worker python -c %s", code) == "610"
 
 
+def test_every_worker_has_loaded_the_module(host: Host) -> None:
+    """The module's remote-control command answers, and it adds to each result when and where its task ran."""
+    ask_all = (
+        "from fibonacci.celery import app; "
+        "print(app.control.broadcast('taskmill_clock', reply=True, timeout=5, limit=2))"
+    )
+    answer = host.check_output("as-worker python -c %s", ask_all)
+    assert {worker for worker in WORKERS if f"'{worker}@" in answer} == set(WORKERS)
+    call = (
+        "from fibonacci.celery import app; from fibonacci.tasks import red; "
+        "done = red.delay(15); done.get(timeout=20); "
+        "print(app.backend.get(app.backend.get_key_for_task(done.id)))"
+    )
+    start, run, cpu, worker = json.loads(host.check_output("as-worker python -c %s", call))["taskmill"]
+    assert abs(start - float(host.check_output("date +%s"))) < 60
+    assert 0 < cpu <= run + 1000
+    assert worker.split("@")[0] in WORKERS
+
+
 def test_the_workers_run_as_their_user_without_a_capability(host: Host) -> None:
     """Main and pool processes alike."""
     processes = [process for process in host.process.filter(comm="celery") if "worker" in process.args]
