@@ -104,6 +104,14 @@ def test_overhead_says_what_larger_tasks_would_do() -> None:
     assert "about 3,571" in finding.change
 
 
+def test_cores_that_others_kept_busy_are_not_laid_to_the_workers() -> None:
+    """With half of the cores' time unaccounted for, that is the finding, and neither overhead nor work is."""
+    shares = {where.FUNCTION: 0.1, where.REST: 0.5}
+    for costs in ({"function_cpu": 0.0002, "around_cpu": 0.0008}, {}):
+        limits = findings.find(replace(QUIET, worker_busy=0.99, shares=shares, **costs))  # type: ignore[arg-type]
+        assert [finding.title for finding in limits if finding.kind == "limit"] == ["Something else took the cores."]
+
+
 def test_what_is_broken_comes_first() -> None:
     """A fault stands before a limit, a limit before a note."""
     changes = {"evicted": 5, "worker_busy": 0.97, "flow_samples": 1, "rate": 1000.0}

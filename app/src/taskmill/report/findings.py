@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: In the order in which they are shown: something is broken; it held the run back; worth knowing; well.
 KINDS = ("fault", "limit", "note", "good")
+#: Share of the cores' time that is not the run's, from which on a run is no measure of its cluster.
+DISTURBED = 0.25
 #: Calls in one message, where a finding says what larger tasks would do.
 PACKED = 10
 
@@ -56,7 +58,7 @@ def evictions(facts: Facts) -> Finding | None:
         "fault",
         "The result store was too small.",
         f"It evicted {facts.evicted:,} values during the run, with {size(facts.result_store_bytes)} of memory.",
-        "Give it more memory (memcached_memory), fetch results sooner, or let them expire earlier.",
+        "Give it more memory (memcached_memory_mb), fetch results sooner, or let them expire earlier.",
     )
 
 
@@ -113,9 +115,14 @@ def flow_control(facts: Facts) -> Finding | None:
     )
 
 
+def carrying(facts: Facts) -> bool:
+    """Say whether the workers' cores were busy, and with this run."""
+    return facts.worker_busy is not None and facts.worker_busy >= 0.8 and not disturbed(facts)
+
+
 def overhead(facts: Facts) -> Finding | None:
     """The workers' cores are busy, but not with the tasks."""
-    if facts.worker_busy is None or facts.worker_busy < 0.8 or facts.function_cpu is None or facts.around_cpu is None:
+    if not carrying(facts) or facts.function_cpu is None or facts.around_cpu is None:
         return None
     spent = facts.function_cpu + facts.around_cpu
     if not spent or facts.function_cpu / spent > 0.5:
@@ -138,7 +145,7 @@ def overhead(facts: Facts) -> Finding | None:
 
 def useful(facts: Facts) -> Finding | None:
     """The workers' cores do the tasks' own work."""
-    if facts.worker_busy is None or facts.worker_busy < 0.8 or facts.function_cpu is None or facts.around_cpu is None:
+    if not carrying(facts) or facts.function_cpu is None or facts.around_cpu is None:
         return None
     spent = facts.function_cpu + facts.around_cpu
     if not spent or facts.function_cpu / spent <= 0.5:
@@ -431,13 +438,24 @@ def not_accounted(facts: Facts) -> Finding | None:
     rest = facts.share(where.REST)
     if abs(rest) < 0.05 or facts.around_cpu is None:
         return None
+    if disturbed(facts):
+        return Finding(
+            "limit",
+            "Something else took the cores.",
+            f"{percent(rest)} of all core-seconds went to what is no service of the hosts, and was not idle.",
+            "Find out what else runs on those machines, and run the load again without it.",
+        )
     return Finding(
         "note",
         "A part of the cores' time is not accounted for.",
         f"{percent(rest)} of all core-seconds belongs to no service of the hosts and was not idle.",
-        "Something else ran on those machines, or sampling covered only a part of the run; run it again on quiet "
-        "machines.",
+        "The kernel's own work is in it, and whatever else ran on those machines.",
     )
+
+
+def disturbed(facts: Facts) -> bool:
+    """Say whether so much went elsewhere that busy cores say nothing of the workers."""
+    return facts.share(where.REST) >= DISTURBED
 
 
 RULES: tuple[Rule, ...] = (
