@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import os
+import shlex
 import urllib.request
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ import pytest
 
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 RUN = SCENARIO / "runs" / "latest"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FLOWER = "http://10.78.1.11:5555"
 TASKS = 3000
+HOSTS = {"broker1", "worker1", "client1"}
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +53,49 @@ def test_the_run_is_complete_on_the_controller() -> None:
     ids = [line.split()[0] for line in lines]
     assert len(set(ids)) == TASKS
     assert "function calls" in (RUN / "profile.txt").read_text()
-    assert {file.stem for file in (RUN / "hosts").glob("*.json")} == {"broker1", "worker1", "client1"}
+    kinds = ("json", "units.csv", "limits.json")
+    assert {file.name for file in (RUN / "hosts").iterdir()} == {
+        "clocks.json",
+        *(f"{host}.{kind}" for host in HOSTS for kind in kinds),
+    }
     assert (RUN / "report.html").stat().st_size > 1000
     queues = (RUN / "queues.csv").read_text()
     assert all(queue in queues for queue in ("red", "green", "blue"))
+
+
+def test_the_units_of_the_landscape_are_sampled(run: dict[str, Any]) -> None:
+    """Every part of the landscape has a unit that was seen, under the pattern that the record has for it."""
+    seen = {row["unit"] for host in HOSTS for row in csv.DictReader((RUN / "hosts" / f"{host}.units.csv").open())}
+    for patterns in run["environment"]["parts"].values():
+        assert any(fnmatch(unit, pattern) for unit in seen for pattern in patterns)
+
+
+def test_limits_and_clocks_are_recorded() -> None:
+    """The broker answered, nothing was killed or restarted, and clocks of one machine agree within their error."""
+    for host in HOSTS:
+        limits = json.loads((RUN / "hosts" / f"{host}.limits.json").read_text())
+        assert limits["oom_kills"] == 0
+        assert not any(limits["restarts"].values())
+        assert ("broker" in limits) == (host == "broker1")
+    clocks = json.loads((RUN / "hosts" / "clocks.json").read_text())
+    assert clocks["client"] == "client1"
+    for at in ("start", "end"):
+        assert set(clocks[at]) == HOSTS
+        assert all(abs(clock["offset_s"]) <= clock["error_s"] for clock in clocks[at].values())
+
+
+def test_the_environment_tells_where_the_run_was_and_how_to_repeat_it(run: dict[str, Any]) -> None:
+    """Hosts with their groups, on one machine all of them; and the command, with the knobs that were turned."""
+    environment = run["environment"]
+    assert set(environment["hosts"]) == HOSTS
+    assert environment["hosts"]["broker1"]["groups"] == ["broker", "results", "monitor"]
+    assert {host["boot_id"] for host in environment["hosts"].values()} == {BOOT_ID.read_text().strip()}
+    assert all(host["cores"] >= 1 and host["memory_mb"] > 100 for host in environment["hosts"].values())
+    words = shlex.split(environment["command"])
+    assert words[:2] == ["ansible-playbook", "-i"]
+    knobs = json.loads(words[-1])
+    assert (int(knobs["load_tasks"]), int(knobs["load_n"]), knobs["load_name"]) == (TASKS, 10, "molecule")
+    assert "load_window" not in knobs
 
 
 def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
