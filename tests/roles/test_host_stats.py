@@ -15,7 +15,7 @@ Play = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.mark.parametrize("value", [0, -1, "often"])
 def test_a_number_that_cannot_be_used_is_refused(play: Play, name: str, value: object) -> None:
     """The play fails before the package is asked for, and names the setting."""
-    done = play([{"import_role": {"name": "host_stats"}}], {name: value}, "--check")
+    done = play([{"import_role": {"name": "host_stats"}}], {name: value, "host_stats_broker_api_url": ""}, "--check")
     said = re.sub(r"\s+", " ", done.stdout + done.stderr)
     assert done.returncode != 0
     assert name in said
