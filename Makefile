@@ -3,18 +3,20 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-INVENTORY ?= inventory/lab
+# STACK=post2017 is what the post ran; in the labs each stack has hosts of its own.
+INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
 KNOBS := $(if $(TASKS),-e load_tasks=$(TASKS)) $(if $(N),-e load_n=$(N)) $(if $(THREADS),-e load_threads=$(THREADS)) \
          $(if $(PROCESSES),-e load_processes=$(PROCESSES)) $(if $(NAME),-e load_name=$(NAME)) \
-         $(if $(RATE),-e load_rate=$(RATE)) $(if $(REQUIRE),-e 'load_require=$(REQUIRE)')
+         $(if $(RATE),-e load_rate=$(RATE)) $(if $(REQUIRE),-e 'load_require=$(REQUIRE)') \
+         $(if $(STACK),-e stack=$(STACK))
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 .PHONY: load
-load: site ## Everything: lab, cluster, load, report (TASKS= N= THREADS= PROCESSES= NAME= RATE= REQUIRE= INVENTORY=)
+load: site ## Everything: lab, cluster, load, report (TASKS= N= THREADS= PROCESSES= NAME= RATE= REQUIRE= STACK= INVENTORY=)
 	ansible-playbook -i $(INVENTORY) run-load.yml $(KNOBS)
 
 .PHONY: site
@@ -22,7 +24,7 @@ site: .venv/controller ## Provision the landscape (the lab's hosts first, where 
 	ansible-playbook -i $(INVENTORY) site.yml $(KNOBS)
 
 .PHONY: lab-down
-lab-down: .venv/controller ## End the lab's hosts and remove what they leave
+lab-down: .venv/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
 	ansible-playbook -i $(INVENTORY) playbooks/lab-down.yml
 
 # The controller's own Python, from hashed locks.
@@ -94,4 +96,4 @@ lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in controller dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
 	cd requirements/post2017 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
 # No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
-	cd requirements/post2017 && for name in client celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done
+	cd requirements/post2017 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done

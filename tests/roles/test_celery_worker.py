@@ -108,7 +108,7 @@ def test_a_worker_gets_the_hosts_cores_and_no_option_that_was_not_asked_for(play
     """With a name and queues alone, concurrency is the number of cores and prefetch is left to the app."""
     render(play, tmp_path, "worker.env.j2", worker(queues=["red", "green"]))
     options = sourced(tmp_path)["CELERY_WORKER_OPTIONS"].split()
-    assert options == ["--queues=red,green", "--concurrency=6", "--loglevel=warning", "--task-events"]
+    assert options == ["--queues=red,green", "--concurrency=6", "--loglevel=warning", "--events"]
 
 
 def test_every_setting_reaches_the_worker(play: Play, tmp_path: Path) -> None:

@@ -71,11 +71,9 @@ def test_signs_that_a_shell_takes_for_its_own_reach_flower(play: Play, tmp_path:
     assert written["FLOWER_BASIC_AUTH"] == f"taskmill:{odd}"
 
 
-def test_switches_and_limits_have_the_form_that_flower_reads(play: Play, tmp_path: Path) -> None:
-    """Flower's names, numbers as digits, switches as true and false; what is empty is left out."""
-    written = environment(play, tmp_path, flower_enable_events=True, flower_max_tasks=7, flower_broker_api_url="")
-    assert written["FLOWER_ENABLE_EVENTS"] == "true"
+def test_limits_have_the_form_that_flower_reads(play: Play, tmp_path: Path) -> None:
+    """Flower's names, numbers as digits; what is empty is left out."""
+    written = environment(play, tmp_path, flower_max_tasks=7, flower_broker_api_url="")
     assert written["FLOWER_MAX_TASKS"] == "7"
     assert written["CELERY_BROKER_URL"] == INPUT["flower_broker_url"]
     assert "FLOWER_BROKER_API" not in written
-    assert environment(play, tmp_path)["FLOWER_ENABLE_EVENTS"] == "false"

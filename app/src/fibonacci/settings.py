@@ -7,40 +7,73 @@
 | ``CELERY_RESULT_EXPIRES`` | seconds a result is kept; default 86400 |
 """
 
-import os
-from collections.abc import Mapping
-from typing import Any
+from __future__ import absolute_import
 
+import os
+import re
+
+import celery
 from celery.exceptions import ImproperlyConfigured
 from kombu import Queue
+
+MYPY = False
+if MYPY:  # for the types in comments; Python 2.7 has neither of them
+    from collections.abc import Mapping  # noqa: F401
+    from typing import Any  # noqa: F401
 
 #: One task per queue; the broker declares queues of these names.
 QUEUES = ("red", "green", "blue")
 
+#: What Celery 3.1 calls those of the settings below that it has.
+CELERY_3_NAMES = {
+    "broker_url": "BROKER_URL",
+    "result_backend": "CELERY_RESULT_BACKEND",
+    "result_expires": "CELERY_TASK_RESULT_EXPIRES",
+    "task_serializer": "CELERY_TASK_SERIALIZER",
+    "result_serializer": "CELERY_RESULT_SERIALIZER",
+    "accept_content": "CELERY_ACCEPT_CONTENT",
+    "task_acks_late": "CELERY_ACKS_LATE",
+    "task_queues": "CELERY_QUEUES",
+    "task_create_missing_queues": "CELERY_CREATE_MISSING_QUEUES",
+    "task_default_queue": "CELERY_DEFAULT_QUEUE",
+    "task_default_exchange": "CELERY_DEFAULT_EXCHANGE",
+    "task_routes": "CELERY_ROUTES",
+    "worker_send_task_events": "CELERY_SEND_EVENTS",
+}
 
-def required(environ: Mapping[str, str], name: str) -> str:
+
+def required(environ, name):
+    # type: (Mapping[str, str], str) -> str
     """Return the variable ``name``; raise ``ImproperlyConfigured`` with the place that sets it when it is missing."""
     value = environ.get(name, "")
     if not value:
         raise ImproperlyConfigured(
-            f"{name} is not set. A worker's systemd unit reads it from /etc/celery/WORKER.env; "
-            f"by hand: set -a; . /etc/celery/WORKER.env; set +a"
+            "{} is not set. A worker's systemd unit reads it from /etc/celery/WORKER.env; "
+            "by hand: set -a; . /etc/celery/WORKER.env; set +a".format(name)
         )
     return value
 
 
-def positive(environ: Mapping[str, str], name: str, default: int) -> int:
+def positive(environ, name, default):
+    # type: (Mapping[str, str], str, int) -> int
     """Return the variable ``name`` as a whole number of at least 1, or ``default`` when it is not set."""
     text = environ.get(name, "") or str(default)
-    if not text.isdecimal() or int(text) < 1:
-        raise ImproperlyConfigured(f"{name} must be a whole number of at least 1, not {text!r}")
+    if not re.match("0*[1-9][0-9]*$", text):
+        raise ImproperlyConfigured("{} must be a whole number of at least 1, not {!r}".format(name, text))
     return int(text)
 
 
-def from_environment(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return Celery's settings as a dict of its lower-case names; raise ``ImproperlyConfigured`` on bad input."""
+def for_celery_3(settings):
+    # type: (Mapping[str, Any]) -> dict[str, Any]
+    """Return the settings that Celery 3.1 has, under its names for them."""
+    return dict((old, settings[name]) for name, old in CELERY_3_NAMES.items())
+
+
+def from_environment(environ=None):
+    # type: (Mapping[str, str] | None) -> dict[str, Any]
+    """Return the settings under the names of the Celery that runs; raise ``ImproperlyConfigured`` on bad input."""
     environ = os.environ if environ is None else environ
-    return {
+    settings = {
         "broker_url": required(environ, "CELERY_BROKER_URL"),
         "broker_connection_retry_on_startup": True,
         "result_backend": required(environ, "CELERY_RESULT_BACKEND"),
@@ -56,9 +89,12 @@ def from_environment(environ: Mapping[str, str] | None = None) -> dict[str, Any]
         "task_reject_on_worker_lost": True,
         # The broker's role declares the queues (durable, classic, no arguments, bound to the default exchange by
         # their name). Workers and clients use them and may not create or change them, so a mistyped name is an error.
+        # (Celery 3.1 has no such option: it declares them anew, just as they are.)
         "task_queues": [Queue(name, routing_key=name, durable=True, no_declare=True) for name in QUEUES],
         "task_create_missing_queues": False,
         "task_default_queue": QUEUES[0],
-        "task_routes": {f"fibonacci.tasks.{name}": {"queue": name} for name in QUEUES},
+        "task_default_exchange": "",
+        "task_routes": {"fibonacci.tasks." + name: {"queue": name} for name in QUEUES},
         "worker_send_task_events": False,
     }
+    return settings if celery.VERSION.major > 3 else for_celery_3(settings)

@@ -1,9 +1,12 @@
 """The tasks: the same work under three names, so that settings can route each to a queue of its own."""
 
+from __future__ import absolute_import
+
 from celery import shared_task
 
 
-def fibonacci(n: int) -> int:
+def fibonacci(n):
+    # type: (int) -> int
     """Return the ``n``-th Fibonacci number by plain recursion.
 
     It is slow on purpose (about 1.6 times more calls for each step of ``n``), so that a task costs CPU. The value
@@ -15,18 +18,21 @@ def fibonacci(n: int) -> int:
 
 
 @shared_task
-def red(n: int) -> int:
+def red(n):
+    # type: (int) -> int
     """Compute on the queue ``red``; ``n`` and result as in :func:`fibonacci`."""
     return fibonacci(n)
 
 
 @shared_task
-def green(n: int) -> int:
+def green(n):
+    # type: (int) -> int
     """Compute on the queue ``green``; ``n`` and result as in :func:`fibonacci`."""
     return fibonacci(n)
 
 
 @shared_task
-def blue(n: int) -> int:
+def blue(n):
+    # type: (int) -> int
     """Compute on the queue ``blue``; ``n`` and result as in :func:`fibonacci`."""
     return fibonacci(n)

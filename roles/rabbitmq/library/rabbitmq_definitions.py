@@ -152,7 +152,8 @@ def compare_users(
                     "name": name,
                     "password_hash": hash_password(passwords[name]),
                     "hashing_algorithm": HASHING,
-                    "tags": tags,
+                    # As one string: releases before 3.8.10 read no list, the later ones read both.
+                    "tags": ",".join(tags),
                 }
             )
         wanted = {key: user[key] for key in ("configure", "write", "read")}
