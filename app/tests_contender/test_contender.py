@@ -157,6 +157,7 @@ def test_a_message_is_what_celery_31_sends(contender: Contender, rabbitmq: Rabbi
         (["--tasks=0", "--n=1"], "whole number greater than 0"),
         (["--tasks=1", "--n=1", "--processes=2"], "posts from one process"),
         (["--tasks=1", "--n=1", "--task=work.double=blue"], "named twice"),
+        (["--tasks=1", "--n=1", "--rate=5"], "does not know that"),
         (["--tasks=1", "--args={}"], "JSON list"),
         (["--tasks=1", "--n=1", "--name=a/b"], "must be made of letters"),
         (["--tasks=1", "--n=1", "--environment=/nowhere"], "cannot be read"),

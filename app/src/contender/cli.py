@@ -130,6 +130,8 @@ def make_parser():
     add("--threads", type=WHOLE, default=10, help="posting threads (10)")
     add("--processes", type=WHOLE, default=1, help="there is one, as in the post: anything else is refused")
     add("--window", type=WHOLE, help="has no meaning here: this Celery asks for no confirms")
+    add("--rate", help="refused: as in the post, it posts as fast as it can")
+    add("--require", help="refused: `taskmill check` judges a finished run")
     add("--batch", type=WHOLE, default=0, metavar="N", help="fetch so many results at a time; else one by one")
     add("--deadline", type=SECONDS, default=120.0, help="seconds without a new result until one is lost (120)")
     add("--broker-deadline", type=SECONDS, default=120.0, help="seconds to wait for a broker that takes nothing (120)")
@@ -256,6 +258,9 @@ def run_command(parser, options):
     """Post, collect and record; return the exit code."""
     if options.processes != 1:
         parser.error("--processes %d: the post's client posts from one process" % options.processes)
+    for name in ("rate", "require"):
+        if getattr(options, name) is not None:
+            parser.error("--%s %s: the post's client does not know that" % (name, getattr(options, name)))
     if len(set(task for task, _ in options.kinds)) < len(options.kinds):
         parser.error("--task: a task is named twice; as in the post, configuration routes each task to one queue")
     plan = make_plan(options)
