@@ -24,7 +24,7 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-KNOBS = ["load_tasks", "load_n", "load_threads", "load_processes", "load_window", "load_deadline"]
+KNOBS = ["load_tasks", "load_n", "load_threads", "load_processes", "load_window", "load_deadline", "load_pyspy_seconds"]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,30 @@ def test_a_knob_that_cannot_be_run_is_refused_by_name(knob: str, value: str) -> 
     assert done.returncode != 0
     assert f"{knob} is '{value}'" in done.stdout
     assert "Run the function alone" not in done.stdout
+
+
+def test_the_cost_of_a_profile_that_is_not_made_is_refused() -> None:
+    """Without cProfile there is no cost of it; both knobs are named before any host is touched."""
+    done = play("-i", "inventory/vms", "run-load.yml", "-e", "load_profile=false load_profile_cost=true")
+    assert done.returncode != 0
+    assert "load_profile_cost is true, and load_profile is not" in done.stdout
+    assert "Run the function alone" not in done.stdout
+
+
+@pytest.mark.parametrize("runs", ["", "latest", "latest,"])
+def test_comparing_needs_two_runs(runs: str) -> None:
+    """Fewer are refused with an example of the knob."""
+    done = play("playbooks/compare.yml", "-e", f"compare_runs={runs}")
+    assert done.returncode != 0
+    assert "-e compare_runs=" in done.stdout
+
+
+def test_comparing_says_which_run_is_not_there(tmp_path: Path) -> None:
+    """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
+    done = play("playbooks/compare.yml", "-e", f"compare_runs=no-such-run,{tmp_path}")
+    said = "".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "/runs/no-such-run'doesnotexist" in said
 
 
 @pytest.mark.parametrize("door", ["site.yml", "run-load.yml"])

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskmill import __version__, backend, errors, interrupt, profile, queues, record, report, requirements, workers
+from taskmill import (
+    __version__,
+    backend,
+    cost,
+    errors,
+    interrupt,
+    profile,
+    queues,
+    record,
+    report,
+    requirements,
+    workers,
+)
 from taskmill import plan as plans
 from taskmill import post as posting
 from taskmill.backend import Results
@@ -474,6 +486,14 @@ def check_command(run: Path, required: tuple[Requirement, ...]) -> None:
 def report_command(run: Path) -> None:
     """Write report.html of RUN anew from the files in it."""
     click.echo(report.write(run))
+
+
+@cli.command("profile-cost")
+@RUN
+@click.argument("without", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def profile_cost_command(run: Path, without: Path) -> None:
+    """Keep in RUN what cProfile cost it, by WITHOUT, a run of the same load that had none."""
+    click.echo(cost.text(cost.measure(run, without)))
 
 
 @cli.command("compare")
