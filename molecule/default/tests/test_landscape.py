@@ -98,6 +98,26 @@ def test_the_environment_tells_where_the_run_was_and_how_to_repeat_it(run: dict[
     assert "load_window" not in knobs
 
 
+def test_what_profiling_cost_is_known_from_a_run_without_it() -> None:
+    """The same load ran beforehand without cProfile, and lies beside the run with its own figures."""
+    cost = json.loads((RUN / "profile-cost.json").read_text())
+    without = RUN.parent / cost["without"]["run"]
+    assert cost["with"]["run"] == RUN.resolve().name != without.name
+    assert not (without / "profile.pstats").exists()
+    record = json.loads((without / "run.json").read_text())
+    assert record["counts"]["correct"] == TASKS
+    assert cost["without"]["completed_per_s"] == record["rates"]["completed_per_s"]
+
+
+def test_a_pool_process_of_each_worker_was_looked_into() -> None:
+    """py-spy saw Celery at work, from its outermost function on."""
+    for worker in ("w1@worker1", "w2@worker1"):
+        lines = (RUN / "pyspy" / f"{worker}.txt").read_text().splitlines()
+        assert lines
+        assert all(line.rpartition(" ")[2].isdecimal() for line in lines)
+        assert any("trace_task" in line for line in lines)
+
+
 def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
     """The run of a task that no worker knows lies on the controller too, each of its tasks listed as failed."""
     (failing,) = (SCENARIO / "runs").glob("*-failing")
