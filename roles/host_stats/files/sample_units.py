@@ -23,11 +23,13 @@ import threading
 import time
 
 try:
+    from http.client import HTTPException
     from urllib.parse import unquote, urlsplit, urlunsplit
     from urllib.request import Request, urlopen
 except ImportError:
     from urllib import unquote
 
+    from httplib import HTTPException
     from urllib2 import Request, urlopen
     from urlparse import urlsplit, urlunsplit
 
@@ -226,15 +228,19 @@ class Broker(threading.Thread):
     def run(self):
         """Look every few seconds, for as long as the program lives."""
         while True:
-            try:
-                self.look()
-                self._complained = False
-            except (EnvironmentError, ValueError, KeyError, TypeError, AttributeError) as error:
-                if not self._complained:
-                    print("The broker's API at {0} does not answer: {1}".format(self.url, error), file=sys.stderr)
-                    sys.stderr.flush()
-                self._complained = True
+            self.try_to_look()
             time.sleep(BROKER_INTERVAL)
+
+    def try_to_look(self):
+        """Look; say once that there is no answer, until there has been one again."""
+        try:
+            self.look()
+            self._complained = False
+        except (EnvironmentError, HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
+            if not self._complained:
+                print("The broker's API at {0} does not answer: {1}".format(self.url, error), file=sys.stderr)
+                sys.stderr.flush()
+            self._complained = True
 
     def look(self):
         """Note what the broker says now."""
