@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import shlex
 import time
 
 from ansible.errors import AnsibleActionFail
@@ -76,7 +77,7 @@ class ActionModule(ActionBase):
         return self._execute(["journalctl", "--quiet", "--output", "cat", own_lines]).splitlines()
 
     def _execute(self, command: list[str]) -> str:
-        reply = self._low_level_execute_command(self._connection._shell.join(command))
+        reply = self._low_level_execute_command(shlex.join(command))
         if reply["rc"] != 0:
             said = reply["stderr"] or reply["stdout"]
             raise AnsibleActionFail(f"{' '.join(command)} failed: {said}")
