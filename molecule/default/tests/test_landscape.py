@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 RUN = SCENARIO / "runs" / "latest"
@@ -142,3 +143,37 @@ def test_flower_shows_both_workers_online_with_three_queues() -> None:
     all_three = {"red", "green", "blue"}
     assert queues == {"w1@worker1": all_three, "w2@worker1": all_three}
     assert ask("/api/workers?status=true") == {"w1@worker1": True, "w2@worker1": True}
+
+
+@pytest.fixture(scope="module")
+def flower() -> dict[str, Any]:
+    """What the browser saw of Flower after the run, page by page."""
+    pages: dict[str, Any] = json.loads((RUN / "screenshots" / "flower.json").read_text())["pages"]
+    return pages
+
+
+def test_flowers_pages_were_seen_whole_in_a_browser(flower: dict[str, Any]) -> None:
+    """The list of workers, the broker and both workers' queues: nothing missing, no error on a console."""
+    assert set(flower) == {"flower-workers", "flower-broker", "flower-w1@worker1", "flower-w2@worker1"}
+    faults = {name: [page["status"], page["missing"], page["console"]] for name, page in flower.items()}
+    assert faults == dict.fromkeys(flower, [200, [], []])
+
+
+def test_the_browser_saw_both_workers_online_with_three_queues(flower: dict[str, Any]) -> None:
+    """w1 and w2 stand in Flower's list as online, and on the page of each are its three queues, as on the broker's."""
+    rows = flower["flower-workers"]["tables"]["workers"]
+    assert {row["Worker"]: row["Status"] for row in rows} == {"w1@worker1": "Online", "w2@worker1": "Online"}
+    for worker in ("w1@worker1", "w2@worker1"):
+        queues = flower[f"flower-{worker}"]["tables"]["queues"]
+        assert sorted(queue["Name"] for queue in queues) == ["blue", "green", "red"]
+    ready = {row["Queue"]: row["Ready"] for row in flower["flower-broker"]["tables"]["queues"]}
+    assert {queue: ready.get(queue) for queue in ("red", "green", "blue")} == dict.fromkeys(("red", "green", "blue"), "0")
+
+
+def test_the_pictures_of_flower_are_drawn(flower: dict[str, Any]) -> None:
+    """Each page's picture is as wide as the window and has many colours, which a blank one has not."""
+    for page in flower.values():
+        with Image.open(RUN / "screenshots" / page["screenshot"]) as picture:
+            assert picture.width == 1280
+            assert picture.height >= 900
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
