@@ -6,9 +6,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # STACK=post2017 is what the post ran; in the labs each stack has hosts of its own.
 INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
-KNOBS := $(if $(TASKS),-e load_tasks=$(TASKS)) $(if $(N),-e load_n=$(N)) $(if $(THREADS),-e load_threads=$(THREADS)) \
-         $(if $(PROCESSES),-e load_processes=$(PROCESSES)) $(if $(NAME),-e load_name=$(NAME)) \
-         $(if $(RATE),-e load_rate=$(RATE)) $(if $(REQUIRE),-e 'load_require=$(REQUIRE)') \
+KNOB_NAMES := TASKS N THREADS PROCESSES NAME RATE REQUIRE PROFILE_COST PYSPY SCREENSHOTS
+KNOBS := $(foreach knob,$(KNOB_NAMES),$(if $($(knob)),-e 'load_$(shell echo $(knob) | tr A-Z a-z)=$($(knob))')) \
          $(if $(STACK),-e stack=$(STACK))
 
 .PHONY: help
@@ -16,7 +15,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 .PHONY: load
-load: site ## Everything: lab, cluster, load, report (TASKS= N= THREADS= PROCESSES= NAME= RATE= REQUIRE= STACK= INVENTORY=)
+load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post2017 and so on; README.md lists the knobs)
 	ansible-playbook -i $(INVENTORY) run-load.yml $(KNOBS)
 
 .PHONY: site

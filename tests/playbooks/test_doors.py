@@ -88,3 +88,14 @@ def test_real_machines_meet_nothing_of_the_lab() -> None:
     done = play("-i", "inventory/vms", "site.yml", "--list-hosts")
     assert done.returncode == 0
     assert "Could not match supplied host pattern" not in done.stdout + done.stderr
+
+
+def test_pictures_without_a_monitor_are_refused(tmp_path: Path) -> None:
+    """`load_screenshots` in a landscape without Flower is refused before any host is touched."""
+    inventory = tmp_path / "hosts.yml"
+    groups = ", ".join(f"{group}: {{hosts: {{b: }}}}" for group in ("broker", "results", "workers", "client"))
+    inventory.write_text(f"all: {{children: {{{groups}}}}}")
+    done = play("-i", str(inventory), "run-load.yml", "-e", "load_screenshots=true")
+    assert done.returncode != 0
+    assert "no host in the group 'monitor'" in " ".join(done.stdout.split())
+    assert "Look for a load that is under way" not in done.stdout

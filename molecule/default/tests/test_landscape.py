@@ -156,7 +156,7 @@ def test_flowers_pages_were_seen_whole_in_a_browser(flower: dict[str, Any]) -> N
     """The list of workers, the broker and both workers' queues: nothing missing, no error on a console."""
     assert set(flower) == {"flower-workers", "flower-broker", "flower-w1@worker1", "flower-w2@worker1"}
     faults = {name: [page["status"], page["missing"], page["console"]] for name, page in flower.items()}
-    assert faults == dict.fromkeys(flower, [200, [], []])
+    assert faults == {name: [200, [], []] for name in flower}
 
 
 def test_the_browser_saw_both_workers_online_with_three_queues(flower: dict[str, Any]) -> None:
@@ -166,8 +166,8 @@ def test_the_browser_saw_both_workers_online_with_three_queues(flower: dict[str,
     for worker in ("w1@worker1", "w2@worker1"):
         queues = flower[f"flower-{worker}"]["tables"]["queues"]
         assert sorted(queue["Name"] for queue in queues) == ["blue", "green", "red"]
-    ready = {row["Queue"]: row["Ready"] for row in flower["flower-broker"]["tables"]["queues"]}
-    assert {queue: ready.get(queue) for queue in ("red", "green", "blue")} == dict.fromkeys(("red", "green", "blue"), "0")
+    ready = {(row["Queue"], row["Ready"]) for row in flower["flower-broker"]["tables"]["queues"]}
+    assert ready >= {("red", "0"), ("green", "0"), ("blue", "0")}
 
 
 def test_the_pictures_of_flower_are_drawn(flower: dict[str, Any]) -> None:
