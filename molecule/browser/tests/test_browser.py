@@ -34,7 +34,7 @@ def test_what_is_missing_and_what_went_wrong_is_said(host: Any) -> None:
     pages = seen(host, "lacking")
     assert pages["broken"]["missing"] == ["text=w2"]
     assert pages["broken"]["console"] == ["not drawn", "a fault of the page"]
-    assert "ERR_" in pages["nobody"]["missing"][0]
+    assert "ERR_CONNECTION_REFUSED" in pages["nobody"]["missing"][0]
 
 
 def test_a_page_without_its_password_is_refused(host: Any) -> None:
