@@ -49,6 +49,7 @@ def test_the_versions_are_those_of_the_post(double: Callable[..., Result]) -> No
     assert environment["client_python"].startswith("2.7.")
     assert (environment["celery"], environment["python_memcached"]) == ("3.1.24", "1.58")
     assert record["stack"] == "post2017"
+    assert record["workload"]["rate"] is None
 
 
 def test_results_may_be_fetched_in_batches(double: Callable[..., Result]) -> None:

@@ -63,6 +63,7 @@ def build(plan, posted, collector, before, after):
             "queues": queues(plan),
             "threads": plan["threads"],
             "processes": 1,
+            "rate": None,
             "args": plan["args"],
         },
         "counts": counts,
