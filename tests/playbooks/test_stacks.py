@@ -1,0 +1,105 @@
+"""Which stack a host gets, and what is said when it cannot carry it: before anything is changed, and without a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STACKS = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "stack.yml").read_text())["stacks"]
+
+
+def script(path: Path, text: str) -> Path:
+    """Write a shell script."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def site(folder: Path, python: str, candidate: str, *options: str, **stacks: str) -> str:
+    """Return what site.yml says of a landscape on this machine: a stack by host, what /usr/bin/python3 and apt say."""
+    script(folder / "apt-cache", f"echo '  Candidate: {candidate}'")
+    script(folder / "apt-get", "exit 100")
+    table = json.loads(json.dumps(STACKS))
+    table["modern"]["python"] = str(script(folder / "python3", f"echo {python}"))
+    table["post2017"]["python"] = str(folder / "python2.7")
+    hosts: dict[str, Any] = {name: {"stack": stack} if stack else {} for name, stack in stacks.items()}
+    inventory = folder / "hosts.json"
+    groups = {name: {"hosts": hosts} for name in ("broker", "results", "workers", "client")}
+    this = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    inventory.write_text(json.dumps({"all": {"vars": this, "children": groups}}))
+    extra = json.dumps({"stacks": table})
+    done = subprocess.run(
+        ["ansible-playbook", "-i", inventory, "site.yml", "--check", "--extra-vars", extra, *options],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "changed=0" in done.stdout
+    return re.sub(r"\s+", " ", done.stdout)
+
+
+def test_a_host_without_python_2_7_cannot_have_the_posts_stack(tmp_path: Path) -> None:
+    """It is named with what it needs and the way out; the hosts that can are not, and nobody is touched."""
+    said = site(tmp_path, "3.13", "(none)", old="post2017", new="")
+    assert "old (post2017 needs Python 2.7, that is Debian 11, Ubuntu 16.04; the host has none)" in said
+    assert "set stack to one of modern, post2017" in said
+    assert "new (" not in said
+    assert "Set up the broker" not in said
+
+
+def test_a_host_with_an_old_python_cannot_have_the_modern_stack(tmp_path: Path) -> None:
+    """All such hosts are told at once, whether modern is chosen or nothing is."""
+    said = site(tmp_path, "3.9", "2.7.18-8", one="modern", two="", old="post2017")
+    assert "one (modern needs Python 3.10" in said
+    assert "two (modern needs Python 3.10" in said
+    assert "24.04; the host has 3.9)" in said
+    assert "old (" not in said
+    assert "Set up the broker" not in said
+
+
+def test_the_stack_of_the_command_line_outranks_the_inventorys(tmp_path: Path) -> None:
+    """With -e stack=post2017 every host needs Python 2.7."""
+    said = site(tmp_path, "3.13", "(none)", "--extra-vars", "stack=post2017", one="modern")
+    assert "one (post2017 needs Python 2.7" in said
+
+
+def test_a_stack_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
+    """The host, the name and the right ones."""
+    said = site(tmp_path, "3.13", "2.7", one="post2018")
+    assert "one is to have the stack 'post2018', which there is not. Set stack to one of: modern, post2017" in said
+
+
+@pytest.mark.parametrize("name", sorted(STACKS))
+def test_both_stacks_say_the_same_things(name: str) -> None:
+    """A reader finds each difference in both columns, and every requirements file is there, hashed."""
+    assert STACKS[name].keys() == STACKS["modern"].keys()
+    for file in [*STACKS[name]["requirements"].values(), STACKS[name]["virtualenv"] or "app.txt"]:
+        pins = re.sub(r"\\\n", " ", (ROOT / "requirements" / file).read_text()).splitlines()
+        assert [pin for pin in pins if not re.match(r"(#|$|\S+==\S+ .*--hash=sha256:)", pin)] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "pins"),
+    [
+        ("app", ["celery==3.1.24", "python-memcached==1.58"]),
+        ("flower", ["flower==0.9.1"]),
+        ("client", ["celery==3.1.24"]),
+    ],
+)
+def test_the_posts_stack_has_the_posts_versions(part: str, pins: list[str]) -> None:
+    """Those that the write-up names."""
+    text = (ROOT / "requirements" / STACKS["post2017"]["requirements"][part]).read_text()
+    assert [pin for pin in pins if f"{pin} " not in text] == []
