@@ -92,7 +92,7 @@ screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs
 .PHONY: lock
 lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test browser flower py-spy taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
-	cd requirements && for name in controller dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
+	cd requirements && for name in controller controller-2.16 dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
 	cd requirements/post2017 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
 # No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
 	cd requirements/post2017 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done

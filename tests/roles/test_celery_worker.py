@@ -75,7 +75,11 @@ def test_a_missing_input_is_named(play: Play, name: str) -> None:
 def render_all(play: Play, folder: Path, template: str, *cases: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
     """Return a template of the role, rendered on a host with 6 cores for each case: a worker and further settings."""
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    host = {"ansible_facts": {"processor_nproc": 6}, "__celery_worker_installed": {"digest": "0"}}
+    host = {
+        "ansible_facts": {"processor_nproc": 6},
+        "__celery_worker_installed": {"digest": "0"},
+        "__celery_worker_systemd": {"stdout": "systemd 257 (257.1)"},
+    }
     tasks = [
         {
             "template": {"src": str(ROLE / "templates" / template), "dest": str(folder / f"rendered-{number}")},

@@ -1,0 +1,90 @@
+"""The post's own stack on Debian 11, after ansible-core 2.16 has been over it through Python 2.7."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+PASSWORD = (SCENARIO / "inventory" / ".secrets" / "flower").read_text().strip()
+WORKERS = ["w1", "w2"]
+QUEUES = ["blue", "green", "red"]
+
+
+def python(host: Host, code: str) -> Any:
+    """Return what Python code prints as JSON, run as a worker would be: its user, its environment, its packages."""
+    as_worker = "cd /opt/fibonacci/src && set -a && . /etc/celery/w1.env && set +a && exec setpriv --reuid=celery "
+    as_worker += "--regid=celery --init-groups /opt/fibonacci/venv/bin/python -c '{}'".format(code.replace("'", '"'))
+    return json.loads(host.check_output(as_worker))
+
+
+def inspect(host: Host, question: str) -> dict[str, Any]:
+    """Return what the workers answer, by name."""
+    code = "import json; from fibonacci.celery import app; print(json.dumps(app.control.inspect(timeout=3).{}()))"
+    return {node.split("@")[0]: answer for node, answer in python(host, code.format(question)).items()}
+
+
+def flower(host: Host, page: str) -> str:
+    """Return a page of Flower."""
+    return str(host.check_output("curl --silent --fail --user taskmill:%s http://10.78.14.11:5555/%s", PASSWORD, page))
+
+
+def test_the_versions_are_the_posts(host: Host) -> None:
+    """Those that the write-up names, on Python 2.7."""
+    packages = host.check_output("/opt/fibonacci/venv/bin/pip freeze 2>/dev/null").split()
+    assert {"celery==3.1.24", "python-memcached==1.58"} <= set(packages)
+    assert "flower==0.9.1" in host.check_output("/opt/flower/venv/bin/pip freeze 2>/dev/null").split()
+    assert python(host, "import sys, json; print(json.dumps(sys.version_info[:2]))") == [2, 7]
+
+
+def test_two_workers_with_three_queues_each_and_a_process_for_each_core(host: Host) -> None:
+    """As in the post: w1 and w2, three queues each, concurrency at its default."""
+    queues = inspect(host, "active_queues")
+    assert {name: sorted(queue["name"] for queue in found) for name, found in queues.items()} == dict.fromkeys(
+        WORKERS, QUEUES
+    )
+    cores = int(host.check_output("nproc"))
+    assert {name: found["pool"]["max-concurrency"] for name, found in inspect(host, "stats").items()} == dict.fromkeys(
+        WORKERS, cores
+    )
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_task_of_every_queue_comes_back_right(host: Host, queue: str) -> None:
+    """Through RabbitMQ, Celery 3.1 and memcached."""
+    code = f"from fibonacci.celery import app; import fibonacci.tasks as t; print(t.{queue}.delay(15).get(timeout=20))"
+    # A worker may not post to task queues by other than the default exchange, which is how routes go.
+    assert python(host, code) == 610
+
+
+def test_flower_has_its_monitor_page(host: Host) -> None:
+    """The page with the graphs that later releases lack, and the password before it."""
+    assert host.run("curl --silent --fail http://10.78.14.11:5555/monitor").rc != 0
+    page = flower(host, "monitor")
+    for graph in ("succeeded", "failed", "time", "broker"):
+        assert re.search(graph, page, re.IGNORECASE), graph
+    assert sorted(json.loads(flower(host, "monitor/broker"))) == QUEUES
+    assert {node.split("@")[0] for node in json.loads(flower(host, "api/workers?refresh=1"))} == set(WORKERS)
+
+
+@pytest.mark.parametrize("unit", ["celery-worker@w1", "flower", "host-stats"])
+def test_systemd_knows_every_directive_that_it_is_given(host: Host, unit: str) -> None:
+    """247 complains of nothing."""
+    verified = host.run("systemd-analyze verify %s.service", unit)
+    assert (verified.rc, verified.stdout + verified.stderr) == (0, "")
+
+
+def test_the_playbook_worked_through_ansible_core_2_16_and_python_2_7(host: Host) -> None:
+    """The setting that it was given is in force, and a second run of it changed nothing."""
+    outcome = json.loads((SCENARIO / "ansible-2.16.json").read_text())
+    assert re.search(r"ansible_python_version: *.?2\.7\.|\"ansible_python_version\": \"2\.7\.", outcome["driven"])
+    changed = [re.findall(r"^post2017 .*changed=(\d+) .*failed=0", said, re.MULTILINE) for said in outcome["applied"]]
+    assert int(changed[0][0]) > 0
+    assert changed[1] == ["0"]
+    assert "TimeoutStopUSec=2min 3s" in host.check_output("systemctl show celery-worker@w1 -p TimeoutStopUSec")
