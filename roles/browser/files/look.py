@@ -44,7 +44,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*")
 
 READ_TABLE = """table => {
   const text = cell => cell.innerText.trim();
-  const headers = [...table.querySelectorAll('thead th')].map(text);
+  // As written: a style may show them in capitals.
+  const headers = [...table.querySelectorAll('thead th')].map(cell => cell.textContent.trim());
   return [...table.querySelectorAll('tbody tr')].map(
     row => Object.fromEntries([...row.cells].map((cell, place) => [headers[place] ?? String(place), text(cell)])));
 }"""
