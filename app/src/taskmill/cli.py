@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from taskmill import (
     __version__,
@@ -28,17 +30,22 @@ from taskmill import plan as plans
 from taskmill import post as posting
 from taskmill.backend import Results
 from taskmill.broker import Broker
+from taskmill.capacity import measure
+from taskmill.capacity import text as capacity_text
 from taskmill.clock import Moment
 from taskmill.collect import Collected, Collector
 from taskmill.errors import TaskmillError
 from taskmill.plan import Kind, Plan
-from taskmill.progress import Reporter
+from taskmill.progress import Quiet, Reporter
 from taskmill.requirements import Requirement
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Sequence
 
+#: What the options of `taskmill run` that say how much are to each load of a search.
+LOADS: dict[str, Any] = {"tasks": 1, "rate": None, "profile": False, "no_workers": False, "allow_waiting": False}
+SETTINGS = measure.Settings()
 POSITIVE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0, min_open=True)
 RUN = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -116,6 +123,30 @@ REQUIRE = click.option(
 def plan_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that make a plan."""
     options = [
+        click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to post."),
+        click.option(
+            "--rate",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Tasks per second to post, over all threads and processes; as fast as possible when not given.",
+        ),
+        click.option("--profile/--no-profile", default=True, show_default=True, help="Profile the client by cProfile."),
+        click.option(
+            "--no-workers", is_flag=True, help="Do not ask for workers first; post even if no worker is there."
+        ),
+        click.option(
+            "--allow-waiting",
+            is_flag=True,
+            help="Post even if other messages wait in the queues; duplicates are then not counted by the workers.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return workload_options(command)
+
+
+def workload_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what is posted and how, but not how much of it."""
+    options = [
         click.option(
             "--runs-directory",
             type=click.Path(file_okay=False, path_type=Path),
@@ -129,10 +160,9 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
             "kinds",
             type=KindType(),
             multiple=True,
-            required=True,
-            help="Task and the queue it goes to; repeat it to spread the tasks evenly.",
+            help="Task and the queue it goes to; repeat it to spread the tasks evenly, or one of them more often than "
+            "others.",
         ),
-        click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to post."),
         click.option("--n", type=POSITIVE, help="The tasks' only argument, a whole number of at least 1."),
         click.option(
             "--args", "arguments", type=JsonType(), help="The tasks' arguments, a JSON list; in place of --n."
@@ -158,11 +188,6 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Most messages that a thread leaves unconfirmed.",
         ),
         click.option(
-            "--rate",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Tasks per second to post, over all threads and processes; as fast as possible when not given.",
-        ),
-        click.option(
             "--deadline",
             type=SECONDS,
             default=120.0,
@@ -176,7 +201,6 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="Seconds to wait for a broker that went away while posting.",
         ),
-        click.option("--profile/--no-profile", default=True, show_default=True, help="Profile the client by cProfile."),
         click.option(
             "--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."
         ),
@@ -194,14 +218,6 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="File with a JSON object to merge into the record's environment.",
         ),
-        click.option(
-            "--no-workers", is_flag=True, help="Do not ask for workers first; post even if no worker is there."
-        ),
-        click.option(
-            "--allow-waiting",
-            is_flag=True,
-            help="Post even if other messages wait in the queues; duplicates are then not counted by the workers.",
-        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -211,6 +227,8 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
 def make_plan(options: dict[str, Any]) -> Plan:
     """Turn the options into a plan; raise ``click.UsageError`` where they do not fit together."""
     n, arguments, expect = options["n"], options["arguments"], options["expect"]
+    if not options["kinds"]:
+        raise click.MissingParameter(param_hint="'--task'", param_type="option")
     if (n is None) == (arguments is None):
         raise click.UsageError("give the tasks' arguments by one of --n and --args")
     args = [n] if arguments is None else arguments[0]
@@ -336,9 +354,7 @@ def conclude(
     required: Sequence[Requirement] = (),
 ) -> int:
     """Write record, profile and report, say how it went, and return the exit code."""
-    client = {"peak_memory_bytes": posting.peak_memory(), "cpu_seconds": round(posting.cpu_seconds(), 1)}
-    data = record.build(plan, folder, posted, collected, after, client, required)
-    record.save(folder, data)
+    data = keep(plan, folder, posted, collected, after, required)
     profile.merge(
         (folder / "profile").glob("*.pstats"),
         folder,
@@ -353,6 +369,21 @@ def conclude(
     if not collected.finished:
         return errors.INTERRUPTED
     return tell(data["requirements"])
+
+
+def keep(
+    plan: Plan,
+    folder: Path,
+    posted: posting.Posted,
+    collected: Collected | None,
+    after: dict[str, Any],
+    required: Sequence[Requirement] = (),
+) -> dict[str, Any]:
+    """Write the record, and return it."""
+    client = {"peak_memory_bytes": posting.peak_memory(), "cpu_seconds": round(posting.cpu_seconds(), 1)}
+    data = record.build(plan, folder, posted, collected, after, client, required)
+    record.save(folder, data)
+    return data
 
 
 def tell(judged: list[dict[str, Any]]) -> int:
@@ -411,15 +442,30 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
         plan.save(folder)
         reporter.say(f"run folder {folder}")
         posted = do_post(plan, folder, broker, before, stop, reporter)
-        collected = None
+        collected: Collected | None = None
         after: dict[str, Any] = {}
-        if posted.error is None and not stop.is_set() and collect_too:
-            collected = do_collect(plan, folder, broker, results, stop, reporter)
-            after = afterwards(plan, posted, broker, results, reporter)
+        if collect_too:
+            collected, after = fetch(plan, folder, posted, broker, results, stop, reporter)
         code = conclude(plan, folder, posted, collected, after, required)
         if not collect_too and posted.finished:
             return errors.OK
         return code
+
+
+def fetch(
+    plan: Plan,
+    folder: Path,
+    posted: posting.Posted,
+    broker: Broker,
+    results: Results,
+    stop: threading.Event,
+    reporter: Reporter,
+) -> tuple[Collected | None, dict[str, Any]]:
+    """Collect what was posted, and ask once more who is asked afterwards; nothing where posting came to no good end."""
+    if posted.error is not None or stop.is_set():
+        return None, {}
+    collected = do_collect(plan, folder, broker, results, stop, reporter)
+    return collected, afterwards(plan, posted, broker, results, reporter)
 
 
 @cli.command("collect")
@@ -484,8 +530,106 @@ def check_command(run: Path, required: tuple[Requirement, ...]) -> None:
 @cli.command("report")
 @RUN
 def report_command(run: Path) -> None:
-    """Write report.html of RUN anew from the files in it."""
-    click.echo(report.write(run))
+    """Write the report of RUN, of a load or of a search for capacity, anew from the files in it."""
+    if (run / measure.NAME).exists():
+        click.echo(capacity_text.summary(measure.conclude_again(run), run))
+    else:
+        click.echo(report.write(run))
+
+
+@cli.command("capacity", context_settings={"default_map": {"name": "capacity"}})
+@click.option(
+    "--seconds",
+    type=SECONDS,
+    default=SETTINGS.seconds,
+    show_default=True,
+    help="How long each load is posted; ten times as long as a task takes, or longer.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0.005, 0.5),
+    default=SETTINGS.tolerance,
+    show_default=True,
+    help="How far apart a steady rate and one that is not may lie at the end of a round, as a share.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=0),
+    default=SETTINGS.rounds,
+    show_default=True,
+    help="How often to search; the spread is that between the rounds. 0 ends after the load without a pace.",
+)
+@click.option(
+    "--budget", type=SECONDS, default=SETTINGS.budget, show_default=True, help="Seconds after which no load is begun."
+)
+@click.option(
+    "--worker-hosts",
+    type=POSITIVE,
+    multiple=True,
+    default=SETTINGS.hosts,
+    show_default=True,
+    help="Number of worker hosts to extrapolate to; repeat it for more.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Go on with the search in this folder, as it was begun; only --budget may stand beside it.",
+)
+@workload_options
+@click.pass_context
+def capacity_command(context: click.Context, /, resume: Path | None, **options: Any) -> None:
+    """Search for the highest rate at which the backlog does not grow: how many tasks per second the cluster does.
+
+    First tasks without a pace, then paced loads, one after the other, each with every result fetched and checked.
+    Ctrl-C loses nothing but the load under way.
+    """
+    if resume is None:
+        settings = measure.Settings(
+            options["seconds"], options["tolerance"], options["rounds"], options["budget"], options["worker_hosts"]
+        )
+        plan = make_plan(options | LOADS)
+    else:
+        others = [one for one in context.command.params if one.name not in {"resume", "budget"}]
+        given = [one.opts[0] for one in others if is_given(context, one.name or "")]
+        if given:
+            raise click.UsageError(f"--resume goes on with what was begun: {', '.join(given)} cannot stand beside it")
+    reporter, broker, results = Quiet(), Broker.from_environment(), Results.from_environment()
+    with interrupt.watch() as stop:
+        if resume is not None:
+            search = measure.Search.resume(resume, options["budget"] if is_given(context, "budget") else None)
+            await_empty(broker, search.plan, stop, reporter)
+        else:
+            preflight(plan, broker, results, options | LOADS, reporter)
+            search = measure.Search(plans.dated_folder(options["runs_directory"], plan.name), plan, settings)
+            plan.save(search.folder)
+        reporter.say(f"run folder {search.folder}")
+        options |= LOADS
+
+        def drive(plan: Plan, directory: Path) -> Path | None:
+            before = preflight(plan, broker, results, options, reporter)
+            if stop.is_set():
+                return None
+            folder = plans.new_folder(directory, plan.name)
+            plan.save(folder)
+            posted = do_post(plan, folder, broker, before, stop, reporter)
+            keep(plan, folder, posted, *fetch(plan, folder, posted, broker, results, stop, reporter))
+            return None if stop.is_set() else folder
+
+        code = search.run(drive, stop, reporter)
+    click.echo(capacity_text.summary(search.data, search.folder))
+    raise SystemExit(code)
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Say whether a parameter stands on the command line."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def await_empty(broker: Broker, plan: Plan, stop: threading.Event, reporter: Reporter) -> None:
+    """Wait until the workers have worked off what a load that was interrupted left, as long as a result may take."""
+    end = time.monotonic() + plan.deadline
+    while broker.check(plan.queues)["waiting"] and time.monotonic() < end and not stop.wait(1.0):
+        reporter.say("waiting until the queues are empty")
 
 
 @cli.command("profile-cost")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import uuid
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from taskmill.errors import TaskmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SCHEMA = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -122,20 +123,33 @@ class Plan:
 
 
 def new_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
-    """Make ``RUNS/<utc time>-<name>`` with its ``ids``, point ``RUNS/latest`` at it, and return its path."""
-    now = now or datetime.now(timezone.utc)
-    base = f"{now:%Y%m%dT%H%M%SZ}-{name}"
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        folder = make_first_free(runs / stem for stem in (base, *(f"{base}-{number}" for number in range(2, 1000))))
+    """Make the folder of a run with its ``ids``, point ``RUNS/latest`` at it, and return its path."""
+    folder = dated_folder(runs, name, now)
+    with refused(runs):
         (folder / "ids").mkdir()
         point_latest(runs, folder)
+    return folder
+
+
+def dated_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
+    """Make ``RUNS/<utc time>-<name>`` and return its path."""
+    now = now or datetime.now(timezone.utc)
+    base = f"{now:%Y%m%dT%H%M%SZ}-{name}"
+    with refused(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        return make_first_free(runs / stem for stem in (base, *(f"{base}-{number}" for number in range(2, 1000))))
+
+
+@contextmanager
+def refused(runs: Path) -> Iterator[None]:
+    """Put what the file system refuses into words."""
+    try:
+        yield
     except OSError as error:
         raise TaskmillError(
             f"cannot make a run folder in {runs}: {error.strerror or error}. Give a directory that you may "
             f"write to with --runs-directory"
         ) from error
-    return folder
 
 
 def make_first_free(folders: Iterable[Path]) -> Path:

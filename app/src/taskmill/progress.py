@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections import deque
@@ -92,3 +93,17 @@ class Reporter:
         )
         with Progress(*columns, console=self._console) as bar:
             yield Phase(name, total, self._stream, bar)
+
+
+class Quiet(Reporter):
+    """For loads that are steps of something larger: no phases, and each remark once."""
+
+    def say(self, text: str) -> None:
+        """Show a remark that has not been made before."""
+        if text not in self._said:
+            super().say(text)
+
+    @contextmanager
+    def phase(self, name: str, total: int) -> Iterator[Phase]:
+        """Show nothing of a phase."""
+        yield Phase(name, total, io.StringIO(), None)

@@ -1,0 +1,259 @@
+"""The search on a cluster: loads one after the other, each a run of its own, and ``capacity.json`` after every one.
+
+The folder ``RUNS/<utc time>-<name>/`` holds ``plan.json`` (what every load posts), ``capacity.json`` (settings, loads,
+answer), ``capacity.md``, and the runs in ``loads/``. A search that was interrupted goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taskmill import errors, record, timings
+from taskmill.capacity import scale, steady, text
+from taskmill.capacity.search import answer, search
+from taskmill.errors import TaskmillError
+from taskmill.plan import Plan, read_json, write_json
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+    from taskmill.progress import Reporter
+    from taskmill.timings import Timings
+
+SCHEMA = 1
+COMPLETE, INTERRUPTED, USED_UP, FAILED = text.STATES
+NAME = "capacity.json"
+LOADS = "loads"
+#: Tasks of the first load without a pace, and how many times more the next may have.
+START, GROWTH = 64, 20
+#: Share of a load's seconds that the last load without a pace has to last.
+LONG_ENOUGH = 0.5
+#: Fewest tasks of a load that is judged.
+FEWEST = 60
+#: Seconds of a load beside its posting, as long as none has been seen.
+AROUND = 10.0
+
+#: Does one load in a folder that it makes in the directory, and returns it; ``None`` when the user asked for an end.
+Driver = Callable[[Plan, "Path"], "Path | None"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search. Times in seconds, ``tolerance`` as a share.
+
+    ``hosts`` are the numbers of worker hosts to extrapolate to.
+    """
+
+    seconds: float = 20.0
+    tolerance: float = 0.05
+    rounds: int = 3
+    budget: float = 900.0
+    hosts: tuple[int, ...] = (2, 4, 8)
+
+
+class FaultsError(TaskmillError):
+    """A load had results that are wrong, failed or lost."""
+
+    exit_code = errors.FAULTS
+
+
+class Search:
+    """A search in its folder; ``data`` is what ``capacity.json`` holds."""
+
+    def __init__(self, folder: Path, plan: Plan, settings: Settings, data: dict[str, Any] | None = None) -> None:
+        """Begin, or go on from ``data``."""
+        self.folder = folder
+        self.plan = plan
+        self.settings = settings
+        self.data: dict[str, Any] = data or {
+            "schema": SCHEMA,
+            "name": plan.name,
+            "started_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "unpaced": None,
+            "loads": [],
+            "seconds": 0.0,
+        }
+        self.data |= {"settings": asdict(settings), "problems": []}
+
+    @classmethod
+    def resume(cls, folder: Path, budget: float | None) -> Search:
+        """Take up the search in a folder; raise ``TaskmillError`` when there is none."""
+        data = read_json(folder / NAME)
+        if data is None or data.get("schema") != SCHEMA:
+            raise TaskmillError(f"{folder} holds no search: give the folder that `taskmill capacity` named")
+        settings = Settings(**(data["settings"] | {"hosts": tuple(data["settings"]["hosts"])}))
+        if budget is not None:
+            settings = replace(settings, budget=budget)
+        return cls(folder, Plan.load(folder), settings, data)
+
+    def run(self, drive: Driver, stop: threading.Event, reporter: Reporter) -> int:
+        """Search until the answer is found, the budget is used up or an end is asked for; return the exit code."""
+        began, before = time.monotonic(), self.data["seconds"]
+        around = AROUND
+        self.save(INTERRUPTED)
+        try:
+            if self.data["unpaced"] is None:
+                self.data["unpaced"] = self._unpaced(drive, reporter)
+            while self.data["unpaced"] is not None and not stop.is_set():
+                rate = self._found().next
+                if rate is None:
+                    break
+                spent = time.monotonic() - began
+                if spent + self.settings.seconds + around > self.settings.budget:
+                    reporter.say(f"the budget of {self.settings.budget:,.0f} s has no room for another load")
+                    break
+                load = self._paced(rate, drive)
+                if load is None:
+                    break
+                around = time.monotonic() - began - spent - self.settings.seconds
+                self.data["loads"].append(load)
+                self.data["seconds"] = round(before + time.monotonic() - began, 1)
+                self.save(INTERRUPTED)
+                reporter.say(f"{text.one_load(load)}; {self.data['seconds']:,.0f} s by now")
+        except TaskmillError as error:
+            self.data["problems"] = [str(error)]
+            self.save(FAILED)
+            raise
+        return self.conclude(stop.is_set())
+
+    def conclude(self, interrupted: bool) -> int:
+        """Write down what was found, and return the exit code."""
+        found = self._found() if self.data["unpaced"] else None
+        complete = found is not None and found.next is None
+        evidence(self.folder, self.data, self.settings)
+        self.save(COMPLETE if complete else INTERRUPTED if interrupted else USED_UP)
+        if interrupted and not complete:
+            return errors.INTERRUPTED
+        return errors.OK if complete or self.data["answer"] else TaskmillError.exit_code
+
+    def save(self, state: str) -> None:
+        """Write ``capacity.json`` and ``capacity.md``."""
+        self.data["state"] = state
+        found = self._found() if self.data["unpaced"] else None
+        self.data["rounds"] = [asdict(one) for one in found.rounds] if found else []
+        best = answer(found) if found else None
+        self.data["answer"] = asdict(best) if best else None
+        write(self.folder, self.data)
+
+    def _found(self) -> Any:
+        states = [load["state"] for load in self.data["loads"]]
+        return search(
+            self.data["unpaced"]["rate"],
+            self.settings.tolerance,
+            self.settings.rounds,
+            (state == steady.STEADY for state in states),
+        )
+
+    def _unpaced(self, drive: Driver, reporter: Reporter) -> dict[str, Any] | None:
+        """Post as fast as the broker takes it, more each time until it lasts; return the last load's rates."""
+        tasks = START
+        while True:
+            done = self._load(replace(self.plan, name="unpaced", tasks=tasks, rate=None), drive)
+            if done is None:
+                return None
+            data, times = done
+            seconds = data["seconds"]["total"]
+            try:
+                rate = steady.ceiling(times.done)
+            except ValueError:
+                # All done at one moment, by a clock that is no finer.
+                rate = data["rates"]["completed_per_s"]
+            reporter.say(f"{tasks:,} tasks as fast as they go: {rate:,.4g}/s")
+            if seconds >= LONG_ENOUGH * self.settings.seconds:
+                break
+            tasks = round(min(max(rate * self.settings.seconds, 2 * tasks), GROWTH * tasks))
+        expected = rate * self.settings.seconds
+        if expected < FEWEST:
+            raise TaskmillError(
+                f"a load of {self.settings.seconds:g} s would hold but {expected:.0f} of these tasks, too few "
+                f"to tell a trend from chance: give --seconds {FEWEST / rate:.0f} or more"
+            )
+        return {
+            "rate": rate,
+            "tasks": tasks,
+            "posted_per_s": data["rates"]["posted_per_s"],
+            "worker_hosts": len({worker["name"].rpartition("@")[2] for worker in data["workers"]}),
+            "pool_processes": sum(worker["pool_size"] for worker in data["workers"]),
+        }
+
+    def _paced(self, rate: float, drive: Driver) -> dict[str, Any] | None:
+        """Post at a rate; return what the load came to."""
+        tasks = max(FEWEST, round(rate * self.settings.seconds))
+        done = self._load(replace(self.plan, name=f"{rate:.1f}-per-s", tasks=tasks, rate=rate), drive)
+        if done is None:
+            return None
+        data, times = done
+        try:
+            verdict = steady.judge(rate, times.posted, times.done)
+        except ValueError as error:
+            raise TaskmillError(f"a load of {tasks:,} tasks cannot be judged: {error}") from error
+        latency = (data["latency"].get("latency") or {}) if data["latency"] else {}
+        return {
+            "folder": data["folder"],
+            "rate": rate,
+            "tasks": tasks,
+            **asdict(verdict),
+            "busy": busy(times, self.data["unpaced"]["pool_processes"]),
+            "late_s": data["client"]["late_s"],
+            "p50_s": latency.get("p50"),
+            "p99_s": latency.get("p99"),
+        }
+
+    def _load(self, plan: Plan, drive: Driver) -> tuple[dict[str, Any], Timings] | None:
+        """Do one load and read what it left; raise ``TaskmillError`` unless every result is there and right."""
+        directory = self.folder / LOADS
+        folder = drive(plan, directory)
+        if folder is None:
+            return None
+        data, times = record.load(folder), timings.load(folder)
+        if data is None or data["state"] != record.COMPLETE or times is None:
+            said = "; ".join((data or {}).get("problems") or []) or "it left no record"
+            raise TaskmillError(f"the load in {folder} did not come to its end: {said}")
+        if any(data["counts"][name] for name in ("lost", "wrong", "failed")):
+            pace = "without a pace" if plan.rate is None else f"at {plan.rate:,.4g} tasks per second"
+            raise FaultsError(
+                f"capacity is that of right results, and the load {pace} had others: {'; '.join(data['problems'])}, "
+                f"in {folder}"
+            )
+        data["folder"] = f"{LOADS}/{folder.name}"
+        return data, times
+
+
+def busy(times: Timings, pools: int) -> float | None:
+    """Return the share of the pool processes' time, while messages came in, that went into tasks' bodies."""
+    start, end = float(times.posted.min()), float(times.posted.max())
+    inside = np.minimum(times.done, end) - np.maximum(times.start, start)
+    known = inside[np.isfinite(inside)]
+    if not len(known) or not pools or end <= start:
+        return None
+    return float(known.clip(min=0).sum() / (pools * (end - start)))
+
+
+def evidence(folder: Path, data: dict[str, Any], settings: Settings) -> None:
+    """Add what holds the cluster back, and what more worker hosts would bring, to the data."""
+    data |= scale.look(folder, data, settings.hosts)
+
+
+def write(folder: Path, data: dict[str, Any]) -> None:
+    """Write both files."""
+    write_json(folder / NAME, data)
+    (folder / "capacity.md").write_text(text.markdown(data), encoding="utf-8")
+
+
+def conclude_again(folder: Path) -> dict[str, Any]:
+    """Look at a finished search once more, with the hosts' samples in ``hosts/`` that have come since; write it."""
+    search = Search.resume(folder, None)
+    for load in (folder / LOADS).iterdir():
+        link = load / "hosts"
+        if (folder / "hosts").is_dir() and load.is_dir() and not load.is_symlink() and not link.exists():
+            link.symlink_to("../../hosts")
+    evidence(folder, search.data, search.settings)
+    write(folder, search.data)
+    return search.data

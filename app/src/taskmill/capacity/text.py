@@ -1,0 +1,105 @@
+"""What a search found, as lines for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskmill.capacity import scale
+from taskmill.report.text import count, percent, rate, seconds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: How far a search came, and what is to be said of it.
+STATES = {
+    "complete": "",
+    "interrupted": "Interrupted: this is what was known by then.",
+    "budget used up": "The budget was used up before the search was over: this is what was known by then.",
+    "failed": "The search had to end: this is what was known by then.",
+}
+
+
+def one_load(load: dict[str, Any]) -> str:
+    """Return a load in a line."""
+    slope = load["slope"]
+    return (
+        f"{rate(load['rate'])}: {load['state']} (backlog {slope['value']:+,.3g}/s, {slope['low']:+,.3g} to "
+        f"{slope['high']:+,.3g}; pools busy {percent(load['busy'])}; p99 {seconds(load['p99_s'])})"
+    )
+
+
+def headline(data: dict[str, Any]) -> str:
+    """Return the answer in a sentence."""
+    answer = data["answer"]
+    if not answer:
+        return "No steady rate was found."
+    return (
+        f"This cluster does {rate(answer['rate'])} of these tasks, steadily; the limit lies between "
+        f"{rate(answer['low'])} and {rate(answer['high'])}."
+    )
+
+
+def basis(data: dict[str, Any]) -> str:
+    """Return what the answer rests on."""
+    rounds, loads = len(data["rounds"]), len(data["loads"])
+    return (
+        f"{rounds} of {data['settings']['rounds']} rounds, {loads} paced loads of {data['settings']['seconds']:g} s, "
+        f"{data['seconds']:,.0f} s in all, every result checked"
+    )
+
+
+def unpaced(data: dict[str, Any]) -> str:
+    """Return the load without a pace in words."""
+    found = data["unpaced"]
+    return (
+        f"{rate(found['rate'])} done while {rate(found['posted_per_s'])} were posted, by "
+        f"{count(found['pool_processes'], 'pool process', 'pool processes')} on "
+        f"{count(found['worker_hosts'], 'worker host')}"
+    )
+
+
+def summary(data: dict[str, Any], folder: Path) -> str:
+    """Return the lines that end the command."""
+    lines = [headline(data)]
+    if STATES[data["state"]]:
+        lines.append(f"  {STATES[data['state']]}")
+    lines.append(f"  basis      {basis(data)}")
+    if data["unpaced"]:
+        lines.append(f"  unpaced    {unpaced(data)}")
+    if data["answer"]:
+        lines.append(f"  held by    {data['limit']['text']}")
+        for row in data["extrapolation"]:
+            hosts = count(row["worker_hosts"], "worker host")
+            lines.append(f"  {hosts:<16} {rate(row['rate'])}, held by {row['held_by']}")
+        lines.append(f"  {scale.assumption(data)}")
+    lines.append(f"  record     {folder / 'capacity.json'}")
+    if data["state"] != "complete":
+        lines.append(f"  go on by   taskmill capacity --resume {folder}")
+    return "\n".join(lines)
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """Return the document."""
+    lines = [f"# Capacity: {data['name']}", "", headline(data), ""]
+    if STATES[data["state"]]:
+        lines += [STATES[data["state"]], ""]
+    lines += [f"From {basis(data)}."]
+    if data["unpaced"]:
+        lines += ["", f"Without a pace: {unpaced(data)}."]
+    if data["answer"] and data.get("limit"):
+        lines += ["", f"Held by {data['limit']['text']}.", "", "## More worker hosts", ""]
+        lines += ["| worker hosts | tasks per second | held by |", "|---|---|---|"]
+        lines += [
+            f"| {row['worker_hosts']} | {rate(row['rate'])} | {row['held_by']} |" for row in data["extrapolation"]
+        ]
+        lines += ["", scale.assumption(data)]
+    lines += ["", "## The loads", "", "| rate | came to | backlog grew by (95 %) | pools busy | p50 | p99 | folder |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for load in data["loads"]:
+        slope = load["slope"]
+        lines.append(
+            f"| {rate(load['rate'])} | {load['state']} | {slope['value']:+,.3g}/s ({slope['low']:+,.3g} to "
+            f"{slope['high']:+,.3g}) | {percent(load['busy'])} | {seconds(load['p50_s'])} | {seconds(load['p99_s'])} | "
+            f"`{load['folder']}` |"
+        )
+    return "\n".join(lines) + "\n"
