@@ -7,7 +7,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
 KNOB_NAMES := TASKS N THREADS PROCESSES NAME RATE REQUIRE PROFILE_COST PYSPY SCREENSHOTS
-KNOBS := $(foreach knob,$(KNOB_NAMES),$(if $($(knob)),-e 'load_$(shell echo $(knob) | tr A-Z a-z)=$($(knob))')) \
+# Those of the names that are given, as extra variables with that prefix.
+knobs = $(foreach knob,$2,$(if $($(knob)),-e '$1_$(shell echo $(knob) | tr A-Z a-z)=$($(knob))'))
+KNOBS := $(call knobs,load,$(KNOB_NAMES)) \
          $(if $(STACK),-e stack=$(STACK))
 
 .PHONY: help
@@ -21,6 +23,10 @@ load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post201
 .PHONY: site
 site: .venv/controller ## Provision the landscape (the lab's hosts first, where the inventory has some)
 	ansible-playbook -i $(INVENTORY) site.yml $(KNOBS)
+
+.PHONY: capacity
+capacity: site ## How many tasks per second the cluster does, steadily (BUDGET=600 SECONDS=20 ROUNDS=3 TOLERANCE=0.05)
+	ansible-playbook -i $(INVENTORY) playbooks/capacity.yml $(KNOBS) $(call knobs,capacity,BUDGET SECONDS ROUNDS TOLERANCE)
 
 .PHONY: lab-down
 lab-down: .venv/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)

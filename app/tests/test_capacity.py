@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import signal
 import threading
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import runs
 from conftest import TASKS, Taskmill
 from services import wait_until
 from taskmill.capacity import measure, scale, steady
@@ -273,6 +276,56 @@ def test_what_is_held_by_the_broker_does_not_grow_with_the_workers() -> None:
     """Where the workers wait for the broker, more of them wait."""
     rows = scale.extrapolate(found(1000.0, 9000.0), "broker", [], (4,))
     assert rows[1] == {"worker_hosts": 4, "rate": 1000.0, "held_by": "broker"}
+
+
+@pytest.fixture
+def sampled(tmp_path: Path) -> Path:
+    """Return the folder of a search whose steady load was sampled on every host."""
+    Cluster(400.0).search(tmp_path)
+    data = json.loads((tmp_path / "capacity.json").read_text())
+    load = min(data["loads"], key=lambda one: abs(one["rate"] - data["answer"]["rate"]))
+    shutil.rmtree(tmp_path / load["folder"])
+    runs.make(tmp_path / load["folder"])
+    (tmp_path / load["folder"] / "hosts").rename(tmp_path / "hosts")
+    return tmp_path
+
+
+def test_samples_that_came_later_tell_what_holds_it_and_the_brokers_ceiling(sampled: Path) -> None:
+    """`taskmill report` of the folder: each part's CPU per task, and cores that were not all in use."""
+    done = CliRunner().invoke(cli, ["report", str(sampled)])
+    assert done.exit_code == 0, done.output
+    data = json.loads((sampled / "capacity.json").read_text())
+    ceilings = {one["part"]: one["rate"] for one in data["ceilings"]}
+    assert ceilings["broker"] == pytest.approx(runs.CORES / runs.UNITS["broker1"]["rabbitmq-server.service"], rel=0.02)
+    assert data["limit"]["text"] in done.output
+    assert "broker1, client1, worker1" in data["limit"]["text"]
+    assert (sampled / "capacity.md").read_text().count("| broker |") == sum(
+        row["held_by"] == "broker" for row in data["extrapolation"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "part"),
+    [
+        (["workers"], "workers"),
+        (["broker", "results"], "broker"),
+        (["workers", "broker"], "cores"),
+        (["client"], "client"),
+    ],
+)
+def test_cores_that_are_all_in_use_are_named_by_whose_they_are(sampled: Path, groups: list[str], part: str) -> None:
+    """A machine of the workers alone, of the broker, or of both."""
+    data = json.loads((sampled / "capacity.json").read_text())
+    for load in data["loads"]:
+        record = sampled / load["folder"] / "run.json"
+        changed = json.loads(record.read_text())
+        changed["environment"] = {"hosts": {"worker1": {"groups": groups, "boot_id": "a", "cores": runs.CORES}}}
+        write_json(record, changed)
+    for host in ("broker1", "client1"):
+        (sampled / "hosts" / f"{host}.json").unlink()
+    idle = re.sub(r'"(idle|iowait)": [0-9.]+', r'"\1": 1.0', (sampled / "hosts" / "worker1.json").read_text())
+    (sampled / "hosts" / "worker1.json").write_text(idle)
+    assert measure.conclude_again(sampled)["limit"]["part"] == part
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from taskmill.report.folder import Run
 
 #: Share of its time from which on a machine, or a pool, counts as busy: what is left is too uneven to be used.
-BUSY = 0.85
-#: Parts of the landscape that all worker hosts share, with the group of hosts that they run on.
+BUSY = 0.8
+#: Parts of the landscape that all worker hosts share, with the group of hosts that they run on; and all parts.
 SHARED = {"broker": "broker", "result store": "results"}
+GROUPS = {"workers": "workers", **SHARED, "client": "client"}
 
 
 @dataclass(frozen=True)
@@ -66,51 +67,46 @@ def held_by(data: dict[str, Any], load: dict[str, Any], run: Run | None) -> dict
         }
     busy = load["busy"]
     pools = f"the pool processes were in tasks for {percent(busy)} of the time" if busy is not None else ""
-    if run is not None and (machine := fullest(run)) is not None and machine[1] >= BUSY:
-        names, share, groups = machine
+    cores = fullest(run) if run is not None else None
+    if run is not None and cores is not None:
         parts = ", ".join(f"{name} {percent(of)}" for name, of in largest(run))
-        workers = "workers" in groups
-        part = (
-            "cores"
-            if workers and len(groups) > 1
-            else "workers"
-            if workers
-            else SHARED_BY_GROUP.get(groups[0], "cores")
-        )
-        return {
-            "part": part,
-            "text": f"the cores of {', '.join(names)}, {percent(share)} busy"
-            + (f" (of all cores: {parts})" if parts else "")
-            + (f"; {pools}" if pools else ""),
-        }
+        figures = f"{', '.join(cores.hosts)} {percent(cores.busy)} busy ({parts}); {pools}".strip("; ")
+        if cores.busy >= BUSY:
+            return {"part": cores.part, "text": f"the cores: {figures}"}
+        if busy is None or busy < BUSY:
+            hint = "Other worker settings may help (playbooks/tune.yml)"
+            return {"part": "between", "text": f"the way between queue and task, not the cores: {figures}. {hint}"}
     if busy is not None and busy >= BUSY:
         return {"part": "workers", "text": f"the workers: {pools}"}
-    return {
-        "part": "between",
-        "text": "the way between queue and task"
-        + (f": {pools}, and waited for messages, acknowledgements and results for the rest" if pools else "")
-        + ". Other worker settings may help (playbooks/tune.yml)",
-    }
+    hint = "what, is not known without samples of the hosts, which playbooks/capacity.yml takes"
+    return {"part": "not known", "text": f"{hint}; {pools}".strip("; ")}
 
 
-SHARED_BY_GROUP = {group: part for part, group in SHARED.items()} | {"client": "client"}
+@dataclass(frozen=True)
+class Cores:
+    """A machine: the hosts on it, the share of its cores' time that was used, and the part whose machine it is."""
+
+    hosts: list[str]
+    busy: float
+    part: str
 
 
-def fullest(run: Run) -> tuple[list[str], float, list[str]] | None:
-    """Return the machine whose cores were the busiest: its hosts, the share, and the groups of its hosts."""
-    by_name = {host.name: host for host in run.hosts}
+def fullest(run: Run) -> Cores | None:
+    """Return the machine whose cores were the busiest; ``None`` where none was sampled."""
+    known, by_name = run.environment("hosts"), {host.name: host for host in run.hosts}
     found = []
     for machine in where.machines(run):
         host = next((by_name[name] for name in machine.hosts if name in by_name), None)
-        if host is not None:
-            known = run.environment("hosts")
-            groups = [
-                group
-                for name in machine.hosts
-                for group in folders.as_list(folders.as_dict(known.get(name)).get("groups"))
-            ]
-            found.append((machine.hosts, host.mean() / 100, list(dict.fromkeys(map(str, groups)))))
-    return max(found, key=lambda one: one[1], default=None)
+        if host is None:
+            continue
+        groups = {
+            group for name in machine.hosts for group in folders.as_list(folders.as_dict(known.get(name)).get("groups"))
+        }
+        parts = [part for part, group in GROUPS.items() if group in groups]
+        # A machine that is shared has no single part to blame.
+        alone = len(parts) == 1 or (parts and "workers" not in parts)
+        found.append(Cores(machine.hosts, host.mean() / 100, parts[0] if alone else "cores"))
+    return max(found, key=lambda one: one.busy, default=None)
 
 
 def largest(run: Run) -> list[tuple[str, float]]:
