@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
         while True:
             # The state first: once the unit has ended, the journal read after it is complete.
             state = self._state(unit)
-            lines = self._journal(state["InvocationID"])
+            lines = self._journal(unit, state)
             for line in lines[len(shown) :]:
                 display.display(f"  {host} | {line}")
             shown = lines
@@ -65,16 +65,21 @@ class ActionModule(ActionBase):
         return result
 
     def _state(self, unit: str) -> dict[str, str]:
-        wanted = "LoadState,SubState,Result,ExecMainStatus,InvocationID"
-        reply = self._execute(["systemctl", "show", "--property", wanted, unit])
+        wanted = "LoadState,SubState,Result,ExecMainStatus,ExecMainStartTimestamp,InvocationID"
+        reply = self._execute(["env", "TZ=UTC", "systemctl", "show", "--property", wanted, unit])
         state = dict(line.split("=", 1) for line in reply.splitlines() if "=" in line)
         if state.get("LoadState") != "loaded":
             raise AnsibleActionFail(f"there is no unit {unit} to follow: {reply}")
         return state
 
-    def _journal(self, invocation: str) -> list[str]:
-        own_lines = f"_SYSTEMD_INVOCATION_ID={invocation}"
-        return self._execute(["journalctl", "--quiet", "--output", "cat", own_lines]).splitlines()
+    def _journal(self, unit: str, state: dict[str, str]) -> list[str]:
+        own_lines = [f"_SYSTEMD_INVOCATION_ID={state.get('InvocationID')}"]
+        if "InvocationID" not in state:
+            # Before systemd 232: what the unit wrote since its process began, as in `Mon 2026-11-23 05:03:05 UTC`.
+            began = " ".join(state["ExecMainStartTimestamp"].split()[1:3])
+            own_lines = [f"_SYSTEMD_UNIT={unit}", f"--since={began}"]
+        journal = ["env", "TZ=UTC", "journalctl", "--quiet", "--output", "cat"]
+        return self._execute([*journal, *own_lines]).splitlines()
 
     def _execute(self, command: list[str]) -> str:
         reply = self._low_level_execute_command(shlex.join(command))

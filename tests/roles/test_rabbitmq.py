@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -97,6 +98,69 @@ def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> 
     assert render(play, tmp_path, "enabled_plugins.j2", rabbitmq_management=False).endswith("\n[].\n")
 
 
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        (
+            {},
+            [
+                "{vm_memory_high_watermark, 0.4},",
+                "{disk_free_limit, 1073741824}",
+                '{tcp_listeners, [{"127.0.0.1", 5672}]},',
+            ],
+        ),
+        ({"rabbitmq_memory_high_watermark": ".25"}, ["{vm_memory_high_watermark, 0.25},"]),
+        ({"rabbitmq_memory_high_watermark": "2GiB"}, ["{vm_memory_high_watermark, {absolute, 2147483648}},"]),
+        ({"rabbitmq_disk_free_limit": "500MB"}, ["{disk_free_limit, 500000000}", '{default_vhost, <<"own">>},']),
+        (
+            {"rabbitmq_listen_addresses": ["10.0.0.1", "::1"], "rabbitmq_port": 5673},
+            ['{tcp_listeners, [{"10.0.0.1", 5673}, {"::1", 5673}]},'],
+        ),
+        ({"rabbitmq_management_port": 15673}, ['{listener, [{ip, "127.0.0.1"}, {port, 15673}]}']),
+    ],
+)
+def test_an_old_node_gets_its_settings_as_erlang_terms(
+    play: Play, tmp_path: Path, settings: dict[str, Any], lines: list[str]
+) -> None:
+    """Amounts are bytes, since it knows no units, and every bracket is closed."""
+    written = render(play, tmp_path, "rabbitmq.config.j2", **settings)
+    assert [line for line in lines if line not in [text.strip() for text in written.splitlines()]] == []
+    assert [written.count(bracket) for bracket in "[{"] == [written.count(bracket) for bracket in "]}"]
+    assert written.endswith("\n].\n")
+
+
+@pytest.mark.parametrize(
+    ("policy", "file"),
+    [
+        ("  Installed: (none)\n  Candidate: 3.5.7-1ubuntu0.16.04.4", "rabbitmq.config"),
+        ("  Installed: 3.5.7-1\n  Candidate: 4.0.5-4", "rabbitmq.config"),
+        ("  Installed: (none)\n  Candidate: 3.8.2-0ubuntu1.5", "rabbitmq.conf"),
+        ("  Installed: 3.10.8-1.1\n  Candidate: 4.0.5-4", "rabbitmq.conf"),
+    ],
+)
+def test_the_form_of_the_configuration_follows_the_release(play: Play, tmp_path: Path, policy: str, file: str) -> None:
+    """The installed one counts, or else the one that would be installed; the boundary is 3.8.2."""
+    program = tmp_path / "apt-cache"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\nrabbitmq-server:\n{policy}\nEND\n")
+    program.chmod(0o755)
+    ask = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[0]
+    ask["environment"]["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    done = play([ask, {"debug": {"msg": "It gets {{ __rabbitmq_configuration }}."}}], variables)
+    assert f"It gets {file}." in done.stdout
+
+
+def test_an_old_node_is_not_set_up_without_its_management(play: Play) -> None:
+    """Its users and queues are reachable through the API alone: that is said, with the version."""
+    refuse = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[1]
+    variables = {**yaml.safe_load((ROLE / "vars" / "main.yml").read_text()), "rabbitmq_management": False}
+    known = {"__rabbitmq_package_versions": {"stdout_lines": ["3.6.6-1"]}}
+    done = play([refuse], {**variables, **known})
+    assert done.returncode != 0
+    assert "RabbitMQ 3.6.6 of localhost" in re.sub(r"\s+", " ", done.stdout)
+    assert play([refuse], {**variables, **known, "rabbitmq_management": True}).returncode == 0
+
+
 WANTED: dict[str, Any] = {
     "vhost": "own",
     "users": [{**{key: USER[key] for key in ("name", "configure", "write", "read")}, "tags": ["monitoring"]}],
@@ -144,6 +208,53 @@ def test_a_hash_is_the_one_that_rabbitmq_documents() -> None:
     )
 
 
+def test_before_3_6_a_hash_is_made_with_md5(state: dict[str, Any]) -> None:
+    """A node that names no digest knows that one alone: it is compared with, and imported as, such a hash."""
+    state["users"][0].pop("hashing_algorithm")
+    state["users"][0]["password_hash"] = module.hash_password("secret", hashing="rabbit_password_hashing_md5")
+    assert module.compare(state, WANTED)[2] == []
+    state["users"][0]["password_hash"] = module.hash_password("another", hashing="rabbit_password_hashing_md5")
+    document, _, differences = module.compare(state, WANTED)
+    assert differences == ["user app has another password"]
+    assert module.password_matches("secret", document["users"][0])
+    assert document["users"][0]["hashing_algorithm"] == "rabbit_password_hashing_md5"
+
+
+class Host:
+    """Stands in for AnsibleModule: notes what is run, and ends as that does."""
+
+    check_mode = False
+
+    def __init__(self, refused: str = "") -> None:
+        self.params = {"api_url": "http://127.0.0.1:1", "timeout": 0}
+        self.calls: list[list[str]] = []
+        self.refused = refused
+
+    def run_command(self, command: list[str], **_: Any) -> tuple[int, str, str]:
+        """Note a command, and refuse the first that is to be refused."""
+        self.calls.append(command)
+        refused = command[2] == self.refused
+        self.refused = "" if refused else self.refused
+        return int(refused), "", "it exists"
+
+    def fail_json(self, msg: str) -> None:
+        """End as a module that failed does."""
+        raise SystemExit(msg)
+
+
+@pytest.mark.parametrize(
+    ("refused", "first"), [("", ["add_user"]), ("add_user", ["add_user", "delete_user", "add_user"])]
+)
+def test_the_administrator_of_the_moment_goes_whatever_happens(refused: str, first: list[str]) -> None:
+    """He is deleted when the API does not answer, one left over is replaced, and no command holds his password."""
+    host = Host(refused)
+    with pytest.raises(SystemExit, match="/api/definitions"), module.OldNode(host, "ctl") as node:
+        node.state()
+    assert [call[2] for call in host.calls] == [*first, "eval", "set_user_tags", "delete_user"]
+    assert len(node.password) > 40
+    assert node.password not in str(host.calls)
+
+
 def test_what_is_as_wanted_is_left_alone(state: dict[str, Any]) -> None:
     """Nothing is imported, and nobody deleted."""
     document, unwanted, differences = module.compare(state, WANTED)
@@ -173,7 +284,7 @@ def test_an_empty_node_gets_everything() -> None:
             "user app has another password",
         ),
         ("users", {"hashing_algorithm": "unheard_of"}, "user app has another password"),
-        ("users", {"tags": "administrator,monitoring"}, "user app has the tags ['administrator', 'monitoring']"),
+        ("users", {"tags": "administrator,monitoring"}, 'user app has the tags ["administrator", "monitoring"]'),
         ("permissions", {"vhost": "other"}, "user app has other permissions in own"),
         ("permissions", {"write": ""}, "user app has other permissions in own"),
         ("queues", {"vhost": "other"}, "queue slow does not exist in own"),
@@ -213,3 +324,12 @@ def test_a_queue_of_another_kind_is_an_error(state: dict[str, Any], queue: int, 
     name = state["queues"][queue]["name"]
     with pytest.raises(module.QueueConflictError, match=f"rabbitmqctl delete_queue --vhost own {name}"):
         module.compare(state, WANTED)
+
+
+def test_an_old_node_is_told_another_command_to_delete_a_queue(state: dict[str, Any]) -> None:
+    """Its rabbitmqctl deletes no queue; the API's URL is quoted."""
+    params = {**WANTED, "vhost": "own", "api_url": "http://127.0.0.1:15672"}
+    state["queues"][0]["durable"] = False
+    with pytest.raises(module.QueueConflictError, match=r"--request DELETE http://[^ ]+/api/queues/own/red$"):
+        module.compare(state, params)
+    assert "/api/queues/a%2Fb/c" in module.delete_command("a/b", "c", "http://x")

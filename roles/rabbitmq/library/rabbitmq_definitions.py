@@ -1,18 +1,24 @@
 """Ansible module: users, permissions, one virtual host and durable queues of a RabbitMQ node."""
-
-from __future__ import annotations
+# Runs on the hosts, under whatever Python Ansible drives there, 2.7 included: no annotations,
+# no pathlib, no f-strings.
 
 import base64
 import hashlib
-import hmac
 import json
 import os
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+try:
+    from urllib.error import HTTPError
+    from urllib.parse import quote
+except ImportError:
+    from urllib import quote
+
+    from urllib2 import HTTPError
 
 DOCUMENTATION = r"""
 module: rabbitmq_definitions
@@ -20,6 +26,8 @@ short_description: Bring users, permissions, a virtual host and queues of a Rabb
 description:
   - Reads everything in one call of C(rabbitmqctl export_definitions), and imports only what is missing or has drifted.
   - A password is compared with the salted hash that the node exports, and imported as such a hash.
+  - Before 3.8.2 the command cannot do this. There the management API does, on behalf of an administrator who is made
+    for the moment, in check mode too, and deleted at the end.
 options:
   vhost:
     description: Virtual host of the permissions and queues; made if it is missing.
@@ -46,12 +54,16 @@ options:
     type: list
     elements: dict
     default: []
+  api_url:
+    description: URL of the management API, for releases before 3.8.2; empty leaves it to the command.
+    type: str
+    default: ""
   rabbitmqctl:
     description: The command; a name is looked up on the path.
     type: str
     default: rabbitmqctl
   timeout:
-    description: Seconds for one call of the command.
+    description: Seconds for one call of the command, and for the management API to answer.
     type: int
     default: 60
 author: taskmill
@@ -79,40 +91,47 @@ differences:
 """
 
 HASHING = "rabbit_password_hashing_sha256"
+# The only one before 3.6, which does not name it.
+FIRST_HASHING = "rabbit_password_hashing_md5"
 DIGESTS = {
-    "rabbit_password_hashing_md5": hashlib.md5,
-    "rabbit_password_hashing_sha256": hashlib.sha256,
+    FIRST_HASHING: hashlib.md5,
+    HASHING: hashlib.sha256,
     "rabbit_password_hashing_sha512": hashlib.sha512,
 }
 SALT_BYTES = 4
 # An import goes on for a moment after rabbitmqctl has returned.
 IMPORT_SECONDS = 20
+# Whom the management API obeys while this module runs.
+ADMINISTRATOR = "ansible-definitions"
 
-
-Definition = dict[str, Any]
+# Python 2.7 has no other.
+now = getattr(time, "monotonic", time.time)
 
 
 class QueueConflictError(Exception):
     """A queue exists in a form that no import can change."""
 
 
-def hash_password(password: str, salt: bytes | None = None) -> str:
-    """Return RabbitMQ's form of a password: base64 of a salt of 4 bytes and the SHA-256 of salt and password."""
+def hash_password(password, salt=None, hashing=HASHING):
+    """Return RabbitMQ's form of a password: base64 of a salt of 4 bytes and the digest of salt and password."""
     salt = os.urandom(SALT_BYTES) if salt is None else salt
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    return base64.b64encode(salt + DIGESTS[hashing](salt + password.encode("utf-8")).digest()).decode()
 
 
-def password_matches(password: str, user: Definition) -> bool:
+def hashing_of(user):
+    """Return the name of the digest of an exported user's password."""
+    return user.get("hashing_algorithm", FIRST_HASHING)
+
+
+def password_matches(password, user):
     """Tell whether a password is that of an exported user; False for a hash of a kind not known here."""
-    digest = DIGESTS.get(user.get("hashing_algorithm", ""))
-    if digest is None:
+    if hashing_of(user) not in DIGESTS:
         return False
-    stored = base64.b64decode(user.get("password_hash", ""))
-    salt = stored[:SALT_BYTES]
-    return hmac.compare_digest(stored[SALT_BYTES:], digest(salt + password.encode()).digest())
+    stored = user.get("password_hash", "")
+    return stored == hash_password(password, base64.b64decode(stored)[:SALT_BYTES], hashing_of(user))
 
 
-def tags_of(user: Definition) -> list[str]:
+def tags_of(user):
     """Return an exported user's tags, which old releases write as one string with commas."""
     tags = user.get("tags", [])
     if not isinstance(tags, list):
@@ -120,18 +139,17 @@ def tags_of(user: Definition) -> list[str]:
     return sorted(tag for tag in tags if tag)
 
 
-def queue_arguments(arguments: Definition | None) -> Definition:
+def queue_arguments(arguments):
     """Return queue arguments as one compares them: RabbitMQ 4 writes down the type that 3 leaves out, classic."""
-    return {"x-queue-type": "classic", **(arguments or {})}
+    return dict({"x-queue-type": "classic"}, **(arguments or {}))
 
 
-def compare_users(
-    state: Definition, vhost: str, users: list[Definition], passwords: dict[str, str]
-) -> tuple[dict[str, list[Definition]], list[str]]:
+def compare_users(state, vhost, users, passwords):
     """Return the users and permissions to import and the sentences that say why."""
     existing = {user["name"]: user for user in state.get("users", [])}
     granted = {entry["user"]: entry for entry in state.get("permissions", []) if entry["vhost"] == vhost}
-    document: dict[str, list[Definition]] = {"users": [], "permissions": []}
+    known = all("hashing_algorithm" in user for user in existing.values())
+    document = {"users": [], "permissions": []}
     differences = []
     for user in users:
         name = user["name"]
@@ -142,28 +160,36 @@ def compare_users(
         elif not password_matches(passwords[name], current):
             reason = "has another password"
         elif tags_of(current) != tags:
-            reason = f"has the tags {tags_of(current)}, not {tags}"
+            reason = "has the tags {}, not {}".format(json.dumps(tags_of(current)), json.dumps(tags))
         else:
             reason = None
         if reason:
-            differences.append(f"user {name} {reason}")
+            differences.append("user {} {}".format(name, reason))
             document["users"].append(
                 {
                     "name": name,
-                    "password_hash": hash_password(passwords[name]),
-                    "hashing_algorithm": HASHING,
+                    "password_hash": hash_password(passwords[name], hashing=HASHING if known else FIRST_HASHING),
+                    "hashing_algorithm": HASHING if known else FIRST_HASHING,
                     # As one string: releases before 3.8.10 read no list, the later ones read both.
                     "tags": ",".join(tags),
                 }
             )
         wanted = {key: user[key] for key in ("configure", "write", "read")}
         if {key: granted.get(name, {}).get(key) for key in wanted} != wanted:
-            differences.append(f"user {name} has other permissions in {vhost}")
-            document["permissions"].append({**wanted, "user": name, "vhost": vhost})
+            differences.append("user {} has other permissions in {}".format(name, vhost))
+            document["permissions"].append(dict(wanted, user=name, vhost=vhost))
     return document, differences
 
 
-def compare_queues(state: Definition, vhost: str, queues: list[Definition]) -> tuple[list[Definition], list[str]]:
+def delete_command(vhost, queue, api_url):
+    """Return the command that deletes a queue; rabbitmqctl of a node that is defined through its API has none."""
+    if not api_url:
+        return "rabbitmqctl delete_queue --vhost {} {}".format(vhost, queue)
+    path = "/".join(quote(part, safe="") for part in (vhost, queue))
+    return "curl --user (one with the tag administrator) --request DELETE {}/api/queues/{}".format(api_url, path)
+
+
+def compare_queues(state, vhost, queues, api_url=""):
     """Return the queues to import and the sentences that say why; raise an error where one cannot be changed."""
     existing = {queue["name"]: queue for queue in state.get("queues", []) if queue["vhost"] == vhost}
     missing = []
@@ -181,56 +207,71 @@ def compare_queues(state: Definition, vhost: str, queues: list[Definition]) -> t
             there += "" if current["durable"] else ", not durable"
             there += " and deleted with its last consumer" if current["auto_delete"] else ""
             raise QueueConflictError(
-                f"Queue {name} of virtual host {vhost} exists with the arguments {there}, but "
-                f"{json.dumps(arguments, sort_keys=True)} and durable is wanted, and a queue cannot be changed in "
-                "place. Set rabbitmq_queues to what is there, or drain the queue and delete it: "
-                f"rabbitmqctl delete_queue --vhost {vhost} {name}"
+                "Queue {} of virtual host {} exists with the arguments {}, but {} and durable is wanted, and a queue "
+                "cannot be changed in place. Set rabbitmq_queues to what is there, or drain the queue and delete it: "
+                "{}".format(
+                    name, vhost, there, json.dumps(arguments, sort_keys=True), delete_command(vhost, name, api_url)
+                )
             )
-    return missing, [f"queue {queue['name']} does not exist in {vhost}" for queue in missing]
+    return missing, ["queue {} does not exist in {}".format(queue["name"], vhost) for queue in missing]
 
 
-def compare(state: Definition, params: Definition) -> tuple[dict[str, list[Definition]], list[str], list[str]]:
+def compare(state, params):
     """Return what to import, whom to delete, and the differences as sentences."""
     vhost = params["vhost"]
     document, differences = compare_users(state, vhost, params["users"], params["passwords"])
-    document["queues"], missing = compare_queues(state, vhost, params["queues"])
+    document["queues"], missing = compare_queues(state, vhost, params["queues"], params.get("api_url"))
     differences += missing
     document["vhosts"] = []
     if vhost not in [entry["name"] for entry in state.get("vhosts", [])]:
         document["vhosts"].append({"name": vhost})
-        differences.append(f"virtual host {vhost} does not exist")
+        differences.append("virtual host {} does not exist".format(vhost))
     existing = [user["name"] for user in state.get("users", [])]
     unwanted = [name for name in params["absent_users"] if name in existing]
-    differences += [f"user {name} exists" for name in unwanted]
+    differences += ["user {} exists".format(name) for name in unwanted]
     return document, unwanted, differences
 
 
-class Node:
+class Node(object):
     """A RabbitMQ node, reached through rabbitmqctl."""
 
-    def __init__(self, module: AnsibleModule, command: str) -> None:
+    def __init__(self, module, command):
         self.module = module
-        self.command = command
+        self.seconds = module.params["timeout"]
+        self.ctl_command = [command, "--quiet", "--timeout", str(self.seconds)]
 
-    def ctl(self, *arguments: str) -> str:
+    def run_ctl(self, *arguments):
+        """Run rabbitmqctl, and return its exit code, what it prints, and its complaint."""
+        environment = {"LC_ALL": "C.UTF-8"}
+        return self.module.run_command(self.ctl_command + list(arguments), environ_update=environment, cwd="/")
+
+    def ctl(self, *arguments):
         """Run rabbitmqctl and return what it prints; end the module where it fails."""
-        command = [self.command, "--quiet", "--timeout", str(self.module.params["timeout"]), *arguments]
-        code, out, err = self.module.run_command(command, environ_update={"LC_ALL": "C.UTF-8"}, cwd="/")
-        if code and self.module.check_mode:
-            self.module.exit_json(changed=True, differences=["the node does not answer, and nothing was compared"])
+        code, out, err = self.run_ctl(*arguments)
         if code:
-            self.module.fail_json(
-                msg=f"'rabbitmqctl {' '.join(arguments)}' failed: {(err.strip() or out.strip())[-1500:]} "
-                "Look at systemctl status rabbitmq-server and at the newest file in /var/log/rabbitmq on the host."
-            )
-        return str(out)
+            self.fail("rabbitmqctl {}".format(" ".join(arguments)), (err.strip() or out.strip())[-1500:])
+        return out
 
-    def state(self) -> Definition:
+    def fail(self, what, said):
+        """End the module, because the node does not do what it is asked."""
+        if self.module.check_mode:
+            self.module.exit_json(changed=True, differences=["the node does not answer, and nothing was compared"])
+        self.module.fail_json(
+            msg="'{}' failed: {} Look at systemctl status rabbitmq-server and at the newest file in /var/log/rabbitmq "
+            "on the host.".format(what, said)
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def state(self):
         """Return the node's definitions."""
-        state: Definition = json.loads(self.ctl("export_definitions", "-", "--format", "json"))
-        return state
+        return json.loads(self.ctl("export_definitions", "-", "--format", "json"))
 
-    def load(self, document: dict[str, list[Definition]]) -> None:
+    def load(self, document):
         """Import definitions from a file that only the node's user can read."""
         descriptor, path = tempfile.mkstemp(prefix="rabbitmq-definitions-")
         try:
@@ -239,10 +280,97 @@ class Node:
             self.module.set_owner_if_different(path, "rabbitmq", False)
             self.ctl("import_definitions", path)
         finally:
-            Path(path).unlink()
+            os.unlink(path)
 
 
-def main() -> None:
+class OldNode(Node):
+    """A node before 3.8.2: its management API has what rabbitmqctl has not, for an administrator alone."""
+
+    def __init__(self, module, command):
+        Node.__init__(self, module, command)
+        self.ctl_command = [command, "-q"]
+        self.password = ""
+
+    def __enter__(self):
+        # On the command line stands a password that never counts, and then the hash of the one that does.
+        add = ["add_user", ADMINISTRATOR, random_password()]
+        if self.run_ctl(*add)[0]:
+            # What was killed left it.
+            self.run_ctl("delete_user", ADMINISTRATOR)
+            self.ctl(*add)
+        self.password = random_password()
+        self.ctl("eval", hash_expression(ADMINISTRATOR, self.password))
+        self.ctl("set_user_tags", ADMINISTRATOR, "administrator")
+        return self
+
+    def __exit__(self, failure, *_):
+        # What ends the module has been said by then.
+        (self.run_ctl if failure else self.ctl)("delete_user", ADMINISTRATOR)
+
+    def ask(self, method, document=None):
+        """Return what the management API answers; wait for it, since it listens later than the broker does."""
+        url = self.module.params["api_url"].rstrip("/") + "/api/definitions"
+        deadline = now() + self.seconds
+        while True:
+            try:
+                return open_url(
+                    url,
+                    method=method,
+                    data=None if document is None else json.dumps(document),
+                    headers={"Content-Type": "application/json"},
+                    url_username=ADMINISTRATOR,
+                    url_password=self.password,
+                    force_basic_auth=True,
+                    use_proxy=False,
+                    timeout=self.seconds,
+                ).read()
+            except HTTPError as error:
+                return self.fail("{} {}".format(method, url), "{} {}.".format(error, error.read()[-1500:]))
+            except IOError as error:
+                if now() > deadline:
+                    return self.fail("{} {}".format(method, url), "{}.".format(error))
+            time.sleep(1)
+
+    def state(self):
+        """Return the node's definitions."""
+        return json.loads(self.ask("GET").decode("utf-8"))
+
+    def load(self, document):
+        """Import definitions."""
+        self.ask("POST", document)
+
+
+def random_password():
+    """Return a password that nobody guesses, without characters that mean something to a shell."""
+    return base64.b16encode(os.urandom(24)).decode()
+
+
+def hash_expression(user, password):
+    """Return the Erlang expression that gives a user a password, as the hash that the node knows."""
+    return (
+        'rabbit_auth_backend_internal:change_password_hash(<<"{}">>, base64:decode(case code:which({}) of '
+        'non_existing -> "{}"; _ -> "{}" end)).'
+    ).format(user, HASHING, hash_password(password, hashing=FIRST_HASHING), hash_password(password))
+
+
+def bring(node, params, check_mode):
+    """Bring a node to the wanted state; return the differences that there were, and those that are left."""
+    document, unwanted, differences = compare(node.state(), params)
+    if not differences or check_mode:
+        return differences, []
+    if any(document.values()):
+        node.load(document)
+    for name in unwanted:
+        node.ctl("delete_user", name)
+    deadline = now() + IMPORT_SECONDS
+    while True:
+        left = compare(node.state(), params)[2]
+        if not left or now() > deadline:
+            return differences, left
+        time.sleep(1)
+
+
+def main():
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
@@ -267,6 +395,7 @@ def main() -> None:
                 "default": [],
                 "options": {"name": {"type": "str", "required": True}, "arguments": {"type": "dict", "default": {}}},
             },
+            "api_url": {"type": "str", "default": ""},
             "rabbitmqctl": {"type": "str", "default": "rabbitmqctl"},
             "timeout": {"type": "int", "default": 60},
         },
@@ -276,32 +405,22 @@ def main() -> None:
     if command is None:
         if module.check_mode:
             module.exit_json(changed=True, differences=["RabbitMQ is not installed yet"])
-        module.fail_json(msg=f"There is no {module.params['rabbitmqctl']} on the host: is RabbitMQ installed?")
+        module.fail_json(msg="There is no {} on the host: is RabbitMQ installed?".format(module.params["rabbitmqctl"]))
 
-    node = Node(module, command)
     try:
-        document, unwanted, differences = compare(node.state(), module.params)
-        result = {"differences": differences, "diff": {"prepared": "".join(f"{line}\n" for line in differences)}}
-        if not differences or module.check_mode:
-            module.exit_json(changed=bool(differences), **result)
-        if any(document.values()):
-            node.load(document)
-        for name in unwanted:
-            node.ctl("delete_user", name)
-        deadline = time.monotonic() + IMPORT_SECONDS
-        left = compare(node.state(), module.params)[2]
-        while left:
-            if time.monotonic() > deadline:
-                module.fail_json(
-                    msg=f"Imported, but {IMPORT_SECONDS} s later: {'; '.join(left)}. "
-                    "Look at the newest file in /var/log/rabbitmq on the host.",
-                    **result,
-                )
-            time.sleep(1)
-            left = compare(node.state(), module.params)[2]
+        with (OldNode if module.params["api_url"] else Node)(module, command) as node:
+            differences, left = bring(node, module.params, module.check_mode)
     except QueueConflictError as conflict:
         module.fail_json(msg=str(conflict))
-    module.exit_json(changed=True, **result)
+    result = {"differences": differences, "diff": {"prepared": "".join(line + "\n" for line in differences)}}
+    if left:
+        result["msg"] = (
+            "Imported, but {} s later: {}. Look at the newest file in /var/log/rabbitmq on the host.".format(
+                IMPORT_SECONDS, "; ".join(left)
+            )
+        )
+        module.fail_json(**result)
+    module.exit_json(changed=bool(differences), **result)
 
 
 if __name__ == "__main__":
