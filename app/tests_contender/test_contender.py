@@ -142,6 +142,23 @@ def test_a_signal_while_collecting_loses_nothing(contender: Contender) -> None:
     assert json.loads((folder / "run.json").read_text())["counts"]["correct"] == 40
 
 
+@pytest.mark.parametrize("ahead", [-100_000.0, 100_000.0])
+def test_collecting_after_a_reboot_counts_the_time_since_the_first_post(
+    double: Callable[..., Result], contender: Contender, ahead: float
+) -> None:
+    """A monotonic clock that began anew is led back to the old one by the wall clock."""
+    done = double(20)
+    path = done.folder / "post.json"
+    posted = json.loads(path.read_text())
+    posted["clock"] = {"boot": "an earlier one", "ahead": posted["clock"]["ahead"] + ahead}
+    posted |= {"first": posted["first"] - ahead, "last": posted["last"] - ahead}
+    path.write_text(json.dumps(posted))
+    assert contender("collect", str(done.folder)).code == 0
+    seconds = json.loads((done.folder / "run.json").read_text())["seconds"]
+    assert seconds["post"] == pytest.approx(done.record["seconds"]["post"], abs=0.01)
+    assert 0 < seconds["total"] < 600
+
+
 def test_a_message_is_what_celery_31_sends(contender: Contender, rabbitmq: RabbitMQ) -> None:
     """The message carries task, arguments and id in its body, as JSON: protocol 1."""
     done = contender("run", "--tasks=1", "--args=[1, 2]", "--task=any=yellow", "--no-workers", "--deadline=1")

@@ -7,6 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ansible.utils.vars import load_extra_vars
+
 FILTERS = Path(__file__).parents[2] / "playbooks" / "filter_plugins"
 
 
@@ -23,10 +26,10 @@ def load(name: str) -> Any:
 DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_require": []}
 
 
-def repeat(**knobs: Any) -> list[str]:
+def repeat(always: dict[str, Any] | None = None, **knobs: Any) -> list[str]:
     """Return the command for knobs that are set, the others as they are, in words."""
     values = list((DEFAULTS | knobs).values())
-    command = load("repeat_command").repeat_command(values, list(DEFAULTS), DEFAULTS, "inventory/lab")
+    command = load("repeat_command").repeat_command(values, list(DEFAULTS), DEFAULTS, "inventory/lab", always or {})
     return shlex.split(command)
 
 
@@ -43,6 +46,17 @@ def test_every_knob_that_differs_is_repeated() -> None:
     assert (
         words[-1] == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_require": ["lost==0"]}'
     )
+
+
+def test_a_stack_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was given, alone or among others; one of the inventory is not."""
+    given = load("repeat_command").from_command_line
+    arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"load_n": 3}']}
+    monkeypatch.setattr("ansible.utils.vars.context.CLIARGS", arguments)
+    monkeypatch.setattr(load_extra_vars, "extra_vars", {}, raising=False)
+    assert given(["stack"]) == {"stack": "post2017"}
+    assert repeat(always=given(["stack"]))[-1] == '{"stack": "post2017"}'
+    assert given(["side"]) == {}
 
 
 def test_clocks_are_compared_with_the_clients() -> None:

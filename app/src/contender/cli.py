@@ -16,7 +16,7 @@ from kombu.five import monotonic
 
 from contender import __version__, files, record, survey
 from contender.collect import Collector
-from contender.post import make_app, post
+from contender.post import make_app, on_this_clock, post
 from contender.profiles import Profiles
 from contender.progress import count, say
 
@@ -310,7 +310,7 @@ def collect_command(_parser, options):
     """Fetch the results of an earlier run by the ids on its disk; return the exit code."""
     try:
         plan = files.read_json(os.path.join(options.run, "plan.json"))
-        posted = files.read_json(os.path.join(options.run, "post.json"))
+        posted = on_this_clock(files.read_json(os.path.join(options.run, "post.json")))
     except (OSError, IOError, ValueError) as error:
         raise Problem("%s is no folder of a run that was posted: %s" % (options.run, error))
     plan["deadline"] = options.deadline or plan["deadline"]

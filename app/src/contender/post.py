@@ -96,7 +96,7 @@ def spans(tasks, threads):
 
 
 def post(app, plan, folder, stop, profiles):
-    """Post a plan; return ``posted``, ``error`` (or ``None``), ``first`` and ``last`` (monotonic seconds).
+    """Post a plan; return ``posted``, ``error`` (or ``None``), ``first`` and ``last`` (monotonic seconds), ``clock``.
 
     ``stop`` asks for an orderly end. A broker that takes no message for the plan's ``broker_deadline`` seconds is given
     up.
@@ -128,4 +128,20 @@ def post(app, plan, folder, stop, profiles):
         "error": errors[0] if errors else stuck,
         "first": min([thread.first for thread in threads if thread.first is not None] or [begun]),
         "last": max([thread.last for thread in threads if thread.last is not None] or [begun]),
+        "clock": clock(),
     }
+
+
+def clock():
+    """Return what the monotonic clock means: the boot that it counts in, and how far the wall clock is ahead of it."""
+    with open("/proc/sys/kernel/random/boot_id") as source:
+        return {"boot": source.read().strip(), "ahead": time.time() - monotonic()}
+
+
+def on_this_clock(posted):
+    """Return what :func:`post` returned with its times as the monotonic clock of this boot would have shown them."""
+    here = clock()
+    if posted["clock"]["boot"] == here["boot"]:
+        return posted
+    shift = posted["clock"]["ahead"] - here["ahead"]
+    return dict(posted, first=posted["first"] + shift, last=posted["last"] + shift, clock=here)
