@@ -32,6 +32,10 @@ OTHER_VHOST = "other"
 QUEUES = ("red", "green", "blue")
 #: Queues that no worker consumes.
 IDLE = ("yellow", "doomed")
+#: Where the broker puts what a worker rejects from any of these.
+DEAD = "dead-letters"
+#: Largest message that the broker takes, in bytes; less than a command line takes.
+LARGEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ CLIENT = User(
     "client-secret",
     configure=f"^{ASK}$",
     write=f"^(amq\\.default|{ASK})$",
-    read=r"^(.+\.)?reply\.celery\.pidbox$",
+    read=rf"^((.+\.)?reply\.celery\.pidbox|{DEAD})$",
 )
 FLOWER = User(
     "flower",
@@ -172,6 +176,7 @@ class RabbitMQ:
         (self.directory / "definitions.json").write_text(json.dumps(self.definitions()))
         (self.directory / "rabbitmq.conf").write_text(
             f"load_definitions = {self.directory / 'definitions.json'}\n"
+            f"max_message_size = {LARGEST}\n"
             "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.6\nlog.file.level = info\n"
         )
         cookie = self.directory / ".erlang.cookie"
@@ -198,7 +203,7 @@ class RabbitMQ:
             return False
         try:
             one = channel(self)
-            for queue in (*QUEUES, *IDLE):
+            for queue in (*QUEUES, *IDLE, DEAD):
                 one.queue_declare(queue, passive=True)
             one.connection.close()
         except (amqp.AMQPError, OSError):
@@ -227,7 +232,18 @@ class RabbitMQ:
             "queues": [
                 {"name": name, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": {}}
                 for vhost in (VHOST, OTHER_VHOST)
-                for name in (*QUEUES, *IDLE)
+                for name in (*QUEUES, *IDLE, DEAD)
+            ],
+            "policies": [
+                {
+                    "name": DEAD,
+                    "vhost": vhost,
+                    "pattern": f"^({'|'.join((*QUEUES, *IDLE))})$",
+                    "apply-to": "queues",
+                    "priority": 0,
+                    "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": DEAD},
+                }
+                for vhost in (VHOST, OTHER_VHOST)
             ],
         }
 
@@ -310,7 +326,7 @@ class Worker:
     app: str = "fibonacci"
     queues: Sequence[str] = QUEUES
     concurrency: int = 2
-    options: Sequence[str] = ("--task-events", "--include=taskmill.task_times")
+    options: Sequence[str] = ("--task-events", "--include=taskmill.task_times,taskmill.dead_letters")
     directory: Path = Path(__file__).parent.parent / "src"
     process: subprocess.Popen[bytes] | None = None
 
@@ -357,16 +373,16 @@ class Worker:
             self.process = None
 
 
-def channel(rabbitmq: RabbitMQ, user: User = ADMIN) -> amqp.Channel:
+def channel(rabbitmq: RabbitMQ, user: User = ADMIN, vhost: str = VHOST) -> amqp.Channel:
     """Return a channel of a new connection; the caller closes its ``connection``."""
-    connection = amqp.Connection(f"127.0.0.1:{rabbitmq.port}", user.name, user.password, virtual_host=VHOST)
+    connection = amqp.Connection(f"127.0.0.1:{rabbitmq.port}", user.name, user.password, virtual_host=vhost)
     connection.connect()
     return connection.channel()
 
 
-def depth(rabbitmq: RabbitMQ, queue: str) -> int:
+def depth(rabbitmq: RabbitMQ, queue: str, vhost: str = VHOST) -> int:
     """Return how many messages wait in a queue."""
-    one = channel(rabbitmq)
+    one = channel(rabbitmq, vhost=vhost)
     waiting = int(one.queue_declare(queue, passive=True).message_count)
     one.connection.close()
     return waiting
@@ -385,16 +401,16 @@ def stored(identifier: bytes, result: Any, **fields: Any) -> str:
     return json.dumps(meta | fields)
 
 
-def purge_queue(rabbitmq: RabbitMQ, queue: str) -> None:
+def purge_queue(rabbitmq: RabbitMQ, queue: str, vhost: str = VHOST) -> None:
     """Empty a queue."""
-    one = channel(rabbitmq)
+    one = channel(rabbitmq, vhost=vhost)
     one.queue_purge(queue)
     one.connection.close()
 
 
-def take_all(rabbitmq: RabbitMQ, queue: str) -> list[amqp.Message]:
+def take_all(rabbitmq: RabbitMQ, queue: str, vhost: str = VHOST) -> list[amqp.Message]:
     """Take every message out of a queue."""
-    one = channel(rabbitmq)
+    one = channel(rabbitmq, vhost=vhost)
     messages = []
     while (message := one.basic_get(queue, no_ack=True)) is not None:
         messages.append(message)

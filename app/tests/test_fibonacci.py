@@ -20,7 +20,7 @@ from conftest import SOURCE, TASKS, Taskmill
 from fibonacci import expected, tasks
 from fibonacci.results import MemcachedBackend, RefusingUnpickler
 from fibonacci.settings import from_environment
-from services import FLOWER, OTHER_VHOST, QUEUES, VHOST, WORKER, Memcached, RabbitMQ, Worker, wait_until
+from services import DEAD, FLOWER, IDLE, OTHER_VHOST, QUEUES, VHOST, WORKER, Memcached, RabbitMQ, Worker, wait_until
 
 ADDRESSES = {"CELERY_BROKER_URL": "amqp://u:p@h/v", "CELERY_RESULT_BACKEND": "cache+memcached://h:11211/"}
 
@@ -108,7 +108,7 @@ def test_workers_add_no_queue_and_no_exchange_of_their_own(rabbitmq: RabbitMQ, w
     assert worker.process is not None
     queues = set(rabbitmq.ctl("list_queues", "-p", VHOST, "--no-table-headers", "name").split())
     ours = {name for name in queues if "pidbox" not in name and not name.startswith("celeryev")}
-    assert ours == {*QUEUES, "yellow", "doomed"}
+    assert ours == {*QUEUES, *IDLE, DEAD}
     exchanges = set(rabbitmq.ctl("list_exchanges", "-p", VHOST, "--no-table-headers", "name").split())
     assert {name for name in exchanges if not name.startswith("amq.")} == {
         "celeryev",

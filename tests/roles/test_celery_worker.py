@@ -46,6 +46,7 @@ def worker(**settings: Any) -> dict[str, Any]:
         ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
         ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
         ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
+        ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),
         ([worker(queues=[]), worker(name="-", concurrency=-1)], ["no queue", "'-' cannot name", "concurrency -1"]),
     ],
 )

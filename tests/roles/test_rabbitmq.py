@@ -47,6 +47,11 @@ spec.loader.exec_module(module)
         ({"rabbitmq_users": [{"name": "app"}]}, ["password", "missing", "rabbitmq_users"]),
         ({"rabbitmq_queues": [{"name": "red"}, {"name": "red"}]}, ['["red", "red"]', "each queue must be there once"]),
         ({"rabbitmq_queues": ["red"]}, ["rabbitmq_queues"]),
+        (
+            {"rabbitmq_queues": [{"name": "red"}], "rabbitmq_dead_letters": "red"},
+            ["rabbitmq_dead_letters is 'red'", "a queue that no worker consumes"],
+        ),
+        ({"rabbitmq_max_message_size": 0}, ["rabbitmq_max_message_size is 0", "a number of bytes"]),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_touched(
@@ -169,6 +174,7 @@ WANTED: dict[str, Any] = {
     "passwords": {"app": "secret"},
     "absent_users": ["guest"],
     "queues": [{"name": "red", "arguments": {}}, {"name": "slow", "arguments": {"x-message-ttl": 5}}],
+    "dead_letters": "dead",
 }
 
 
@@ -199,6 +205,18 @@ def state() -> dict[str, Any]:
             },
             {"name": "slow", "vhost": "own", "durable": True, "auto_delete": False, "arguments": {"x-message-ttl": 5}},
             {"name": "red", "vhost": "/", "durable": False, "auto_delete": True, "arguments": {"x-expires": 1}},
+            {"name": "dead", "vhost": "own", "durable": True, "auto_delete": False, "arguments": {}},
+        ],
+        "policies": [
+            {"vhost": "/", "name": "dead-letters", "pattern": "", "definition": {}},
+            {
+                "vhost": "own",
+                "name": "dead-letters",
+                "pattern": "^(red|slow)$",
+                "apply-to": "queues",
+                "priority": 0,
+                "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "dead"},
+            },
         ],
     }
 
@@ -265,13 +283,14 @@ def test_what_is_as_wanted_is_left_alone(state: dict[str, Any]) -> None:
 
 
 def test_an_empty_node_gets_everything() -> None:
-    """Virtual host, user, permission and both queues, durable."""
+    """Virtual host, user, permission, both queues and that of the dead letters, durable, and its policy."""
     document = module.compare({}, WANTED)[0]
     assert {key: len(value) for key, value in document.items()} == {
         "vhosts": 1,
         "users": 1,
         "permissions": 1,
-        "queues": 2,
+        "queues": 3,
+        "policies": 1,
     }
     assert all(queue["durable"] for queue in document["queues"])
     assert "secret" not in str(document)
@@ -290,12 +309,14 @@ def test_an_empty_node_gets_everything() -> None:
         ("permissions", {"vhost": "other"}, "user app has other permissions in own"),
         ("permissions", {"write": ""}, "user app has other permissions in own"),
         ("queues", {"vhost": "other"}, "queue slow does not exist in own"),
+        ("policies", {"pattern": "^red$"}, "the policy dead-letters in own is missing or another one"),
+        ("policies", {"vhost": "other"}, "the policy dead-letters in own is missing or another one"),
         ("vhosts", {"name": "other"}, "virtual host own does not exist"),
     ],
 )
 def test_what_drifted_is_set_back(state: dict[str, Any], part: str, change: dict[str, Any], difference: str) -> None:
     """Only that which drifted is imported, and the difference is told in a sentence."""
-    state[part][{"permissions": 1, "queues": 1}.get(part, 0)].update(change)
+    state[part][{"permissions": 1, "queues": 1, "policies": 1}.get(part, 0)].update(change)
     document, _, differences = module.compare(state, WANTED)
     assert {key for key, value in document.items() if value} == {part}
     assert len(differences) == 1
@@ -307,7 +328,15 @@ def test_guest_is_deleted_where_it_exists(state: dict[str, Any]) -> None:
     state["users"].append({"name": "guest", "tags": ["administrator"]})
     document, unwanted, differences = module.compare(state, WANTED)
     assert not any(document.values())
-    assert (unwanted, differences) == (["guest"], ["user guest exists"])
+    assert (unwanted, differences) == ([["delete_user", "guest"]], ["user guest exists"])
+
+
+def test_the_policy_is_cleared_where_dead_letters_are_not_kept(state: dict[str, Any]) -> None:
+    """That of the other virtual host is left alone, and so is the queue with what is in it."""
+    document, deletions, differences = module.compare(state, {**WANTED, "dead_letters": ""})
+    assert not any(document.values())
+    assert deletions == [["clear_policy", "-p", "own", "dead-letters"]]
+    assert differences == ["there is a policy dead-letters in own"]
 
 
 @pytest.mark.parametrize(

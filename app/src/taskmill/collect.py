@@ -37,6 +37,8 @@ PAUSE = (0.05, 1.0)
 ASIDE = 5.0
 #: States in which a task's result is final; in any other it is waited for.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
+#: The exception that `dead_letters.py` stores for a task that it parked.
+PARKED = "Parked"
 #: Longest value or exception that a line of faults.jsonl quotes, in characters.
 QUOTE = 500
 
@@ -72,6 +74,8 @@ class Collected:
     correct: int = 0
     wrong: int = 0
     failed: int = 0
+    #: Of the failed ones, those whose task was lost with its process too often.
+    parked: int = 0
     lost: int = 0
     #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
     unsent: int = 0
@@ -306,6 +310,9 @@ class Collector:
             outcome.wrong += 1
         else:
             outcome.failed += 1
+            if is_parked(meta):
+                outcome.parked += 1
+                verdict = "parked"
         self._fault(identifier, line, verdict, detail)
         return True
 
@@ -375,6 +382,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return bool(one == other)
+
+
+def is_parked(meta: dict[str, Any]) -> bool:
+    """Say whether a stored failure is that of a parked task."""
+    result = meta.get("result")
+    return isinstance(result, dict) and result.get("exc_type") == PARKED
 
 
 def exception(result: Any) -> str:

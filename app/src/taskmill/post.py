@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amqp.exceptions import PreconditionFailed
+
 from taskmill import broker as brokers
 from taskmill import journal, message
 from taskmill.broker import Broker
@@ -356,6 +358,11 @@ class Poster:
 
     def _lost(self, error: BaseException) -> None:
         """Wait a while after a failure to connect or a lost connection; raise ``PostingError`` past the deadline."""
+        if isinstance(error, PreconditionFailed):
+            raise PostingError(
+                f"the broker ({self._broker}) refuses a message of this size ({brokers.reason(error)}). Hand the tasks "
+                f"less, such as the name of a file; or raise rabbitmq_max_message_size and run site.yml"
+            ) from error
         if self._connection is not None:
             self._disconnect()
             self.tally.reconnects += 1

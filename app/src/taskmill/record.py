@@ -19,6 +19,7 @@ The keys ``schema`` to ``environment`` are fixed; these stand beside them:
 * ``clocks``: each worker's clock less the client's, at the start and at the end.
 * ``requirements``: what was required of the run, and whether it is met.
 * ``waiting``: messages that waited in a queue at the end.
+* ``parked``: of the failed tasks, those that were lost with their process too often and are dead letters now.
 * ``problems``: what is wrong, in words.
 
 ``counts.posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the
@@ -126,6 +127,7 @@ def build(
         "memcached": memcached(posted, after),
         "by_queue": collected.by_queue if collected else {},
         "waiting": after.get("waiting") or {},
+        "parked": collected.parked if collected else 0,
         "clocks": asked,
     }
     record.update(times(record, found))
@@ -249,6 +251,11 @@ def problems(record: dict[str, Any], posted: Posted) -> list[str]:
     ):
         if counts[name]:
             found.append(f"{counts[name]:,} {name}: {words}; listed in faults.jsonl")
+    if record["parked"]:
+        found.append(
+            f"{record['parked']:,} of the failed are parked: their process was lost each time they ran. Their messages "
+            f"are dead letters on the broker; `taskmill letters` shows them"
+        )
     if posted.error:
         found.append(f"posting ended early: {posted.error}")
     planned = record["workload"]["tasks"]
@@ -304,7 +311,8 @@ def summary(record: dict[str, Any], folder: Path) -> str:
                 f"{rates['completed_per_s']:,.0f} tasks/s"
             ),
         ]
-    if "latency" in record["latency"]:
+    # Without the times of task_times.py, when a task began is not known.
+    if {"latency", "queue"} <= record["latency"].keys():
         lines.append(
             f"  latency    {quantiles(record['latency']['latency'])}, "
             f"of it in the queue {quantiles(record['latency']['queue'])}"

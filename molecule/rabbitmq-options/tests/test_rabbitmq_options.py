@@ -44,10 +44,28 @@ def test_queues_are_durable_and_have_their_arguments(host: Host) -> None:
     """Every queue is there, the deleted one included, with the type and arguments asked for."""
     fields = "name durable auto_delete type arguments"
     queues = {queue["name"]: queue for queue in ctl(host, "list_queues", "--vhost own/vhost", fields)}
-    assert sorted(queues) == ["blue", "green", "red", "steady"]
+    assert sorted(queues) == ["blue", "dead", "green", "red", "steady"]
     assert all(queue["durable"] and not queue["auto_delete"] for queue in queues.values())
     assert "quorum" in str(queues["steady"]["type"])
     assert {argument[0]: argument[2] for argument in queues["blue"]["arguments"]}["x-message-ttl"] == 60000
+
+
+def test_what_is_rejected_goes_to_the_dead_letters(host: Host) -> None:
+    """The policy, which was cleared, acts on every queue but that of the dead letters itself."""
+    fields = "name effective_policy_definition"
+    acting = {queue["name"]: queue for queue in ctl(host, "list_queues", "--vhost own/vhost", fields)}
+    wanted = {"dead-letter-exchange": "", "dead-letter-routing-key": "dead"}
+    assert {name: dict(queue["effective_policy_definition"] or {}) for name, queue in acting.items()} == {
+        **dict.fromkeys(["blue", "green", "red", "steady"], wanted),
+        "dead": {},
+    }
+
+
+def test_the_node_takes_no_larger_message(host: Host) -> None:
+    """It runs with the largest size that was asked for."""
+    assert host.check_output("rabbitmqctl --quiet eval 'application:get_env(rabbit, max_message_size).'") == (
+        "{ok,100000}"
+    )
 
 
 def test_a_changed_setting_reached_the_running_node(host: Host) -> None:

@@ -1,4 +1,4 @@
-"""Ansible module: users, permissions, one virtual host and durable queues of a RabbitMQ node."""
+"""Ansible module: users, permissions, one virtual host, durable queues and their dead letters of a RabbitMQ node."""
 # Runs on the hosts, under whatever Python Ansible drives there, 2.7 included: no annotations,
 # no pathlib, no f-strings.
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 
@@ -54,6 +55,12 @@ options:
     type: list
     elements: dict
     default: []
+  dead_letters:
+    description:
+      - Durable queue that gets what is rejected from O(queues), by a policy.
+      - Empty, there is no such policy; the queue, with what is in it, is left alone.
+    type: str
+    default: ""
   api_url:
     description: URL of the management API, for releases before 3.8.2; empty leaves it to the command.
     type: str
@@ -80,6 +87,7 @@ EXAMPLES = r"""
     absent_users: [guest]
     queues:
       - name: red
+    dead_letters: dead-letters
 """
 
 RETURN = r"""
@@ -101,6 +109,8 @@ DIGESTS = {
 SALT_BYTES = 4
 # An import goes on for a moment after rabbitmqctl has returned.
 IMPORT_SECONDS = 20
+# How the policy of the dead letters is known among others, whatever their queue's name.
+POLICY = "dead-letters"
 # Whom the management API obeys while this module runs.
 ADMINISTRATOR = "ansible-definitions"
 
@@ -216,12 +226,37 @@ def compare_queues(state, vhost, queues, api_url=""):
     return missing, ["queue {} does not exist in {}".format(queue["name"], vhost) for queue in missing]
 
 
+def dead_letter_policy(vhost, queues, dead_letters):
+    """Return the policy that sends what is rejected from the queues to that of the dead letters."""
+    return {
+        "vhost": vhost,
+        "name": POLICY,
+        "pattern": "^({})$".format("|".join(re.escape(queue["name"]) for queue in queues)),
+        "apply-to": "queues",
+        "priority": 0,
+        "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letters},
+    }
+
+
+def compare_policy(state, vhost, queues, dead_letters):
+    """Return the policy to import if any, whether there is one to clear, and the sentences that say why."""
+    there = [entry for entry in state.get("policies", []) if (entry["vhost"], entry["name"]) == (vhost, POLICY)]
+    wanted = [dead_letter_policy(vhost, queues, dead_letters)] if dead_letters and queues else []
+    if there == wanted:
+        return [], False, []
+    if not wanted:
+        return [], True, ["there is a policy {} in {}".format(POLICY, vhost)]
+    return wanted, False, ["the policy {} in {} is missing or another one".format(POLICY, vhost)]
+
+
 def compare(state, params):
-    """Return what to import, whom to delete, and the differences as sentences."""
-    vhost = params["vhost"]
+    """Return what to import, the arguments of rabbitmqctl that delete the rest, and the differences as sentences."""
+    vhost, dead_letters = params["vhost"], params["dead_letters"]
     document, differences = compare_users(state, vhost, params["users"], params["passwords"])
-    document["queues"], missing = compare_queues(state, vhost, params["queues"], params.get("api_url"))
-    differences += missing
+    queues = params["queues"] + ([{"name": dead_letters}] if dead_letters else [])
+    document["queues"], missing = compare_queues(state, vhost, queues, params.get("api_url"))
+    document["policies"], superfluous, others = compare_policy(state, vhost, params["queues"], dead_letters)
+    differences += missing + others
     document["vhosts"] = []
     if vhost not in [entry["name"] for entry in state.get("vhosts", [])]:
         document["vhosts"].append({"name": vhost})
@@ -229,7 +264,10 @@ def compare(state, params):
     existing = [user["name"] for user in state.get("users", [])]
     unwanted = [name for name in params["absent_users"] if name in existing]
     differences += ["user {} exists".format(name) for name in unwanted]
-    return document, unwanted, differences
+    deletions = [["delete_user", name] for name in unwanted]
+    if superfluous:
+        deletions.append(["clear_policy", "-p", vhost, POLICY])
+    return document, deletions, differences
 
 
 class Node(object):
@@ -355,13 +393,13 @@ def hash_expression(user, password):
 
 def bring(node, params, check_mode):
     """Bring a node to the wanted state; return the differences that there were, and those that are left."""
-    document, unwanted, differences = compare(node.state(), params)
+    document, deletions, differences = compare(node.state(), params)
     if not differences or check_mode:
         return differences, []
     if any(document.values()):
         node.load(document)
-    for name in unwanted:
-        node.ctl("delete_user", name)
+    for arguments in deletions:
+        node.ctl(*arguments)
     deadline = now() + IMPORT_SECONDS
     while True:
         left = compare(node.state(), params)[2]
@@ -395,6 +433,7 @@ def main():
                 "default": [],
                 "options": {"name": {"type": "str", "required": True}, "arguments": {"type": "dict", "default": {}}},
             },
+            "dead_letters": {"type": "str", "default": ""},
             "api_url": {"type": "str", "default": ""},
             "rabbitmqctl": {"type": "str", "default": "rabbitmqctl"},
             "timeout": {"type": "int", "default": 60},

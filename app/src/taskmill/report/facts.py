@@ -54,6 +54,8 @@ class Facts:
     #: Seconds from the last task's end to the last result checked, and those that the last hundredth of tasks took.
     collecting_after: float | None = None
     tail_s: float | None = None
+    #: Tasks that were lost with their process too often.
+    parked: int = 0
     evicted: int | None = None
     result_store_bytes: float | None = None
     alarms: list[str] = field(default_factory=list)
@@ -91,6 +93,7 @@ def gather(run: Run, where: Where | None) -> Facts:
         counts=data["counts"],
         rate=as_number(data["workload"]["rate"]) or None,
         late_s=as_number(data["client"].get("late_s")),
+        parked=integer(data.get("parked")) or 0,
         evicted=integer(data["memcached"].get("evicted_during_run")),
         result_store_bytes=as_number(data["memcached"].get("limit_bytes")),
         blocked_s=as_number(data["client"].get("blocked_seconds")) or 0.0,

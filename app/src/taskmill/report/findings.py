@@ -50,6 +50,19 @@ def bad_results(facts: Facts) -> Finding | None:
     )
 
 
+def parked_tasks(facts: Facts) -> Finding | None:
+    """Tasks killed their processes each time they ran."""
+    if not facts.parked:
+        return None
+    return Finding(
+        "fault",
+        "Tasks killed their process each time they ran.",
+        f"{count(facts.parked, 'task', 'tasks')} parked: the messages are dead letters, and no longer run.",
+        "faults.jsonl names them as parked. Look for what they do to the process (memory, a crash in a library), then "
+        "put them back: taskmill letters --put-back.",
+    )
+
+
 def evictions(facts: Facts) -> Finding | None:
     """The result store was too small."""
     if not facts.evicted:
@@ -460,6 +473,7 @@ def disturbed(facts: Facts) -> bool:
 
 RULES: tuple[Rule, ...] = (
     bad_results,
+    parked_tasks,
     evictions,
     out_of_memory,
     restarts,

@@ -53,6 +53,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 PLAIN: dict[str, Any] = {
     "schema": 0,
+    "parked": 0,
     "name": "",
     "started_at": "",
     "stack": "",

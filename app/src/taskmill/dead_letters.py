@@ -1,0 +1,221 @@
+"""Reject what no worker can run, so that the broker keeps it as a dead letter; park a task that kills its process.
+
+Loaded by `celery worker --include=dead_letters`, for any app. The queues need a dead-letter exchange (a policy of the
+broker will do): without one, the broker drops what is rejected.
+
+What is rejected, without requeueing: a message that cannot be decoded or whose content type is refused (Celery
+acknowledges it, and it is gone), one that is no task message or a broken one (some of these end Celery's worker), and
+one of a task that is not known here. Each is one line in the log: why, id, task, queue, content type and size, and
+nothing of its content. Where there is an id, the task's result says so too, and nobody waits for it in vain. Wrong
+arguments are the task's own failure (TypeError), as ever.
+
+A task that was delivered once more because its process or worker was lost is counted when it begins to run, in the
+result store. One that has begun so often, and comes again, is parked: its result is the failure `Parked`, its message
+a dead letter. Messages that were only waiting in a worker that was lost are not counted.
+
+| environment variable | meaning |
+|---|---|
+| `CELERY_WORKER_REDELIVERIES` | how often a redelivered task may begin to run; default 3 |
+
+Runs with Celery 3.1 to 5 on Python 2.7 and 3.
+"""
+
+import functools
+import os
+
+from celery import current_app, signals, states
+from celery.exceptions import NotRegistered
+from celery.utils.log import get_logger
+from celery.worker.consumer import Consumer
+
+logger = get_logger(__name__)
+#: What follows a result's key in the key of its count.
+SUFFIX = "-redelivered"
+#: Most characters of a value from a message that a log line quotes.
+QUOTE = 100
+#: What a message that is not as Celery expects it makes Celery's own code raise.
+BROKEN = (LookupError, TypeError, ValueError, AttributeError)
+
+
+class Parked(Exception):  # noqa: N818  # its name is what a client reads of it
+    """The task was lost with its process too often."""
+
+
+class Refused(Exception):  # noqa: N818  # the same
+    """The message is none that a worker can run."""
+
+
+def most_redeliveries(environ):
+    """Return how often a redelivered task may begin to run; raise ``ValueError`` with the variable's name."""
+    text = environ.get("CELERY_WORKER_REDELIVERIES") or "3"
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError("CELERY_WORKER_REDELIVERIES must be a whole number of at least 1, not {!r}".format(text))
+    return int(text)
+
+
+def identity(message):
+    """Return id and task of a message, each ``None`` where it does not say."""
+    fields = message.headers
+    if not isinstance(fields, dict) or "task" not in fields:
+        # Protocol 1 has them in its body.
+        try:
+            fields = message.payload
+        except Exception:  # noqa: BLE001  # that it cannot be decoded is known already
+            fields = None
+    if not isinstance(fields, dict):
+        return None, None
+    return fields.get("id"), fields.get("task")
+
+
+def quote(value):
+    """Return a value of a message for a line of the log."""
+    text = repr(value)
+    return text if len(text) <= QUOTE else text[:QUOTE] + "..."
+
+
+def reject(consumer, message, why, outcome):
+    """Make a message a dead letter: keep `outcome` as the result of its task, and say why in one line."""
+    task_id, task = identity(message)
+    logger.error(
+        "A message is rejected: %s. id=%s task=%s queue=%s content_type=%s bytes=%d",
+        why,
+        quote(task_id),
+        quote(task),
+        quote((message.delivery_info or {}).get("routing_key")),
+        quote(message.content_type),
+        len(message.body or b""),
+    )
+    if task_id:
+        keep(consumer, task_id, outcome)
+    message.reject_log_error(logger, consumer.connection_errors)
+
+
+def keep(consumer, task_id, outcome):
+    """Store a failure as the result of a task, and tell the monitors; a result store that is away does not matter."""
+    backend = consumer.app.backend
+    try:
+        # Not `store_result`: where that tries again, the worker would stand still and lose its connection.
+        backend._store_result(task_id, backend.encode_result(outcome, states.FAILURE), states.FAILURE)
+    except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises
+        logger.warning("The result of task %s cannot be stored: %s", quote(task_id), type(error).__name__)
+    if consumer.event_dispatcher:
+        consumer.event_dispatcher.send("task-failed", uuid=task_id, exception=repr(outcome))
+
+
+def tell(signal, consumer, message, **fields):
+    """Send a signal that this Celery has."""
+    if hasattr(signals, signal):
+        getattr(signals, signal).send(sender=consumer, message=message, **fields)
+
+
+def on_decode_error(self, message, exc):
+    """Take the place of Celery's method, which acknowledges the message."""
+    why = "its body cannot be decoded ({})".format(type(exc).__name__)
+    reject(self, message, why, Refused("its message could not be decoded"))
+
+
+def on_unknown_message(self, _body, message):
+    """Take the place of Celery's method, which logs the body."""
+    reject(self, message, "it is no task message", Refused("its message was none of a task"))
+    tell("task_rejected", self, message, exc=None)
+
+
+def on_unknown_task(self, _body, message, exc):
+    """Take the place of Celery's method, which logs the body, and stores no result before Celery 4."""
+    task_id, task = identity(message)
+    reject(self, message, "no such task is registered in this worker", NotRegistered(task))
+    tell("task_unknown", self, message, exc=exc, name=task, id=task_id)
+
+
+def on_invalid_task(self, _body, message, exc):
+    """Take the place of Celery's method, which logs the body, and stores no result."""
+    why = "its task message is not valid ({})".format(type(exc).__name__)
+    reject(self, message, why, Refused("its message was not valid"))
+    tell("task_rejected", self, message, exc=exc)
+
+
+def key_of_count(backend, task_id):
+    """Return the key that counts how often a redelivered task has begun."""
+    return backend.get_key_for_task(task_id, SUFFIX)
+
+
+def count(task=None, task_id=None, **_kwargs):
+    """Count that a redelivered task begins, before it can do any harm."""
+    if not (task.request.delivery_info or {}).get("redelivered"):
+        return
+    backend = task.backend
+    try:
+        key = key_of_count(backend, task_id)
+        # memcached counts only what is there. Nobody else counts: a message is with one worker at a time.
+        if backend.incr(key) is None:
+            backend.set(key, "1")
+    except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises; it will be counted next time
+        logger.warning("Task %s cannot be counted: %s", task_id, type(error).__name__)
+
+
+def is_poison(consumer, message, most):
+    """Say whether the task of a redelivered message has begun as often as it may."""
+    task_id, _ = identity(message)
+    backend = consumer.app.backend
+    try:
+        return bool(task_id) and int(backend.get(key_of_count(backend, task_id)) or 0) >= most
+    except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises; it is run once more then
+        logger.warning("How often task %s has begun is not known: %s", quote(task_id), type(error).__name__)
+        return False
+
+
+def limits_are_broken(message):
+    """Say whether a message has time limits that would end the worker later, when they are looked at."""
+    limits = message.headers.get("timelimit") if isinstance(message.headers, dict) else None
+    if limits is None:
+        return False
+    return not (
+        isinstance(limits, (list, tuple))
+        and len(limits) == 2
+        and all(limit is None or isinstance(limit, (int, float)) for limit in limits)
+    )
+
+
+def guarded(create_task_handler, most):
+    """Return the consumer's method that makes the handler of messages, with what must not reach it taken out first."""
+
+    @functools.wraps(create_task_handler)
+    def create(self, *args, **kwargs):
+        handle = create_task_handler(self, *args, **kwargs)
+
+        def on_task_received(*received):
+            # Celery 3.1 hands over the decoded body too, before the message.
+            message = received[-1]
+            if message.delivery_info.get("redelivered") and most is not None and is_poison(self, message, most):
+                outcome = Parked("delivered again {} times, and its process or worker was lost each time".format(most))
+                return reject(self, message, "its task was lost with its process too often, it is parked", outcome)
+            try:
+                if limits_are_broken(message):
+                    raise ValueError("time limits")
+                return handle(*received)
+            except self.connection_errors:
+                raise
+            except BROKEN as error:
+                if message.acknowledged:
+                    raise
+                return self.on_invalid_task(None, message, error)
+
+        return on_task_received
+
+    return create
+
+
+def install(app):
+    """Have every consumer of this process reject and park; say so where the result backend cannot count."""
+    most = most_redeliveries(os.environ)
+    if getattr(app.backend, "implements_incr", False):
+        signals.task_prerun.connect(count, weak=False)
+    else:
+        logger.warning("The result backend %s cannot count: no task is parked.", type(app.backend).__name__)
+        most = None
+    for method in (on_decode_error, on_unknown_message, on_unknown_task, on_invalid_task):
+        setattr(Consumer, method.__name__, method)
+    Consumer.create_task_handler = guarded(Consumer.create_task_handler, most)
+
+
+install(current_app)

@@ -1,0 +1,296 @@
+"""What no worker can run becomes a dead letter, and a task that kills its process is parked; the others go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import amqp
+import pytest
+
+from conftest import Taskmill
+from services import (
+    CLIENT,
+    DEAD,
+    LARGEST,
+    OTHER_VHOST,
+    WORKER,
+    Memcached,
+    RabbitMQ,
+    Worker,
+    channel,
+    depth,
+    take_all,
+    wait_until,
+)
+from taskmill import collect, dead_letters
+from taskmill.backend import Results
+
+# The module runs on Python 2.7 too and has no annotations.
+most_redeliveries: Callable[[dict[str, str]], int] = dead_letters.most_redeliveries
+SECRET = "do-not-log-me"
+GOOD = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--allow-waiting", "--no-profile", "--deadline=30")
+#: As many times as a task of these tests may begin again.
+MOST = 2
+
+
+class Mark:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file."""
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        """Have the file made."""
+        return os.mknod, (str(self.path),)
+
+
+def headers(task: str = "fibonacci.tasks.red", **others: Any) -> dict[str, Any]:
+    """Return the headers of a task message with an id of its own."""
+    return {"task": task, "id": str(uuid.uuid4()), "lang": "py", **others}
+
+
+def body(*arguments: Any) -> str:
+    """Return the JSON body of a task message."""
+    return json.dumps([list(arguments), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+
+
+def message(text: str | bytes, fields: dict[str, Any] | None, kind: str = "application/json") -> amqp.Message:
+    """Return a message as someone may send it."""
+    encoding = "utf-8" if isinstance(text, str) else "binary"
+    return amqp.Message(text, content_type=kind, content_encoding=encoding, application_headers=fields, delivery_mode=2)
+
+
+def bad_messages(mark: Path) -> dict[str, amqp.Message]:
+    """Return one message of each kind that no worker can run."""
+    no_id = headers()
+    del no_id["id"]
+    pickled = pickle.dumps(Mark(mark))
+    return {
+        "not JSON": message("{" + SECRET, headers()),
+        "not UTF-8": message(b"\xff\xfe" + SECRET.encode(), headers()),
+        "no task message": message(json.dumps(SECRET), None),
+        "text": message(SECRET, None, "text/plain"),
+        "unknown task": message(body(SECRET), headers("no.such.task")),
+        "no id": message(body(SECRET), no_id),
+        "no arguments": message(json.dumps([SECRET]), headers()),
+        "time limits in words": message(body(SECRET), headers(timelimit=["soon", SECRET])),
+        "unreadable ETA": message(body(SECRET), headers(eta=SECRET)),
+        "id that is no text": message("{" + SECRET, headers() | {"id": [1, 2]}),
+        "pickle": message(pickled, headers(), "application/x-python-serialize"),
+        "pickle of protocol 1": message(pickled, None, "application/x-python-serialize"),
+        "pickle that says it is JSON": message(pickled, headers()),
+    }
+
+
+@contextmanager
+def running(
+    rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str, **environment: str
+) -> Iterator[Worker]:
+    """Yield a worker of fibonacci and killer on red, in a virtual host where no other is."""
+    addresses = {
+        "CELERY_BROKER_URL": rabbitmq.url(WORKER, vhost=OTHER_VHOST),
+        "CELERY_RESULT_BACKEND": memcached.url,
+    }
+    one = Worker("letters", addresses | environment, folder / "log", queues=("red",), options=options)
+    one.start()
+    try:
+        wait_until(one.ready, 60, "worker ready")
+        yield one
+    finally:
+        one.stop()
+        for queue in ("red", DEAD):
+            take_all(rabbitmq, queue, OTHER_VHOST)
+
+
+@pytest.fixture
+def worker(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Worker]:
+    """Yield a worker with what this file is about."""
+    include = "--include=killer,taskmill.task_times,taskmill.dead_letters"
+    with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)) as one:
+        yield one
+
+
+@pytest.fixture
+def plain_worker(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Worker]:
+    """Yield a worker as Celery makes it."""
+    with running(rabbitmq, memcached, tmp_path, "--include=killer") as one:
+        yield one
+
+
+@pytest.fixture
+def other(taskmill: Taskmill, rabbitmq: RabbitMQ) -> Taskmill:
+    """Return the command for the virtual host of these tests."""
+    taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
+    return taskmill
+
+
+@pytest.fixture
+def send(rabbitmq: RabbitMQ) -> Iterator[Callable[[amqp.Message], None]]:
+    """Return what puts a message into the queue red."""
+    one = channel(rabbitmq, vhost=OTHER_VHOST)
+    yield lambda what: one.basic_publish(what, routing_key="red")
+    one.connection.close()
+
+
+def judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
+    """Return verdict and detail of the stored result of a task; empty ones when there is none."""
+    key = identifier.encode()
+    found = Results(memcached.url).get([key])
+    return collect.judge(key, found[key], False, None)[:2] if found else ("", "")
+
+
+def dead(rabbitmq: RabbitMQ) -> int:
+    """Return how many dead letters there are."""
+    return depth(rabbitmq, DEAD, OTHER_VHOST)
+
+
+def test_bad_messages_become_dead_letters_and_the_others_go_on(
+    worker: Worker,
+    other: Taskmill,
+    rabbitmq: RabbitMQ,
+    memcached: Memcached,
+    send: Callable[[amqp.Message], None],
+    tmp_path: Path,
+) -> None:
+    """Of every kind eight, before and among good ones: each is kept by the broker and is one line of the log."""
+    mark = tmp_path / "mark"
+    kinds = bad_messages(mark)
+    process = other.popen("run", *GOOD, "--tasks=400", "--threads=2", "--window=20")
+    for _ in range(8):
+        for one in kinds.values():
+            send(one)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    wait_until(lambda: dead(rabbitmq) == 8 * len(kinds), 30, "all dead letters")
+    letters = take_all(rabbitmq, DEAD, OTHER_VHOST)
+    assert {(letter.headers["x-death"][0]["reason"], letter.headers["x-death"][0]["queue"]) for letter in letters} == {
+        ("rejected", "red")
+    }
+    as_sent = Counter(bytes(one.body) if isinstance(one.body, bytes) else one.body.encode() for one in kinds.values())
+    as_kept = Counter(bytes(one.body) if isinstance(one.body, bytes) else one.body.encode() for one in letters)
+    assert as_kept == {text: 8 * number for text, number in as_sent.items()}
+    log = worker.log.read_text()
+    assert log.count("A message is rejected: ") == 8 * len(kinds)
+    assert log.count(" ready.") == 1
+    assert "Traceback" not in log
+    # The ETA and the time limits are of the message's headers, and so is all that a line may tell.
+    assert SECRET not in log
+    assert not mark.exists()
+    for kind, words in {
+        "not JSON": "Refused: its message could not be decoded",
+        "pickle": "Refused: its message was not valid",
+        "unknown task": "NotRegistered: no.such.task",
+        "unreadable ETA": "Refused: its message was not valid",
+    }.items():
+        verdict, detail = judged(memcached, kinds[kind].application_headers["id"])
+        assert verdict == "failed", kind
+        assert words in detail
+
+
+def test_without_the_module_they_are_lost_and_end_the_worker(
+    plain_worker: Worker, rabbitmq: RabbitMQ, send: Callable[[amqp.Message], None], tmp_path: Path
+) -> None:
+    """The negative control: Celery acknowledges what it cannot decode, logs the content, and dies of a missing id."""
+    kinds = bad_messages(tmp_path / "mark")
+    send(kinds["not JSON"])
+    wait_until(lambda: SECRET in plain_worker.log.read_text(), 20, "the content in the log")
+    assert dead(rabbitmq) == depth(rabbitmq, "red", OTHER_VHOST) == 0
+    send(kinds["no id"])
+    assert plain_worker.process is not None
+    assert plain_worker.process.wait(30) != 0
+
+
+def test_wrong_arguments_are_the_failure_of_the_task(
+    worker: Worker, rabbitmq: RabbitMQ, memcached: Memcached, send: Callable[[amqp.Message], None]
+) -> None:
+    """The message is good and the call is not: the result says TypeError, and nothing is a dead letter."""
+    fields = headers()
+    send(message(body(1, 2, 3), fields))
+    wait_until(lambda: judged(memcached, fields["id"]) != ("", ""), 20, "a result")
+    verdict, detail = judged(memcached, fields["id"])
+    assert verdict == "failed"
+    assert "TypeError" in detail
+    assert dead(rabbitmq) == 0
+    assert worker.ready()
+
+
+def test_task_that_kills_its_process_is_parked_and_named(worker: Worker, other: Taskmill, rabbitmq: RabbitMQ) -> None:
+    """It begins once and as often again as it may; then its message is kept, its result says so, the rest is right."""
+    process = other.popen("run", *GOOD, "--tasks=400", "--threads=2", "--window=20")
+    wait_until(lambda: other.ids_written() > 20, 30, "20 ids on disk")
+    poison = other("run", "--task=killer.kill=red", "--tasks=1", "--n=1", "--allow-waiting", "--deadline=40")
+    folder = other.latest
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert poison.code == 1, poison.out + poison.err
+    [fault] = [json.loads(line) for line in (folder / "faults.jsonl").read_text().splitlines()]
+    assert fault["outcome"] == "parked"
+    assert f"delivered again {MOST} times" in fault["detail"]
+    data = json.loads((folder / "run.json").read_text())
+    assert (data["counts"]["failed"], data["counts"]["lost"], data["parked"]) == (1, 0, 1)
+    assert any("parked" in problem for problem in data["problems"])
+    [letter] = take_all(rabbitmq, DEAD, OTHER_VHOST)
+    assert letter.headers["id"] == fault["id"]
+    log = worker.log.read_text()
+    assert log.count("SIGKILL") >= MOST + 1
+    assert log.count("it is parked") == 1
+
+
+def test_without_the_module_it_is_tried_for_ever(
+    plain_worker: Worker, rabbitmq: RabbitMQ, send: Callable[[amqp.Message], None]
+) -> None:
+    """The negative control: the same task goes on killing processes past the number of times it may."""
+    send(message(body(1), headers("killer.kill")))
+    wait_until(lambda: plain_worker.log.read_text().count("signal 9") > 3 * (MOST + 1), 60, "many lost processes")
+    assert dead(rabbitmq) == 0
+
+
+def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
+    rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, other: Taskmill
+) -> None:
+    """A message that was with more lost workers than a task may lose, but never began, is run all the same."""
+    assert other("post", "--no-workers", *GOOD, "--tasks=50").code == 0
+    # A consumer that takes all, begins none, and is gone.
+    for _ in range(MOST + 2):
+        lost = channel(rabbitmq, vhost=OTHER_VHOST)
+        while lost.basic_get("red") is not None:
+            pass
+        lost.connection.close()
+    include = "--include=taskmill.dead_letters"
+    with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)):
+        done = other("collect", str(other.latest), "--deadline=30")
+    assert done.code == 0, done.out + done.err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "often"])
+def test_redeliveries_must_be_whole_and_positive(text: str) -> None:
+    """The variable is named when it is wrong, and 3 when it is not there."""
+    with pytest.raises(ValueError, match="CELERY_WORKER_REDELIVERIES"):
+        most_redeliveries({"CELERY_WORKER_REDELIVERIES": text})
+    assert most_redeliveries({}) == 3
+
+
+def test_message_that_is_too_large_is_refused_and_said_so(other: Taskmill) -> None:
+    """The broker takes no larger one, and posting ends at once with the reason, the sizes and the setting."""
+    done = other(
+        "post",
+        "--no-workers",
+        "--task=fibonacci.tasks.red=red",
+        "--tasks=3",
+        "--args",
+        json.dumps(["x" * LARGEST]),
+        "--no-profile",
+        timeout=30,
+    )
+    assert done.code == 4, done.out + done.err
+    assert "rabbitmq_max_message_size" in done.out
+    assert str(LARGEST) in done.out
