@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import amqp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 #: A private runtime must not read what a system-wide RabbitMQ on this machine is configured with.
 RABBITMQ_PREFIXES = ("RABBITMQ_", "ERL_")
@@ -416,6 +416,23 @@ def take_all(rabbitmq: RabbitMQ, queue: str, vhost: str = VHOST) -> list[amqp.Me
         messages.append(message)
     one.connection.close()
     return messages
+
+
+@contextlib.contextmanager
+def running(
+    rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str, **environment: str
+) -> Iterator[Worker]:
+    """Yield a worker on red, in the virtual host where the session's is not; empty it afterwards."""
+    addresses = {"CELERY_BROKER_URL": rabbitmq.url(WORKER, vhost=OTHER_VHOST), "CELERY_RESULT_BACKEND": memcached.url}
+    one = Worker("other", addresses | environment, folder / "log", queues=("red",), options=options)
+    one.start()
+    try:
+        wait_until(one.ready, 60, "worker ready")
+        yield one
+    finally:
+        one.stop()
+        for queue in ("red", DEAD):
+            take_all(rabbitmq, queue, OTHER_VHOST)
 
 
 class Proxy:

@@ -8,7 +8,6 @@ import pickle
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ from services import (
     DEAD,
     LARGEST,
     OTHER_VHOST,
-    WORKER,
     Memcached,
     RabbitMQ,
     Worker,
     channel,
     depth,
+    running,
     take_all,
     wait_until,
 )
@@ -89,26 +88,6 @@ def bad_messages(mark: Path) -> dict[str, amqp.Message]:
         "pickle of protocol 1": message(pickled, None, "application/x-python-serialize"),
         "pickle that says it is JSON": message(pickled, headers()),
     }
-
-
-@contextmanager
-def running(
-    rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str, **environment: str
-) -> Iterator[Worker]:
-    """Yield a worker of fibonacci and killer on red, in a virtual host where no other is."""
-    addresses = {
-        "CELERY_BROKER_URL": rabbitmq.url(WORKER, vhost=OTHER_VHOST),
-        "CELERY_RESULT_BACKEND": memcached.url,
-    }
-    one = Worker("letters", addresses | environment, folder / "log", queues=("red",), options=options)
-    one.start()
-    try:
-        wait_until(one.ready, 60, "worker ready")
-        yield one
-    finally:
-        one.stop()
-        for queue in ("red", DEAD):
-            take_all(rabbitmq, queue, OTHER_VHOST)
 
 
 @pytest.fixture

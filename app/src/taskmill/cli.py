@@ -19,9 +19,11 @@ from taskmill import (
     cost,
     errors,
     interrupt,
+    journal,
     profile,
     queues,
     record,
+    repair,
     report,
     requirements,
     workers,
@@ -34,7 +36,7 @@ from taskmill.capacity import measure
 from taskmill.capacity import text as capacity_text
 from taskmill.clock import Moment
 from taskmill.collect import Collected, Collector
-from taskmill.errors import TaskmillError
+from taskmill.errors import PostingError, TaskmillError
 from taskmill.plan import Kind, Plan
 from taskmill.progress import Quiet, Reporter
 from taskmill.requirements import Requirement
@@ -333,6 +335,15 @@ def do_post(
         return posting.post(plan, folder, broker, stop, reporter, before)
 
 
+def check_again(plan: Plan, broker: Broker, results: Results, *, no_workers: bool) -> dict[str, int]:
+    """Look at what a run that is taken up needs; return the messages that wait, or raise ``TaskmillError``."""
+    waiting: dict[str, int] = broker.check(plan.queues)["waiting"]
+    results.stats()
+    if not no_workers:
+        workers.check(broker, workers.find(broker, plan.queues), plan.queues)
+    return waiting
+
+
 def do_collect(
     plan: Plan, folder: Path, broker: Broker | None, results: Results, stop: threading.Event, reporter: Reporter
 ) -> Collected:
@@ -494,9 +505,77 @@ def collect_command(run: Path, deadline: float | None, profile: bool | None, req
         collected = do_collect(plan, run, broker, results, stop, reporter)
         after = afterwards(plan, posted, broker, results, reporter)
         # What was required when the run began still is, unless something else is named now.
-        before = (record.load(run) or {}).get("requirements") or []
-        required = required or tuple(Requirement.parse(one["text"]) for one in before)
+        required = required or required_before(run)
         raise SystemExit(conclude(plan, run, posted, collected, after, required))
+
+
+NO_WORKERS = click.option("--no-workers", is_flag=True, help="Do not ask for workers first.")
+
+
+@cli.command("resume")
+@RUN
+@NO_WORKERS
+def resume_command(run: Path, no_workers: bool) -> None:
+    """Take RUN up where its client was killed or stopped: post the rest, collect, record and report.
+
+    What was sent and not confirmed, and has no result, is sent once more under the same ids: at most one window of each
+    thread. Such a task may run twice; the record's duplicates count it.
+    """
+    plan, reporter = Plan.load(run), Reporter()
+    broker, results = Broker.from_environment(), Results.from_environment()
+    with interrupt.watch() as stop:
+        # Posting processes outlive a client that is killed, by a moment.
+        journal.await_writers(run / "ids", 2 * posting.LAST_CONFIRMS, stop)
+        check_again(plan, broker, results, no_workers=no_workers)
+        left = repair.unconfirmed(run, results)
+        there, again = left.posted(), left.total()
+        reporter.say(f"{there:,} of {plan.tasks:,} ids are on disk, {again:,} of them are sent once more")
+        with queues.sample(broker, plan.queues, run / "queues.csv"):
+            posted = posting.resume(plan, run, broker, stop, reporter, left)
+        collected, after = fetch(plan, run, posted, broker, results, stop, reporter)
+        raise SystemExit(conclude(plan, run, posted, collected, after, required_before(run)))
+
+
+@cli.command("repair")
+@RUN
+@NO_WORKERS
+@click.option("--allow-waiting", is_flag=True, help="Repair even if messages wait in the queues, which may be its own.")
+@click.option(
+    "--deadline",
+    type=SECONDS,
+    help="Seconds without any new result after which missing ones count as lost; default is that of the run.",
+)
+def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: float | None) -> None:
+    """Make up for results that RUN misses: post these tasks once more under their ids, collect, and count anew."""
+    plan, reporter = Plan.load(run), Reporter()
+    if deadline is not None:
+        plan = replace(plan, deadline=deadline)
+    broker, results = Broker.from_environment(), Results.from_environment()
+    with interrupt.watch() as stop:
+        journal.await_writers(run / "ids", 2 * posting.LAST_CONFIRMS, stop)
+        waiting = check_again(plan, broker, results, no_workers=no_workers)
+        if waiting and not allow_waiting:
+            raise TaskmillError(
+                f"{sum(waiting.values()):,} messages wait in {', '.join(waiting)}, and what is missing may be among "
+                f"them: it would run twice. Once the queues are empty, `taskmill collect {run}` finds what they made; "
+                f"or say --allow-waiting"
+            )
+        done = repair.repair(plan, run, broker, results, stop, reporter)
+    if done.error is not None:
+        raise PostingError(f"nothing was repaired: {done.error}")
+    if not done.finished:
+        raise SystemExit(errors.INTERRUPTED)
+    render(run)
+    click.echo(record.summary(done.record, run))
+    if any(done.record["counts"][name] for name in ("lost", "wrong", "failed")):
+        raise SystemExit(errors.FAULTS)
+    raise SystemExit(tell(done.record["requirements"]))
+
+
+def required_before(run: Path) -> tuple[Requirement, ...]:
+    """Return what was required when the run began."""
+    before = (record.load(run) or {}).get("requirements") or []
+    return tuple(Requirement.parse(one["text"]) for one in before)
 
 
 def broker_if_there(reporter: Reporter) -> Broker | None:

@@ -23,7 +23,7 @@ from taskmill.post import Pace, Posted
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -94,8 +94,20 @@ class Collected:
 class Collector:
     """Collects the results of one run folder."""
 
-    def __init__(self, plan: Plan, folder: Path, results: Results, stop: threading.Event, reporter: Reporter) -> None:
-        """Read the ids; raise ``TaskmillError`` when there are none."""
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        results: Results,
+        stop: threading.Event,
+        reporter: Reporter,
+        only: Collection[bytes] | None = None,
+    ) -> None:
+        """Read the ids; raise ``TaskmillError`` when there are none.
+
+        With ``only`` these alone are collected, and what ``faults.jsonl`` says of the others stays in it.
+        """
+        self._only = only
         self._plan = plan
         self._folder = folder
         self._results = results
@@ -124,6 +136,8 @@ class Collector:
         for thread in threads:
             mine: dict[bytes, list[bytes]] = {}
             for identifier, queue in thread.lines:
+                if self._only is not None and identifier not in self._only:
+                    continue
                 mine.setdefault(queue, []).append(identifier)
             for queue, ids in mine.items():
                 parts.setdefault(queue, []).append(ids)
@@ -173,11 +187,25 @@ class Collector:
         outcome = self.outcome
         outcome.started = outcome.ended = Moment.now()
         self._last_new = time.monotonic()
+        faults = self._folder / "faults.jsonl"
         with self._faults_path.open("w", encoding="utf-8") as self._faults:
+            if self._only is not None:
+                self._keep_others(faults)
             self._collect()
-        self._faults_path.replace(self._folder / "faults.jsonl")
-        self._rows.save(self._folder, self._messages, self._queues)
+        if self._only is None:
+            self._faults_path.replace(faults)
+            self._rows.save(self._folder, self._messages, self._queues)
+        elif outcome.finished:
+            self._faults_path.replace(faults)
         return outcome
+
+    def _keep_others(self, faults: Path) -> None:
+        """Copy the faults of those that are not collected."""
+        assert self._faults is not None
+        assert self._only is not None
+        for fault in read_faults(faults, None):
+            if str(fault.get("id")).encode() not in self._only:
+                self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
     def _collect(self) -> None:
         with self._reporter.phase("collecting", self.outcome.distinct) as phase:
@@ -405,8 +433,8 @@ def quote(value: Any, *, plain: bool = False) -> str:
     return words if len(words) <= QUOTE else words[:QUOTE] + "…"
 
 
-def read_faults(path: Path, limit: int) -> Iterator[dict[str, Any]]:
-    """Yield the first faults of a ``faults.jsonl``; lines that cannot be read are left out."""
+def read_faults(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the first faults of a ``faults.jsonl``, all without a limit; lines that cannot be read are left out."""
     count = 0
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:

@@ -16,16 +16,19 @@ failure may take the last seconds.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from taskmill.errors import PostingError
+from taskmill.errors import PostingError, TaskmillError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
@@ -33,21 +36,28 @@ if TYPE_CHECKING:
 
 ID_LENGTH = 36
 DIGITS = 20
+#: Seconds between two looks whether another client still writes.
+LOOK = 0.5
 
 
 class Journal:
     """The files of one posting thread, for writing."""
 
-    def __init__(self, folder: Path, process: int, thread: int) -> None:
-        """Make the files; raise ``FileExistsError`` rather than write over ids."""
-        stem = f"{process:02d}-{thread:03d}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._ids = os.open(folder / f"{stem}.ids", flags, 0o644)
-        self._confirmed = os.open(folder / f"{stem}.confirmed", flags, 0o644)
-        self._times = os.open(folder / f"{stem}.times", flags, 0o644)
+    def __init__(self, folder: Path, process: int, thread: int, taken_up: ThreadIds | None = None) -> None:
+        """Make the files; raise ``FileExistsError`` rather than write over ids, unless what is there is taken up."""
+        paths = [folder / f"{stem(process, thread)}{suffix}" for suffix in (".ids", ".confirmed", ".times")]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if taken_up is None else 0)
+        self._ids, self._confirmed, self._times = (os.open(path, flags, 0o644) for path in paths)
+        # For as long as this process lives, and for no longer, whatever ends it.
+        fcntl.flock(self._ids, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._folder = folder
         self._written = -1
-        self.confirm(0)
+        if taken_up is not None:
+            # Without the half line that a kill may leave.
+            os.ftruncate(self._ids, taken_up.size)
+            for descriptor in (self._ids, self._times):
+                os.lseek(descriptor, 0, os.SEEK_END)
+        self.confirm(taken_up.confirmed if taken_up is not None else 0)
 
     def write(self, lines: bytes, count: int, unix: float) -> None:
         """Append whole lines, which makes ``count`` of them, to be sent at that time; then the system has them.
@@ -89,6 +99,35 @@ class ThreadIds:
     confirmed: int
     #: When each line's message was first sent, in Unix seconds; NaN where that is not known.
     posted: Floats
+    #: Bytes of the whole lines.
+    size: int
+
+
+def stem(process: int, thread: int) -> str:
+    """Return what the names of a thread's files begin with, and what it is called."""
+    return f"{process:02d}-{thread:03d}"
+
+
+def await_writers(folder: Path, seconds: float, stop: threading.Event) -> None:
+    """Wait until nobody writes to the journals any more; raise ``TaskmillError`` when somebody still does then."""
+    end = time.monotonic() + seconds
+    while any(map(is_written, folder.glob("*.ids"))):
+        if time.monotonic() > end:
+            raise TaskmillError(
+                f"another client still posts into {folder.parent}. Wait for it, or end it, and try again"
+            )
+        if stop.wait(LOOK):
+            return
+
+
+def is_written(path: Path) -> bool:
+    """Say whether a process has this journal open for writing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def read(folder: Path) -> Iterator[ThreadIds]:
@@ -99,13 +138,15 @@ def read(folder: Path) -> Iterator[ThreadIds]:
     for path in sorted(folder.glob("*.ids")):
         queues: dict[bytes, bytes] = {}
         lines = []
+        size = 0
         with path.open("rb") as file:
             for line in file:
                 identifier, _, queue = line.partition(b" ")
                 if len(identifier) == ID_LENGTH and queue.endswith(b"\n"):
                     lines.append((identifier, queues.setdefault(queue, queue[:-1])))
+                    size += len(line)
         confirmed = min(read_confirmed(path.with_suffix(".confirmed")), len(lines))
-        yield ThreadIds(path.stem, lines, confirmed, read_times(path.with_suffix(".times"), len(lines)))
+        yield ThreadIds(path.stem, lines, confirmed, read_times(path.with_suffix(".times"), len(lines)), size)
 
 
 def read_confirmed(path: Path) -> int:

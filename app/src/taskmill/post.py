@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from taskmill.broker import Broker
 from taskmill.clock import Moment
 from taskmill.errors import PostingError, TaskmillError
 from taskmill.interrupt import SIGNALS, Interrupted
+from taskmill.journal import ThreadIds
 from taskmill.plan import Plan, read_json, write_json
 from taskmill.profile import Profiler
 
@@ -79,6 +80,11 @@ class Tally:
     last: float | None = None
     error: str | None = None
 
+    def add(self, before: Tally) -> None:
+        """Count in what the same thread of an earlier client went through."""
+        for name in ("republished", "nacked", "reconnects", "blocked_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(before, name))
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -115,6 +121,38 @@ class Job:
     spans: tuple[tuple[int, int], ...]
     #: When the first task of the run is due, on the monotonic clock.
     due_from: float
+    #: What earlier clients left of the run, where it is taken up.
+    left: Left | None = None
+
+    def without_new(self) -> Job:
+        """Return the same with no message that was not posted before."""
+        threads = self.left.threads if self.left else {}
+        names = [journal.stem(self.process, thread) for thread in range(len(self.spans))]
+        counts = [len(threads[name].lines) if name in threads else 0 for name in names]
+        return replace(self, spans=tuple((first, count) for (first, _), count in zip(self.spans, counts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Left:
+    """What earlier clients left of a run: the journals by their threads' names, and what is to be sent once more."""
+
+    threads: dict[str, ThreadIds]
+    #: By thread: place in the journal and id.
+    again: dict[str, list[tuple[int, bytes]]]
+
+    @classmethod
+    def find(cls, folder: Path, wanted: Callable[[ThreadIds], list[tuple[int, bytes]]]) -> Left:
+        """Read the journals; ``wanted`` says of each thread what is to be sent once more."""
+        threads = {one.name: one for one in journal.read(folder / "ids")}
+        return cls(threads, {name: wanted(one) for name, one in threads.items()})
+
+    def posted(self) -> int:
+        """Return how many ids are on disk."""
+        return sum(len(one.lines) for one in self.threads.values())
+
+    def total(self) -> int:
+        """Return how many messages are to be sent once more."""
+        return sum(map(len, self.again.values()))
 
 
 class Poster:
@@ -129,24 +167,28 @@ class Poster:
         self._stop = stop
         self._say = say
         self._chunk = max(1, min(CHUNK, job.plan.window // 2))
-        self._journal = journal.Journal(job.folder / "ids", job.process, thread)
+        name = journal.stem(job.process, thread)
+        taken_up = job.left.threads.get(name) if job.left else None
+        self._journal = journal.Journal(job.folder / "ids", job.process, thread, taken_up)
         self._suffixes = [f" {kind.queue}\n".encode() for kind in job.plan.kinds]
         self._sender = message.Sender.new()
         self._connection: amqp.Connection | None = None
         self._templates: list[list[bytes]] = []
         self._tag = 0
-        self._next = 0
+        self._next = len(taken_up.lines) if taken_up else 0
+        #: As many lines of the journal were confirmed before.
+        self._floor = taken_up.confirmed if taken_up else 0
         #: Delivery tag -> (place in the journal, id) of what is sent and not confirmed.
         self._outstanding: dict[int, tuple[int, bytes]] = {}
         #: What is to be sent once more.
-        self._again: deque[tuple[int, bytes]] = deque()
+        self._again: deque[tuple[int, bytes]] = deque(job.left.again.get(name, []) if job.left else [])
         #: Places of messages that no queue took, and the queue's name of the last of them.
         self._returned: set[int] = set()
         self._unroutable: str | None = None
         self._blocked_since: float | None = None
         self._trouble_since: float | None = None
         self._heard = time.monotonic()
-        self.tally = Tally(f"{job.process:02d}-{thread:03d}", self._count)
+        self.tally = Tally(name, self._count, posted=self._next, confirmed=self._next - len(self._again))
 
     def run(self) -> None:
         """Post everything, or until stopped; the tally and the journal say what came of it."""
@@ -180,7 +222,7 @@ class Poster:
         """Return how many lines of the journal, from its start, are surely confirmed."""
         places = [place for place, _ in self._outstanding.values()]
         places += [place for place, _ in self._again]
-        return min([*places, *self._returned], default=self._next)
+        return max(self._floor, min([*places, *self._returned], default=self._next))
 
     def _connect(self) -> None:
         self._blocked_since = None
@@ -578,29 +620,64 @@ def post(
     due_from = Moment.at(time.monotonic() + LEAD[plan.processes > 1])
     posted.due_from = due_from.wall if plan.rate is not None else None
     posted.save(folder)
-    jobs = split(plan, folder, broker, due_from.monotonic)
-    if len(jobs) == 1:
-        tallies = run_here(jobs[0], stop, reporter, posted)
-    else:
-        tallies = run_children(jobs, stop, reporter, posted)
-    posted.threads = tallies
-    posted.error = posted.error or next((tally.error for tally in tallies if tally.error), None)
-    firsts = [tally.first for tally in tallies if tally.first is not None]
-    lasts = [tally.last for tally in tallies if tally.last is not None]
+    carry_out(split(plan, folder, broker, due_from.monotonic), stop, reporter, posted)
+    firsts = [tally.first for tally in posted.threads if tally.first is not None]
     if firsts:
         posted.started = Moment.at(min(firsts))
-    posted.ended = Moment.at(max(lasts)) if lasts else posted.started
-    posted.finished = posted.total("confirmed") == plan.tasks and posted.error is None
-    posted.interrupted = stop.is_set() and posted.error is None and not posted.finished
+    conclude(plan.tasks, posted, stop)
     posted.save(folder)
     return posted
 
 
-def split(plan: Plan, folder: Path, broker: Broker, due_from: float) -> list[Job]:
+def resume(plan: Plan, folder: Path, broker: Broker, stop: threading.Event, reporter: Reporter, left: Left) -> Posted:
+    """Post what earlier clients left of a plan; as :func:`post`, with the beginning of the first of them."""
+    posted = Posted.load(folder) or Posted(Moment.now())
+    before = {tally.name: tally for tally in posted.threads}
+    posted.error = None
+    # In a paced load all that is overdue is sent at once.
+    now = Moment.now()
+    due_from = now.monotonic if posted.due_from is None else now.monotonic - (now.wall - posted.due_from)
+    carry_out(split(plan, folder, broker, due_from, left), stop, reporter, posted)
+    for tally in posted.threads:
+        if tally.name in before:
+            tally.add(before[tally.name])
+    conclude(plan.tasks, posted, stop)
+    posted.save(folder)
+    return posted
+
+
+def repost(plan: Plan, folder: Path, broker: Broker, stop: threading.Event, reporter: Reporter, left: Left) -> Posted:
+    """Send messages of a run once more, under their ids; what ``post.json`` says of the run stays as it is."""
+    posted = Posted(Moment.now())
+    quiet = replace(plan, profile=False, rate=None)
+    jobs = [job.without_new() for job in split(quiet, folder, broker, time.monotonic(), left)]
+    carry_out(jobs, stop, reporter, posted)
+    conclude(left.posted(), posted, stop)
+    return posted
+
+
+def carry_out(jobs: list[Job], stop: threading.Event, reporter: Reporter, posted: Posted) -> None:
+    """Have the jobs done; note in ``posted`` what the threads did, and the first error."""
+    if len(jobs) == 1:
+        posted.threads = run_here(jobs[0], stop, reporter, posted)
+    else:
+        posted.threads = run_children(jobs, stop, reporter, posted)
+    posted.error = posted.error or next((tally.error for tally in posted.threads if tally.error), None)
+
+
+def conclude(tasks: int, posted: Posted, stop: threading.Event) -> None:
+    """Note when posting ended, and whether that many tasks are posted and confirmed."""
+    lasts = [tally.last for tally in posted.threads if tally.last is not None]
+    posted.ended = Moment.at(max(lasts)) if lasts else posted.ended or posted.started
+    posted.finished = posted.total("confirmed") == tasks and posted.error is None
+    posted.interrupted = stop.is_set() and posted.error is None and not posted.finished
+
+
+def split(plan: Plan, folder: Path, broker: Broker, due_from: float, left: Left | None = None) -> list[Job]:
     """Return one job per process that has something to post."""
     spans = plan.posters()
     return [
-        Job(plan, folder, broker, process, tuple(spans[start : start + plan.threads]), due_from)
+        Job(plan, folder, broker, process, tuple(spans[start : start + plan.threads]), due_from, left)
         for process, start in enumerate(range(0, len(spans), plan.threads))
     ]
 
@@ -609,7 +686,7 @@ def run_here(job: Job, stop: threading.Event, reporter: Reporter, posted: Posted
     """Post with threads of this process."""
     inner = threading.Event()
     group = Group(job, inner, reporter.say)
-    with reporter.phase("posting", job.plan.tasks) as phase:
+    with reporter.phase("posting", sum(count for _, count in job.spans)) as phase:
         group.start()
         while group.running():
             if stop.wait(TICK):
@@ -628,7 +705,7 @@ def run_children(jobs: list[Job], stop: threading.Event, reporter: Reporter, pos
     children: list[Child] = []
     try:
         children += [Child(job, reporter.say) for job in jobs]
-        with reporter.phase("posting", jobs[0].plan.tasks) as phase:
+        with reporter.phase("posting", sum(count for job in jobs for _, count in job.spans)) as phase:
             # Every one of them is asked: each brings its news.
             while sum(one.running() for one in children):
                 if stop.is_set():

@@ -19,6 +19,9 @@ The keys ``schema`` to ``environment`` are fixed; these stand beside them:
 * ``clocks``: each worker's clock less the client's, at the start and at the end.
 * ``requirements``: what was required of the run, and whether it is met.
 * ``waiting``: messages that waited in a queue at the end.
+* ``repaired``: what each ``taskmill repair`` made up for: ``at`` what time, how many were ``missing`` and how many of
+  them ``posted`` once more, and what came of them. The counts are those after it; seconds, rates and latency those of
+  the run itself.
 * ``parked``: of the failed tasks, those that were lost with their process too often and are dead letters now.
 * ``problems``: what is wrong, in words.
 
@@ -29,6 +32,7 @@ final results fetched. ``efficiency`` is ``null`` when the function's time or th
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import amqp
@@ -37,8 +41,11 @@ import kombu
 import memcache
 
 import taskmill
-from taskmill import requirements, timings, workers
+from taskmill import collect, journal, requirements, timings, workers
+from taskmill.clock import Moment
 from taskmill.plan import SCHEMA, read_json, write_json
+from taskmill.post import Posted
+from taskmill.requirements import Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +53,6 @@ if TYPE_CHECKING:
 
     from taskmill.collect import Collected
     from taskmill.plan import Plan
-    from taskmill.post import Posted
-    from taskmill.requirements import Requirement
     from taskmill.timings import Timings
 
 COMPLETE = "complete"
@@ -128,12 +133,44 @@ def build(
         "by_queue": collected.by_queue if collected else {},
         "waiting": after.get("waiting") or {},
         "parked": collected.parked if collected else 0,
+        "repaired": (load(folder) or {}).get("repaired", []),
         "clocks": asked,
     }
     record.update(times(record, found))
     record["requirements"] = requirements.judge(required, record)
     record["problems"] = problems(record, posted)
     return record
+
+
+def recount(record: dict[str, Any], folder: Path) -> None:
+    """Count the run anew, by the ids and the faults on disk; seconds, rates and latency stay as they are."""
+    threads = list(journal.read(folder / "ids"))
+    lines = Counter(queue.decode() for one in threads for _, queue in one.lines)
+    faults: dict[str, Counter[str]] = {queue: Counter() for queue in lines}
+    for fault in collect.read_faults(folder / "faults.jsonl", None):
+        faults[fault["queue"]][fault["outcome"]] += 1
+    for queue, found in faults.items():
+        failed = found["failed"] + found["parked"]
+        bad = {"wrong": found["wrong"], "failed": failed, "lost": found["lost"]}
+        correct = lines[queue] - found["unsent"] - sum(bad.values())
+        record["by_queue"].setdefault(queue, {}).update({"posted": lines[queue], "correct": correct, **bad})
+    totals = {
+        name: sum(one[name] for one in record["by_queue"].values()) for name in ("correct", "wrong", "failed", "lost")
+    }
+    unsent = sum(found["unsent"] for found in faults.values())
+    posted = lines.total() - unsent
+    record["counts"].update(
+        posted=posted,
+        distinct=posted,
+        confirmed=min(posted, sum(one.confirmed for one in threads)),
+        retrieved=posted - totals["lost"],
+        **totals,
+    )
+    record["parked"] = sum(found["parked"] for found in faults.values())
+    record["client"]["unsent"] = unsent
+    required = [Requirement.parse(one["text"]) for one in record["requirements"]]
+    record["requirements"] = requirements.judge(required, record)
+    record["problems"] = problems(record, Posted.load(folder) or Posted(Moment.now()))
 
 
 def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -322,13 +359,20 @@ def summary(record: dict[str, Any], folder: Path) -> str:
     lines.append(
         f"  client     {client['peak_memory_bytes'] / 1e6:,.0f} MB at most, {client['cpu_seconds']:,.0f} s of CPU"
     )
+    lines += [
+        f"  repaired   {one['missing']:,} missing at {one['at']}, {one['posted']:,} posted again: "
+        f"{one['correct']:,} {well}, {one['wrong']:,} wrong, {one['failed']:,} failed, {one['lost']:,} lost"
+        for one in record.get("repaired", [])
+    ]
     lines += [f"  problem    {problem}" for problem in record["problems"]]
     lines += [f"  {'met       ' if one['met'] else 'NOT MET   '} {one['text']}" for one in record["requirements"]]
     lines.append(f"  record     {folder / 'run.json'}")
     page = folder / "report.html"
     lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
+    if record["state"] in {STOPPED, FAILED}:
+        lines.append(f"  go on by   taskmill resume {folder}")
     if record["state"] in {POSTED, STOPPED, FAILED}:
-        lines.append(f"  go on by   taskmill collect {folder}")
+        lines.append(f"  fetch by   taskmill collect {folder}")
     return "\n".join(lines)
 
 
