@@ -28,6 +28,10 @@ site: .venv/controller ## Provision the landscape (the lab's hosts first, where 
 capacity: site ## How many tasks per second the cluster does, steadily (BUDGET=600 SECONDS=20 ROUNDS=3 TOLERANCE=0.05)
 	ansible-playbook -i $(INVENTORY) playbooks/capacity.yml $(KNOBS) $(call knobs,capacity,BUDGET SECONDS ROUNDS TOLERANCE)
 
+.PHONY: tune
+tune: site ## Which settings of the workers suit the load: tries a grid, recommends, restores (BUDGET=1800 SECONDS=10 ROUNDS=3)
+	ansible-playbook -i $(INVENTORY) playbooks/tune.yml $(KNOBS) $(call knobs,tune,BUDGET SECONDS ROUNDS)
+
 .PHONY: lab-down
 lab-down: .venv/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
 	ansible-playbook -i $(INVENTORY) playbooks/lab-down.yml

@@ -90,6 +90,26 @@ def test_real_machines_meet_nothing_of_the_lab() -> None:
     assert "Could not match supplied host pattern" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "knob", ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
+)
+def test_a_search_that_cannot_be_made_is_refused(knob: str) -> None:
+    """Before any host is touched, with the knobs as they are."""
+    done = play("-i", "inventory/vms", "playbooks/capacity.yml", "-e", knob)
+    assert done.returncode != 0
+    assert "capacity_seconds, capacity_budget and capacity_tolerance" in done.stdout
+    assert "Look for a load that is under way" not in done.stdout
+
+
+@pytest.mark.parametrize("knobs", ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}'])
+def test_a_tuning_that_cannot_be_made_is_refused(knobs: str) -> None:
+    """Before any host is touched, with the knobs as they are."""
+    done = play("-i", "inventory/vms", "playbooks/tune.yml", "-e", knobs)
+    assert done.returncode != 0
+    assert "tune_rounds is a whole number" in done.stdout
+    assert "Look for a load that is under way" not in done.stdout
+
+
 def test_pictures_without_a_monitor_are_refused(tmp_path: Path) -> None:
     """`load_screenshots` in a landscape without Flower is refused before any host is touched."""
     inventory = tmp_path / "hosts.yml"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible.utils.vars import load_extra_vars
 
 FILTERS = Path(__file__).parents[2] / "playbooks" / "filter_plugins"
@@ -69,3 +70,46 @@ def test_clocks_are_compared_with_the_clients() -> None:
         "client1": {"offset_s": 0.0, "error_s": 0.0},
         "worker1": {"offset_s": -2.5, "error_s": 0.03},
     }
+
+
+WORKERS = [{"name": "w1", "queues": ["a", "b"], "loglevel": "info"}, {"name": "w2", "queues": ["b", "a"]}]
+
+
+def tuned(workers: list[dict[str, Any]], cores: int = 4, **options: Any) -> list[dict[str, Any]]:
+    """Return the workers of a host with these options."""
+    found: list[dict[str, Any]] = load("tune_workers").tune_workers(workers, options, cores)
+    return found
+
+
+def test_a_point_without_options_leaves_the_workers_as_they_are() -> None:
+    """It is the default."""
+    assert tuned(WORKERS) == WORKERS
+
+
+def test_options_go_into_every_workers_entry() -> None:
+    """Any option, known or not: the role knows which there are."""
+    assert [worker["batch"] for worker in tuned(WORKERS, batch=8)] == [8, 8]
+
+
+def test_workers_are_left_out_or_added_alike_but_for_the_name() -> None:
+    """The first ones stay; further ones are as the first."""
+    assert tuned(WORKERS, nodes=1) == WORKERS[:1]
+    three = tuned(WORKERS, nodes=3)
+    assert three[:2] == WORKERS
+    assert three[2] == WORKERS[0] | {"name": "tune1"}
+
+
+def test_pool_processes_are_shared_out_among_the_nodes() -> None:
+    """So many for each core of the host, at least one a node."""
+    assert [worker["concurrency"] for worker in tuned(WORKERS, cores=8, processes_per_core=1)] == [4, 4]
+    assert [worker["concurrency"] for worker in tuned(WORKERS, cores=1, nodes=4, processes_per_core=1)] == [1] * 4
+
+
+def test_workers_of_different_queues_cannot_be_counted_anew() -> None:
+    """A queue would lose its worker."""
+    different = [{"name": "w1", "queues": ["a"]}, {"name": "w2", "queues": ["b"]}]
+    with pytest.raises(AnsibleFilterError, match="leave nodes out"):
+        tuned(different, nodes=1)
+    assert tuned(different, nodes=2) == different
+    with pytest.raises(AnsibleFilterError, match="at least one"):
+        tuned(WORKERS, nodes=0)

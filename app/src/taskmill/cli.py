@@ -26,6 +26,7 @@ from taskmill import (
     repair,
     report,
     requirements,
+    tune,
     workers,
 )
 from taskmill import plan as plans
@@ -709,6 +710,26 @@ def await_empty(broker: Broker, plan: Plan, stop: threading.Event, reporter: Rep
     end = time.monotonic() + plan.deadline
     while broker.check(plan.queues)["waiting"] and time.monotonic() < end and not stop.wait(1.0):
         reporter.say("waiting until the queues are empty")
+
+
+@cli.group("tune")
+def tune_group() -> None:
+    """Say which settings of the workers playbooks/tune.yml is to measure next, and which to take."""
+
+
+@tune_group.command("next")
+@RUN
+def tune_next_command(run: Path) -> None:
+    """Print what is to be measured in the round of RUN that is not over, as JSON."""
+    click.echo(json.dumps(tune.next_points(run)))
+
+
+@tune_group.command("report")
+@RUN
+def tune_report_command(run: Path) -> None:
+    """Write RUN's table and recommendation, and print them."""
+    tune.conclude(run)
+    click.echo((run / "tune.md").read_text(encoding="utf-8"), nl=False)
 
 
 @cli.command("profile-cost")

@@ -127,6 +127,49 @@ def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
     assert "NotRegistered" in faults[0]["detail"]
 
 
+def test_the_capacity_was_found_and_what_holds_it() -> None:
+    """A steady rate below one that was not, with the hosts' samples to tell the broker's ceiling by."""
+    (search,) = (SCENARIO / "runs").glob("*-capacity")
+    found = json.loads((search / "capacity.json").read_text())
+    assert found["state"] == "complete"
+    assert 0 < found["answer"]["low"] <= found["answer"]["rate"] < found["answer"]["high"]
+    assert {"client", "broker", "result store"} == {one["part"] for one in found["ceilings"]}
+    assert "worker1" in found["limit"]["text"]
+    assert [row["worker_hosts"] for row in found["extrapolation"]] == [1, 2, 4, 8]
+
+
+@pytest.fixture(scope="module")
+def tuning() -> Path:
+    """The folder that tune.yml left."""
+    (folder,) = (SCENARIO / "runs").glob("*-tune")
+    return folder
+
+
+def test_each_point_was_measured_with_its_own_workers(tuning: Path) -> None:
+    """The workers as they are have the pools of two nodes, the point with one node has half of them."""
+    default, alone = (json.loads((tuning / "measured" / f"1-{place}.json").read_text()) for place in (0, 1))
+    assert alone["options"] == {"nodes": 1}
+    assert default["pool_processes"] == 2 * alone["pool_processes"]
+    assert default["rate"] > 0 < alone["rate"]
+
+
+def test_a_point_that_cannot_be_is_a_line_of_the_table(tuning: Path) -> None:
+    """Its reason is what the role said of it."""
+    assert "concurrency" in json.loads((tuning / "measured" / "1-2.json").read_text())["failed"]
+    assert "| concurrency 0 | failed: " in (tuning / "tune.md").read_text()
+
+
+def test_the_workers_are_back_after_tuning(host: Any) -> None:
+    """Those of the inventory run on the worker's host, and no other."""
+    if host.backend.get_hostname() != "worker1":
+        pytest.skip("no worker runs here")
+    units = host.check_output("systemctl list-units --plain --no-legend 'celery-worker@*.service'").splitlines()
+    assert [unit.split()[:4] for unit in units] == [
+        [f"celery-worker@{name}.service", "loaded", "active", "running"] for name in ("w1", "w2")
+    ]
+    assert "--concurrency=" + host.check_output("nproc") in host.check_output("cat /etc/celery/w1.env")
+
+
 def test_flower_shows_both_workers_online_with_three_queues() -> None:
     """Flower, asked with its password, knows w1 and w2 as online, each on all three queues."""
     password = (SCENARIO / "inventory" / ".secrets" / "flower").read_text().strip()

@@ -31,6 +31,8 @@ def one_load(load: dict[str, Any]) -> str:
 def headline(data: dict[str, Any]) -> str:
     """Return the answer in a sentence."""
     answer = data["answer"]
+    if not data["settings"]["rounds"] and data["unpaced"]:
+        return f"Without a pace: {unpaced(data)}."
     if not answer:
         return "No steady rate was found."
     return (
