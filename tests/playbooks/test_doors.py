@@ -110,6 +110,13 @@ def test_a_tuning_that_cannot_be_made_is_refused(knobs: str) -> None:
     assert "Look for a load that is under way" not in done.stdout
 
 
+def test_a_tuning_that_was_not_begun_cannot_go_on() -> None:
+    """A mistyped name is no new tuning."""
+    done = play("-i", "inventory/vms", "playbooks/tune.yml", "-e", "tune_resume=no-such-tune")
+    assert done.returncode != 0
+    assert "tune_resume is 'no-such-tune'" in done.stdout
+
+
 def test_pictures_without_a_monitor_are_refused(tmp_path: Path) -> None:
     """`load_screenshots` in a landscape without Flower is refused before any host is touched."""
     inventory = tmp_path / "hosts.yml"
