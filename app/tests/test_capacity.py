@@ -63,6 +63,12 @@ def test_a_round_is_short_once_the_limit_is_about_known() -> None:
     assert len(rates) <= 15
 
 
+def test_a_limit_far_from_the_guess_is_reached_by_longer_steps() -> None:
+    """Steps of the tolerance alone would take a load for each 5 %."""
+    _, rates = tried(2500.0, 1000.0, rounds=1)
+    assert len(rates) <= 9
+
+
 def test_later_rounds_try_other_rates() -> None:
     """Rounds that tried the same rates would not tell the spread."""
     _, rates = tried(850.0, 1000.0)
@@ -109,6 +115,21 @@ def test_a_backlog_at_the_workers_counts_too() -> None:
     verdict = steady.judge(1000.0, *served(1000.0, 500.0, 10.0, 1))
     assert verdict.slope.value == pytest.approx(500.0, rel=0.1)
     assert verdict.backlog > 4000
+
+
+def test_a_backlog_that_swings_is_noise() -> None:
+    """Tasks that are done in heaps let it rise and fall; a slope that such swings leave is none."""
+    posted = np.arange(2000) / 100
+    verdict = steady.judge(100.0, posted, np.array([7.5, 13.5, 30.0])[np.searchsorted([7.5, 13.5], posted)])
+    assert verdict.slope.value > 1.0
+    assert verdict.steady
+
+
+def test_what_fills_at_the_start_is_no_growth() -> None:
+    """Pools and prefetch fill in the first quarter of a load, which is left out."""
+    posted = np.arange(2000) / 100
+    slope = steady.judge(100.0, posted, np.where(posted < 2.5, 2 * posted, posted + 2.5)).slope
+    assert (slope.low, slope.high) == pytest.approx((0.0, 0.0), abs=0.5)
 
 
 def test_a_backlog_that_stands_still_is_steady() -> None:
