@@ -85,6 +85,14 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         if not self.client.set(key, value, self.expires or 0):
             raise MemcachedUnavailableError(f"memcached at {', '.join(self.servers)} did not store a result")
 
+    def set_many(self, items: dict[bytes, Any]) -> None:
+        """Store all values in one round trip; raise ``MemcachedUnavailableError`` when one of them is not confirmed."""
+        missed = self.client.set_multi(items, self.expires or 0)
+        if missed:
+            raise MemcachedUnavailableError(
+                f"memcached at {', '.join(self.servers)} did not store {len(missed)} of {len(items)} results"
+            )
+
     def delete(self, key: bytes) -> None:
         """Delete ``key`` if it is there."""
         self.client.delete(key)

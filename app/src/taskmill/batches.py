@@ -1,0 +1,439 @@
+"""Hand tasks to pool processes in batches, store their results in one go and acknowledge them together.
+
+Loaded by `celery worker --include=batches`, for any app, with the prefork pool. Celery hands every message to a pool
+process by itself, stores every result by itself and acknowledges every message by itself; for tasks of a millisecond
+that costs more than the tasks. Here a pool process gets what has arrived, up to a number of messages and to a time that
+they are expected to take, so heavy tasks still go one by one.
+
+| environment variable | meaning |
+|---|---|
+| `CELERY_WORKER_BATCH` | most messages of a batch; 1 leaves all to Celery; default 100 |
+| `CELERY_WORKER_BATCH_SECONDS` | how long a batch should take; default 0.05 |
+
+Late acknowledgement holds: a message is acknowledged when its result is stored. When a pool process dies, or results
+cannot be stored, every message of the batch goes back to its queue, and whatever is delivered once more takes Celery's
+own way, one by one. So does every message that asks for more than to be run: with an ETA, an expiry, time limits,
+retries, as part of a group, of a task with a rate limit or with early acknowledgement, and of any protocol but 2 in JSON.
+With time limits or `max-tasks-per-child` of the whole worker, everything does.
+
+The tasks of a batch run in Celery's own tracer: signals, failures, retries, callbacks and chains are as ever. What is
+different: a chain goes on before its predecessor's result is stored (by a batch at most).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any
+
+from celery import current_app, signals
+from celery.app.trace import LOG_RECEIVED, fast_trace_task
+from celery.backends.base import KeyValueStoreBackend
+from celery.exceptions import InvalidTaskError
+from celery.states import PENDING, SUCCESS
+from celery.utils.log import get_logger
+from celery.worker import state
+from celery.worker.request import Request
+from celery.worker.strategy import default
+from kombu.exceptions import ContentDisallowed, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+logger = get_logger(__name__)
+
+#: Batches handed out for each pool process: one at work, and one that waits, so that it never idles.
+AHEAD = 2
+#: What a batch's measured seconds count against what was known of the task before.
+WEIGHT = 0.3
+#: Headers that say that a message asks for more than to be run.
+SPECIAL = ("eta", "expires", "retries", "group", "stamped_headers", "ignore_result")
+NO_LIMITS = (None, [None, None], (None, None))
+
+
+def number(name: str, default: str) -> float:
+    """Return an environment variable as a number above 0; raise ``ValueError`` with its name."""
+    text = os.environ.get(name) or default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ValueError(f"{name} must be a number above 0, not {text!r}")
+    return value
+
+
+class Batch:
+    """Messages that one pool process gets at once, with the task of each."""
+
+    def __init__(self, gatherer: Gatherer, entries: list[tuple[Any, Any]]) -> None:
+        """Take ``(task, message)`` of each, in the order of delivery."""
+        self.gatherer = gatherer
+        self.entries = entries
+
+    def send(self) -> None:
+        """Hand the batch to the pool."""
+        hostname = self.gatherer.consumer.hostname
+        calls = [
+            (
+                task.name,
+                message.headers["id"],
+                {
+                    **message.headers,
+                    "reply_to": message.properties.get("reply_to"),
+                    "correlation_id": message.properties.get("correlation_id"),
+                    "delivery_info": {
+                        "exchange": message.delivery_info.get("exchange"),
+                        "routing_key": message.delivery_info.get("routing_key"),
+                        "priority": message.properties.get("priority"),
+                        "redelivered": False,
+                    },
+                    "hostname": hostname,
+                },
+                message.body,
+                message.content_type,
+                message.content_encoding,
+            )
+            for task, message in self.entries
+        ]
+        self.gatherer.consumer.pool.apply_async(
+            run,
+            args=(calls, self.gatherer.events),
+            accept_callback=self.accepted,
+            callback=self.done,
+            error_callback=self.failed,
+            correlation_id=calls[0][1],
+        )
+
+    def accepted(self, _pid: int, _time_accepted: float) -> None:
+        """Count the tasks as begun."""
+        names = Counter(task.name for task, _ in self.entries)
+        state.total_count.update(names)
+        state.all_total_count[0] += len(self.entries)
+        for task, message in self.entries:
+            self.gatherer.event("task-started", task, message)
+
+    def done(self, outcome: tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]) -> None:
+        """Settle every message by what came of it."""
+        took, odd, succeeded = outcome
+        gatherer = self.gatherer
+        gatherer.learn(took)
+        fine = []
+        for place, (task, message) in enumerate(self.entries):
+            if place in odd:
+                gatherer.settle_singly(task, message, odd[place])
+                continue
+            fine.append(message)
+            if place in succeeded:
+                result, runtime = succeeded[place]
+                gatherer.event("task-succeeded", task, message, result=result, runtime=runtime)
+        gatherer.finish(fine)
+
+    def failed(self, error: Any) -> None:
+        """Put every message back to its queue: none is acknowledged, and which of them did it is found one by one."""
+        logger.warning("%d messages go back to their queues: %s", len(self.entries), getattr(error, "exception", error))
+        self.gatherer.give_back([message for _, message in self.entries])
+
+
+class Gatherer:
+    """What one connection of the consumer has delivered and is not settled yet."""
+
+    def __init__(self, consumer: Any, most: int, seconds: float) -> None:
+        """Begin with what is known of no task."""
+        self.consumer = consumer
+        self.connection = consumer.connection
+        self.most = most
+        self.seconds = seconds
+        dispatcher = consumer.event_dispatcher
+        self.events = bool(dispatcher and dispatcher.enabled)
+        self.singly: dict[str, Callable[..., Any]] = {}
+        self.waiting: deque[tuple[Any, Any]] = deque()
+        self.in_flight = 0
+        self.scheduled = False
+        #: Delivery tags that are neither acknowledged nor given back, in the order of delivery; with the message where
+        #: it goes Celery's own way and knows itself when it is settled.
+        self.open: dict[int, Any] = {}
+        #: Messages whose results are stored, and whose acknowledgement waits for earlier ones.
+        self.stored: list[Any] = []
+        #: Seconds that a task of the name takes.
+        self.expected: dict[str, float] = {}
+        self.prefetch = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone: its delivery tags mean nothing any more."""
+        return self.consumer.connection is not self.connection
+
+    def add(self, task: Any, message: Any) -> None:
+        """Take a message in."""
+        self.open[message.delivery_tag] = None
+        self.waiting.append((task, message))
+        self.event("task-received", task, message, **received(message))
+        if not self.scheduled:
+            self.scheduled = True
+            self.consumer.call_soon(self.hand_out)
+
+    def hold(self, message: Any) -> None:
+        """Take note of a message that goes Celery's own way."""
+        self.open[message.delivery_tag] = message
+
+    def hand_out(self) -> None:
+        """Make batches while there are messages and pool processes for them."""
+        self.scheduled = False
+        if self.closed or state.should_stop not in (None, False) or state.should_terminate not in (None, False):
+            # What waits here was not begun; the broker gives it to someone else.
+            self.waiting.clear()
+            return
+        slots = AHEAD * self.consumer.pool.num_processes
+        while self.waiting and self.in_flight < slots:
+            # What is there is shared by the processes that are free, so that none gets all and the others none.
+            share = -(-len(self.waiting) // (slots - self.in_flight))
+            batch = Batch(self, self.take(min(self.most, share)))
+            self.in_flight += 1
+            batch.send()
+
+    def take(self, most: int) -> list[tuple[Any, Any]]:
+        """Return the next messages, at least one and at most so many, expected to take no longer than a batch should."""
+        entries: list[tuple[Any, Any]] = []
+        left = self.seconds
+        while self.waiting and len(entries) < most:
+            # A task that was never seen is tried alone.
+            left -= self.expected.get(self.waiting[0][0].name, self.seconds)
+            if entries and left < 0:
+                break
+            entries.append(self.waiting.popleft())
+        return entries
+
+    def learn(self, took: dict[str, tuple[int, float]]) -> None:
+        """Take in how long the tasks of a batch took: number and seconds by name; reserve messages accordingly."""
+        for name, (count, seconds) in took.items():
+            each = seconds / count
+            known = self.expected.get(name)
+            self.expected[name] = each if known is None else known + WEIGHT * (each - known)
+        slowest = max(self.expected.values(), default=self.seconds)
+        size = max(1, min(self.most, int(self.seconds / slowest) if slowest else self.most))
+        # As many as are handed out, and as many again that wait for that.
+        wanted = 2 * AHEAD * self.consumer.pool.num_processes * size
+        if not self.closed and abs(wanted - self.prefetch) > self.prefetch / 4:
+            change = self.consumer.qos.increment_eventually if wanted > self.prefetch else self.consumer.qos.decrement_eventually
+            change(abs(wanted - self.prefetch))
+            self.prefetch = wanted
+
+    def finish(self, messages: Iterable[Any]) -> None:
+        """Acknowledge messages whose results are stored: all together up to the first that is still open."""
+        self.in_flight -= 1
+        if self.closed:
+            return
+        for message in messages:
+            del self.open[message.delivery_tag]
+            self.stored.append(message)
+        first = self.first_open()
+        later = []
+        last = None
+        for message in self.stored:
+            if first is not None and message.delivery_tag > first:
+                later.append(message)
+            elif last is None or message.delivery_tag > last.delivery_tag:
+                last = message
+        if last is not None:
+            self.acknowledge(last, multiple=True)
+        # What goes Celery's own way, or lags behind, may take its time: it must not keep the others.
+        if first is not None and (self.open[first] is not None or len(later) > self.prefetch // 4):
+            for message in later:
+                self.acknowledge(message, multiple=False)
+            later = []
+        self.stored = later
+        self.hand_out()
+
+    def first_open(self) -> int | None:
+        """Return the first delivery tag that is not settled."""
+        for tag, message in list(self.open.items()):
+            if message is None or not message.acknowledged:
+                return tag
+            del self.open[tag]
+        return None
+
+    def acknowledge(self, message: Any, *, multiple: bool) -> None:
+        """Acknowledge one message, or all up to it; at once, since what is called soon is called in any order."""
+        message.ack_log_error(logger, self.consumer.connection_errors, multiple=multiple)
+
+    def give_back(self, messages: Iterable[Any]) -> None:
+        """Put the messages of a batch back to their queues."""
+        if not self.closed:
+            for message in messages:
+                del self.open[message.delivery_tag]
+                message.reject_log_error(logger, self.consumer.connection_errors, requeue=True)
+        self.finish([])
+
+    def settle_singly(self, task: Any, message: Any, outcome: Any) -> None:
+        """Let Celery's own request do with a message what its outcome asks for: ``None`` when it could not be read."""
+        self.hold(message)
+
+        def settle(how: Callable[..., None], *arguments: Any) -> None:
+            if not self.closed:
+                how(*arguments)
+
+        try:
+            request = Request(
+                message,
+                on_ack=functools.partial(settle, message.ack_log_error),
+                on_reject=functools.partial(settle, message.reject_log_error),
+                app=self.consumer.app,
+                hostname=self.consumer.hostname,
+                eventer=self.consumer.event_dispatcher,
+                task=task,
+                connection_errors=self.consumer.connection_errors,
+            )
+        except (InvalidTaskError, ContentDisallowed) as error:
+            self.consumer.on_invalid_task(None, message, error)
+        except DecodeError as error:
+            self.consumer.on_decode_error(message, error)
+        else:
+            request.on_success(outcome)
+
+    def event(self, kind: str, task: Any, message: Any, **fields: Any) -> None:
+        """Send an event about a task, where events are on."""
+        if self.events and task.send_events:
+            self.consumer.event_dispatcher.send(kind, uuid=message.headers["id"], **fields)
+
+
+def received(message: Any) -> dict[str, Any]:
+    """Return what Celery says of a task in the event ``task-received``."""
+    headers = message.headers
+    return {
+        "name": headers["task"],
+        "args": headers.get("argsrepr", ""),
+        "kwargs": headers.get("kwargsrepr", ""),
+        "root_id": headers.get("root_id"),
+        "parent_id": headers.get("parent_id"),
+        "retries": 0,
+        "eta": None,
+        "expires": None,
+    }
+
+
+def plain(message: Any) -> bool:
+    """Say whether a message asks for no more than that its task be run."""
+    headers = message.headers
+    return (
+        message.content_type == "application/json"
+        and message.body[:1] in (b"[", "[")
+        and not message.delivery_info.get("redelivered")
+        and headers.get("timelimit") in NO_LIMITS
+        and not any(headers.get(name) for name in SPECIAL)
+        and headers["id"] not in state.revoked
+    )
+
+
+def unlimited(task: Any, consumer: Any) -> bool:
+    """Say whether tasks of this kind may run in batches in this worker."""
+    worker = consumer.controller
+    limits = [worker.time_limit, worker.soft_time_limit, worker.max_tasks_per_child, task.time_limit, task.soft_time_limit]
+    return bool(task.acks_late) and not any(limits)
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Return the handler of messages of one task, as Celery's own strategy does (`celery.worker.strategy.default`)."""
+    singly = default(task, app, consumer, **options)
+    most = int(number("CELERY_WORKER_BATCH", "100"))
+    # Only the prefork pool has an event loop and processes.
+    if most == 1 or consumer.hub is None or not unlimited(task, consumer):
+        return singly
+    gatherer = getattr(consumer, "gatherer", None)
+    if gatherer is None or gatherer.closed:
+        gatherer = consumer.gatherer = Gatherer(consumer, most, number("CELERY_WORKER_BATCH_SECONDS", "0.05"))
+
+    def handle(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
+        if (
+            body is None
+            and not callbacks
+            and plain(message)
+            and consumer.task_buckets[task.name] is None
+            and not signals.task_received.receivers
+        ):
+            logger.info(LOG_RECEIVED, {"id": message.headers["id"], "name": task.name})
+            return gatherer.add(task, message)
+        gatherer.hold(message)
+        return singly(message, body, ack, reject, callbacks)
+
+    return handle
+
+
+class Deferred:
+    """While it is entered, results go into a list instead of into the backend; left, they are stored together."""
+
+    def __init__(self, backend: Any, ids: Iterable[str]) -> None:
+        """Take the backend of the results and the tasks that they may be of."""
+        self.backend = backend
+        self.ids = frozenset(ids)
+        self.results: dict[Any, tuple[Any, str]] = {}
+
+    def __enter__(self) -> None:
+        """Divert what is stored."""
+        look_up = self.backend._get_task_meta_for  # noqa: SLF001  # what the backend asks before it stores
+
+        def look_up_unless_new(task_id: str) -> Any:
+            # Delivered for the first time: there is no result that must not be overwritten.
+            return {"status": PENDING, "result": None} if task_id in self.ids else look_up(task_id)
+
+        def keep(key: Any, value: Any, status: str) -> None:
+            self.results[key] = (value, status)
+
+        self.backend._get_task_meta_for = look_up_unless_new  # noqa: SLF001  # as above
+        self.backend._set_with_state = keep  # noqa: SLF001  # as above
+
+    def __exit__(self, *_: object) -> None:
+        """Let everything be stored as usual again."""
+        del self.backend._get_task_meta_for, self.backend._set_with_state
+
+    def store(self) -> None:
+        """Store the results; raise what the backend raises when it does not take them."""
+        store_many = getattr(self.backend, "set_many", None)
+        if store_many is not None and all(status == SUCCESS for _, status in self.results.values()):
+            store_many({key: value for key, (value, _) in self.results.items()})
+            return
+        for key, (value, status) in self.results.items():
+            self.backend._set_with_state(key, value, status)  # noqa: SLF001  # as above
+
+
+def run(calls: list[tuple[Any, ...]], with_results: bool) -> tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, Any]]:  # noqa: FBT001  # called by the pool
+    """Run a batch in a pool process; return what it took by task, and the odd outcomes and results by place.
+
+    Raises what the result backend raises when it does not take the results.
+    """
+    backend = current_app.backend
+    took: dict[str, tuple[int, float]] = {}
+    odd: dict[int, Any] = {}
+    succeeded: dict[int, Any] = {}
+    deferred = Deferred(backend, [identifier for _, identifier, *_ in calls])
+    with deferred:
+        for place, (name, identifier, request, body, content_type, encoding) in enumerate(calls):
+            begin = time.perf_counter()
+            try:
+                failed, result, runtime = outcome = fast_trace_task(
+                    name, identifier, request, body, content_type, encoding
+                )
+            except (DecodeError, ContentDisallowed, InvalidTaskError, ValueError):
+                odd[place] = None
+                continue
+            if failed:
+                odd[place] = outcome
+            elif with_results:
+                succeeded[place] = (result, runtime)
+            count, seconds = took.get(name, (0, 0.0))
+            took[name] = (count + 1, seconds + time.perf_counter() - begin)
+    deferred.store()
+    return took, odd, succeeded
+
+
+def install(app: Any) -> None:
+    """Have every task of `app` take part; say so where its result backend cannot."""
+    if not isinstance(app.backend, KeyValueStoreBackend):
+        logger.warning("Tasks run one by one: the result backend %s has no keys.", type(app.backend).__name__)
+        return
+    app.Task.Strategy = f"{__name__}:strategy"
+
+
+install(current_app)
