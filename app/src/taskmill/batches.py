@@ -249,7 +249,8 @@ class Gatherer:
 
     def first_open(self) -> int | None:
         """Return the first delivery tag that is not settled."""
-        for tag, message in list(self.open.items()):
+        while self.open:
+            tag, message = next(iter(self.open.items()))
             if message is None or not message.acknowledged:
                 return tag
             del self.open[tag]

@@ -205,6 +205,12 @@ def workload_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Seconds to wait for a broker that went away while posting.",
         ),
         click.option(
+            "--lean/--full",
+            default=True,
+            show_default=True,
+            help="Leave out of the messages what no worker needs, or send all that apply_async does.",
+        ),
+        click.option(
             "--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."
         ),
         click.option("--worker-cores", type=POSITIVE, help="Cores of all workers together."),
@@ -259,6 +265,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
         deadline=options["deadline"],
         broker_deadline=options["broker_deadline"],
         profile=options["profile"],
+        lean=options["lean"],
         stack=options["stack"],
         function_seconds=options["function_seconds"],
         worker_cores=options["worker_cores"],

@@ -69,6 +69,8 @@ class Plan:
     #: Seconds to wait for a broker that went away while posting.
     broker_deadline: float = 120.0
     profile: bool = True
+    #: Whether messages leave out what no worker needs, see :func:`taskmill.message.build`.
+    lean: bool = True
     stack: str = "modern"
     #: Single-core seconds of the bare function on a worker, and the cores of all workers: for the efficiency.
     function_seconds: float | None = None

@@ -238,7 +238,9 @@ class Poster:
         # Set once and for all: py-amqp's own timeouts would change it twice for every confirm.
         connection.sock.settimeout(PATIENCE)
         self._templates = [
-            message.template(kind, self._plan.args, self._sender, channel.channel_id, connection.frame_max)
+            message.template(
+                kind, self._plan.args, self._sender, channel.channel_id, connection.frame_max, lean=self._plan.lean
+            )
             for kind in self._plan.kinds
         ]
         self._again = deque(sorted([*self._outstanding.values(), *self._again]))
@@ -379,7 +381,7 @@ class Poster:
 
     def _came_back(self, _error: Exception, _exchange: str, queue: str, returned: Any) -> None:
         """Take note of a message that no queue took; its confirm, which follows, must not count."""
-        identifier = str(returned.properties.get("correlation_id", "")).encode()
+        identifier = str(returned.headers["id"]).encode()
         for tag, (place, other) in self._outstanding.items():
             if other == identifier:
                 del self._outstanding[tag]
