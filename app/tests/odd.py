@@ -1,0 +1,74 @@
+"""A Celery app whose tasks end in every way there is. Each execution adds a line to the file that ODD_LOG names."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject
+
+from fibonacci.settings import from_environment
+
+app = Celery("odd")
+app.add_defaults(from_environment)
+app.conf.task_routes = {}
+app.loader.override_backends = {"cache": "fibonacci.results:MemcachedBackend"}
+
+
+def note(text: Any) -> list[str]:
+    """Write down that a task ran, and return all that did so far."""
+    path = Path(os.environ["ODD_LOG"])
+    with path.open("a") as log:
+        log.write(f"{text}\n")
+    return path.read_text().splitlines()
+
+
+@app.task
+def double(number: int, seconds: float = 0) -> int:
+    """Return twice the number."""
+    note(number)
+    time.sleep(seconds)
+    return 2 * number
+
+
+@app.task
+def fail(number: int) -> None:
+    """Raise."""
+    raise ValueError(f"no {number}")
+
+
+@app.task(bind=True)
+def retry_once(self: Task, number: int) -> int:
+    """Ask for another try, the first time."""
+    if not self.request.retries:
+        raise self.retry(countdown=0.1)
+    return number
+
+
+@app.task
+def reject(number: int) -> None:
+    """Refuse the message."""
+    raise Reject(f"no {number}", requeue=False)
+
+
+@app.task
+def ignore(number: int) -> None:
+    """Leave no result."""
+    note(number)
+    raise Ignore
+
+
+@app.task
+def kill_once(number: int) -> int:
+    """Kill its pool process, the first time."""
+    if note(f"kill {number}").count(f"kill {number}") == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    """Return the sum."""
+    return sum(numbers)

@@ -1,0 +1,239 @@
+"""Tasks in batches: every one ends as it would by itself, and none is lost whatever dies."""
+
+import importlib
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from celery import chain, chord
+from celery.result import AsyncResult
+
+from services import ADMIN, OTHER_VHOST, Memcached, RabbitMQ, Worker, wait_until
+
+QUEUE = "red"
+
+
+class Cluster:
+    """Workers of the app `odd` that take batches, and what posts to them."""
+
+    def __init__(self, rabbitmq: RabbitMQ, memcached: Memcached, folder: Path) -> None:
+        """Start nothing yet."""
+        self.rabbitmq = rabbitmq
+        self.folder = folder
+        self.log = folder / "executions"
+        self.log.touch()
+        self.environment = {
+            "CELERY_BROKER_URL": rabbitmq.url(ADMIN, OTHER_VHOST),
+            "CELERY_RESULT_BACKEND": memcached.url,
+            "CELERY_WORKER_BATCH": "20",
+            "CELERY_WORKER_BATCH_SECONDS": "10",
+            "ODD_LOG": str(self.log),
+        }
+        self.workers: list[Worker] = []
+        self._patch = mock.patch.dict(os.environ, self.environment)
+        self._patch.start()
+        # Anew for every test: the app reads its addresses once.
+        sys.modules.pop("odd", None)
+        self.tasks: Any = importlib.import_module("odd")
+        self.app = self.tasks.app
+
+    def start(self, *options: str, concurrency: int = 1) -> Worker:
+        """Start a worker and wait until it consumes."""
+        name = f"odd{len(self.workers)}"
+        worker = Worker(
+            name,
+            self.environment,
+            self.folder / f"{name}.log",
+            app="odd",
+            queues=[QUEUE],
+            concurrency=concurrency,
+            options=["--include=taskmill.task_times,taskmill.batches", *options],
+            directory=Path(__file__).parent,
+        )
+        self.workers.append(worker)
+        worker.start()
+        wait_until(worker.ready, 60, f"worker {name} ready")
+        return worker
+
+    def executions(self) -> Counter[str]:
+        """Return how often each task ran, by what it noted."""
+        return Counter(self.log.read_text().splitlines())
+
+    def post(self, task: Any, *args: Any, **options: Any) -> AsyncResult:
+        """Post one task."""
+        return task.apply_async(args, queue=QUEUE, **options)
+
+    def end(self) -> None:
+        """End the workers, and forget the connections that the app made."""
+        for worker in self.workers:
+            worker.stop()
+        self.app.close()
+        self._patch.stop()
+
+
+@pytest.fixture
+def cluster(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Cluster]:
+    """Yield a cluster without workers, and an empty queue."""
+    rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+    one = Cluster(rabbitmq, memcached, tmp_path)
+    try:
+        yield one
+    finally:
+        one.end()
+        rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+
+
+def outcome(result: AsyncResult) -> tuple[str, Any]:
+    """Wait for a result and return its state and value."""
+    wait_until(result.ready, 30, f"a result of {result.id}")
+    return result.state, result.result
+
+
+def unacknowledged(rabbitmq: RabbitMQ) -> int:
+    """Return how many messages the broker still has, waiting or handed out."""
+    lines = rabbitmq.ctl("list_queues", "-p", OTHER_VHOST, "name", "messages").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.split()[0] == QUEUE)
+
+
+def test_each_task_of_a_batch_ends_in_its_own_way(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """Success, failure, retry, rejection and wrong arguments stand beside each other, and leave no message behind."""
+    tasks = cluster.tasks
+    good = [cluster.post(tasks.double, number) for number in range(40)]
+    failing = [cluster.post(tasks.fail, number) for number in range(5)]
+    retried = [cluster.post(tasks.retry_once, number) for number in range(5)]
+    rejected = [cluster.post(tasks.reject, number) for number in range(3)]
+    wrong = [cluster.app.send_task("odd.double", queue=QUEUE) for _ in range(3)]
+    ignored = [cluster.post(tasks.ignore, number) for number in range(100, 103)]
+    cluster.start()
+    assert [outcome(result) for result in good] == [("SUCCESS", 2 * number) for number in range(40)]
+    assert [(state, str(value)) for state, value in map(outcome, failing)] == [("FAILURE", f"no {n}") for n in range(5)]
+    assert [outcome(result) for result in retried] == [("SUCCESS", number) for number in range(5)]
+    assert {outcome(result)[0] for result in rejected} == {"FAILURE"}
+    assert {type(outcome(result)[1]) for result in wrong} == {TypeError}
+    wait_until(lambda: all(cluster.executions()[str(number)] for number in range(100, 103)), 10, "the ignored tasks")
+    assert {result.state for result in ignored} == {"PENDING"}
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")
+    assert set(cluster.executions().values()) == {1}
+
+
+def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:
+    """A hundred tasks are a few jobs of the pool, and the worker counts all of them as its own."""
+    results = [cluster.post(cluster.tasks.double, number) for number in range(100)]
+    worker = cluster.start()
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(100)]
+    (stats,) = cluster.app.control.inspect(timeout=5).stats().values()
+    assert stats["total"] == {"odd.double": 100}
+    jobs = stats["pool"]["writes"]["total"]
+    assert 0 < int(jobs) <= 40, (jobs, worker.log.read_text()[-500:])
+
+
+def test_a_pool_process_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """All tasks of its batch are delivered once more, and the one that killed it runs alone."""
+    tasks = cluster.tasks
+    results = [cluster.post(tasks.double, number) for number in range(30)]
+    killer = cluster.post(tasks.kill_once, 7)
+    results += [cluster.post(tasks.double, number) for number in range(30, 60)]
+    cluster.start()
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(60)]
+    assert outcome(killer) == ("SUCCESS", 7)
+    assert cluster.executions()["kill 7"] == 2
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")
+
+
+def test_a_worker_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """What it had not acknowledged goes to the next worker."""
+    results = [cluster.post(cluster.tasks.double, number, 0.05) for number in range(60)]
+    first = cluster.start()
+    wait_until(lambda: sum(cluster.executions().values()) > 10, 30, "tasks under way")
+    assert first.process is not None
+    os.killpg(first.process.pid, signal.SIGKILL)
+    first.process.wait(10)
+    assert unacknowledged(rabbitmq) > 0
+    cluster.start()
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(60)]
+
+
+def test_a_warm_shutdown_ends_its_batches_and_runs_nothing_twice(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """The worker stops by itself; what it had begun is done and acknowledged, the rest waits in the broker."""
+    results = [cluster.post(cluster.tasks.double, number, 0.02) for number in range(200)]
+    first = cluster.start()
+    wait_until(lambda: sum(cluster.executions().values()) > 10, 30, "tasks under way")
+    assert first.process is not None
+    first.process.send_signal(signal.SIGTERM)
+    assert first.process.wait(30) == 0
+    done = sum(cluster.executions().values())
+    assert 10 < done < 200
+    assert unacknowledged(rabbitmq) == 200 - done
+    cluster.start()
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(200)]
+    assert set(cluster.executions().values()) == {1}
+
+
+def test_a_lost_connection_loses_no_task(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """The worker connects again, and what it held is delivered once more."""
+    results = [cluster.post(cluster.tasks.double, number, 0.02) for number in range(150)]
+    cluster.start()
+    wait_until(lambda: sum(cluster.executions().values()) > 10, 30, "tasks under way")
+    rabbitmq.ctl("close_all_connections", "-p", OTHER_VHOST, "a test")
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(150)]
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")
+
+
+def test_results_that_memcached_does_not_take_are_stored_later(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    """With memcached away the messages go back to their queue; no task is acknowledged without its result."""
+    store = Memcached()
+    store.start()
+    rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+    cluster = Cluster(rabbitmq, store, tmp_path)
+    try:
+        results = [cluster.post(cluster.tasks.double, number, 0.01) for number in range(60)]
+        store.stop()
+        cluster.start()
+        wait_until(lambda: sum(cluster.executions().values()) > 0, 30, "tasks under way")
+        time.sleep(1)
+        assert unacknowledged(rabbitmq) == 60
+        store.start()
+        assert [outcome(result)[1] for result in results] == [2 * number for number in range(60)]
+        wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")
+    finally:
+        cluster.end()
+        store.stop()
+
+
+def test_messages_that_ask_for_more_take_celerys_own_way(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """ETA, expiry, time limit, revocation, chains and chords work among the batches."""
+    tasks = cluster.tasks
+    cluster.start(concurrency=2)
+    cluster.app.control.revoke("revoked")
+    revoked = cluster.post(tasks.double, 503, task_id="revoked")
+    good = [cluster.post(tasks.double, number) for number in range(30)]
+    later = cluster.post(tasks.double, 500, countdown=2)
+    expiring = cluster.post(tasks.double, 501, expires=60)
+    limited = cluster.post(tasks.double, 502, 30, time_limit=1)
+    linked = chain(tasks.double.s(3), tasks.double.s(), tasks.double.s()).apply_async(queue=QUEUE)
+    summed = chord([tasks.double.s(number).set(queue=QUEUE) for number in range(5)])(tasks.total.s().set(queue=QUEUE))
+    more = [cluster.post(tasks.double, number) for number in range(30, 60)]
+    assert [outcome(result)[1] for result in good + more] == [2 * number for number in range(60)]
+    assert outcome(linked) == ("SUCCESS", 24)
+    assert outcome(summed) == ("SUCCESS", 20)
+    assert outcome(later) == ("SUCCESS", 1000)
+    assert outcome(expiring) == ("SUCCESS", 1002)
+    assert outcome(revoked)[0] == "REVOKED"
+    assert outcome(limited)[0] == "FAILURE"
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")
+
+
+def test_a_time_limit_of_the_worker_leaves_all_to_celery(cluster: Cluster) -> None:
+    """With one, no task is in a batch, and the limit holds for each."""
+    slow = cluster.post(cluster.tasks.double, 1, 30)
+    results = [cluster.post(cluster.tasks.double, number) for number in range(20)]
+    cluster.start("--time-limit=2", concurrency=2)
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(20)]
+    assert outcome(slow)[0] == "FAILURE"
