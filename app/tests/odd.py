@@ -25,7 +25,7 @@ def note(text: Any) -> list[str]:
     return path.read_text().splitlines()
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def double(number: int, seconds: float = 0) -> int:
     """Return twice the number."""
     note(number)
@@ -33,13 +33,13 @@ def double(number: int, seconds: float = 0) -> int:
     return 2 * number
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def fail(number: int) -> None:
     """Raise."""
     raise ValueError(f"no {number}")
 
 
-@app.task(bind=True)
+@app.task(bind=True)  # type: ignore[untyped-decorator]  # as above
 def retry_once(self: Task, number: int) -> int:
     """Ask for another try, the first time."""
     if not self.request.retries:
@@ -47,20 +47,20 @@ def retry_once(self: Task, number: int) -> int:
     return number
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def reject(number: int) -> None:
     """Refuse the message."""
     raise Reject(f"no {number}", requeue=False)
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def ignore(number: int) -> None:
     """Leave no result."""
     note(number)
     raise Ignore
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def kill_once(number: int) -> int:
     """Kill its pool process, the first time."""
     if note(f"kill {number}").count(f"kill {number}") == 1:
@@ -68,7 +68,7 @@ def kill_once(number: int) -> int:
     return number
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def total(numbers: list[int]) -> int:
     """Return the sum."""
     return sum(numbers)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import amqp
+from celery.app.task import Context
 
 from conftest import SOURCE, Taskmill
 from services import WORKER, Memcached, RabbitMQ, take_all
@@ -55,11 +56,35 @@ def test_message_equals_what_apply_async_sends(
     )
     assert sent.returncode == 0, sent.stderr
     (theirs,) = take_all(rabbitmq, "yellow")
-    posted = taskmill("post", "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
+    posted = taskmill("post", "--full", "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
     assert posted.code == 0, posted.err
     (ours,) = take_all(rabbitmq, "yellow")
     assert flat(ours) == flat(theirs)
     assert flat(ours)["properties"]["delivery_mode"] == 2
+
+
+def test_a_lean_message_leaves_out_only_what_a_worker_assumes(
+    taskmill: Taskmill, rabbitmq: RabbitMQ, purge: Callable[[str], None]
+) -> None:
+    """A worker's request made of a lean message says how to run the task just as the full one's does."""
+    purge("yellow")
+    requests = []
+    for form in ("--full", "--lean"):
+        posted = taskmill("post", form, "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
+        assert posted.code == 0, posted.err
+        (message,) = take_all(rabbitmq, "yellow")
+        requests.append((message, Context(message.headers)))
+    (full, asked), (lean, assumed) = requests
+    assert sorted(lean.headers) == ["id", "lang", "task"]
+    assert sorted(lean.properties) == ["application_headers", "content_encoding", "content_type", "delivery_mode"]
+    assert (lean.body, lean.properties["delivery_mode"]) == (full.body, full.properties["delivery_mode"])
+    # Who sent it, and how it looks in a monitor; a task's root is itself where nothing else is said.
+    told = {"origin", "argsrepr", "kwargsrepr", "id", "root_id", "stamps"}
+    for name in set(full.headers) - told - {"timelimit"}:
+        assert getattr(assumed, name) == getattr(asked, name), name
+    assert (assumed.timelimit or [None, None]) == asked.timelimit
+    assert asked.root_id == asked.id
+    assert not full.headers["stamps"]
 
 
 def test_every_message_carries_its_own_id_and_the_journal_has_it(
@@ -75,7 +100,7 @@ def test_every_message_carries_its_own_id_and_the_journal_has_it(
     on_disk = [
         line.split()[0] for path in (taskmill.latest / "ids").glob("*.ids") for line in path.read_text().splitlines()
     ]
-    in_queue = [str(uuid.UUID(message.properties["correlation_id"])) for message in messages]
+    in_queue = [str(uuid.UUID(message.headers["id"])) for message in messages]
     assert sorted(in_queue) == sorted(on_disk)
     assert len(set(in_queue)) == 2003
     assert json.loads(messages[0].body)[0] == [1, "ü", {"k": [None]}]

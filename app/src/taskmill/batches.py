@@ -13,7 +13,7 @@ they are expected to take, so heavy tasks still go one by one.
 Late acknowledgement holds: a message is acknowledged when its result is stored. When a pool process dies, or results
 cannot be stored, every message of the batch goes back to its queue, and whatever is delivered once more takes Celery's
 own way, one by one. So does every message that asks for more than to be run: with an ETA, an expiry, time limits,
-retries, as part of a group, of a task with a rate limit or with early acknowledgement, and of any protocol but 2 in JSON.
+retries, as part of a group, of a task with a rate limit or early acknowledgement, and of any protocol but 2 in JSON.
 With time limits or `max-tasks-per-child` of the whole worker, everything does.
 
 The tasks of a batch run in Celery's own tracer: signals, failures, retries, callbacks and chains are as ever. What is
@@ -41,6 +41,10 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    #: Of a batch: number and seconds of the tasks by name; by place, what is no success (``None`` where the message
+    #: could not be read) and, where events are on, result and seconds of what is.
+    Outcome = tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]
 
 logger = get_logger(__name__)
 
@@ -115,7 +119,7 @@ class Batch:
         for task, message in self.entries:
             self.gatherer.event("task-started", task, message)
 
-    def done(self, outcome: tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]) -> None:
+    def done(self, outcome: Outcome) -> None:
         """Settle every message by what came of it."""
         took, odd, succeeded = outcome
         gatherer = self.gatherer
@@ -146,8 +150,6 @@ class Gatherer:
         self.connection = consumer.connection
         self.most = most
         self.seconds = seconds
-        dispatcher = consumer.event_dispatcher
-        self.events = bool(dispatcher and dispatcher.enabled)
         self.singly: dict[str, Callable[..., Any]] = {}
         self.waiting: deque[tuple[Any, Any]] = deque()
         self.in_flight = 0
@@ -165,6 +167,12 @@ class Gatherer:
     def closed(self) -> bool:
         """Whether the connection is gone: its delivery tags mean nothing any more."""
         return self.consumer.connection is not self.connection
+
+    @property
+    def events(self) -> bool:
+        """Whether task events are on, which remote control may change."""
+        dispatcher = self.consumer.event_dispatcher
+        return bool(dispatcher and dispatcher.enabled)
 
     def add(self, task: Any, message: Any) -> None:
         """Take a message in."""
@@ -195,7 +203,7 @@ class Gatherer:
             batch.send()
 
     def take(self, most: int) -> list[tuple[Any, Any]]:
-        """Return the next messages, at least one and at most so many, expected to take no longer than a batch should."""
+        """Return the next messages, at least one and at most so many, that should take no longer than a batch."""
         entries: list[tuple[Any, Any]] = []
         left = self.seconds
         while self.waiting and len(entries) < most:
@@ -217,7 +225,11 @@ class Gatherer:
         # As many as are handed out, and as many again that wait for that.
         wanted = 2 * AHEAD * self.consumer.pool.num_processes * size
         if not self.closed and abs(wanted - self.prefetch) > self.prefetch / 4:
-            change = self.consumer.qos.increment_eventually if wanted > self.prefetch else self.consumer.qos.decrement_eventually
+            change = (
+                self.consumer.qos.increment_eventually
+                if wanted > self.prefetch
+                else self.consumer.qos.decrement_eventually
+            )
             change(abs(wanted - self.prefetch))
             self.prefetch = wanted
 
@@ -331,13 +343,19 @@ def plain(message: Any) -> bool:
 def unlimited(task: Any, consumer: Any) -> bool:
     """Say whether tasks of this kind may run in batches in this worker."""
     worker = consumer.controller
-    limits = [worker.time_limit, worker.soft_time_limit, worker.max_tasks_per_child, task.time_limit, task.soft_time_limit]
+    limits = [
+        worker.time_limit,
+        worker.soft_time_limit,
+        worker.max_tasks_per_child,
+        task.time_limit,
+        task.soft_time_limit,
+    ]
     return bool(task.acks_late) and not any(limits)
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Return the handler of messages of one task, as Celery's own strategy does (`celery.worker.strategy.default`)."""
-    singly = default(task, app, consumer, **options)
+    singly: Callable[..., Any] = default(task, app, consumer, **options)
     most = int(number("CELERY_WORKER_BATCH", "100"))
     # Only the prefork pool has an event loop and processes.
     if most == 1 or consumer.hub is None or not unlimited(task, consumer):
@@ -373,7 +391,7 @@ class Deferred:
 
     def __enter__(self) -> None:
         """Divert what is stored."""
-        look_up = self.backend._get_task_meta_for  # noqa: SLF001  # what the backend asks before it stores
+        look_up = self.backend._get_task_meta_for  # what the backend asks before it stores
 
         def look_up_unless_new(task_id: str) -> Any:
             # Delivered for the first time: there is no result that must not be overwritten.
@@ -382,8 +400,8 @@ class Deferred:
         def keep(key: Any, value: Any, status: str) -> None:
             self.results[key] = (value, status)
 
-        self.backend._get_task_meta_for = look_up_unless_new  # noqa: SLF001  # as above
-        self.backend._set_with_state = keep  # noqa: SLF001  # as above
+        self.backend._get_task_meta_for = look_up_unless_new  # as above
+        self.backend._set_with_state = keep  # as above
 
     def __exit__(self, *_: object) -> None:
         """Let everything be stored as usual again."""
@@ -396,10 +414,12 @@ class Deferred:
             store_many({key: value for key, (value, _) in self.results.items()})
             return
         for key, (value, status) in self.results.items():
-            self.backend._set_with_state(key, value, status)  # noqa: SLF001  # as above
+            self.backend._set_with_state(key, value, status)  # as above
 
 
-def run(calls: list[tuple[Any, ...]], with_results: bool) -> tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, Any]]:  # noqa: FBT001  # called by the pool
+def run(
+    calls: list[tuple[Any, ...]], with_results: bool
+) -> tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, Any]]:  # called by the pool
     """Run a batch in a pool process; return what it took by task, and the odd outcomes and results by place.
 
     Raises what the result backend raises when it does not take the results.

@@ -105,6 +105,7 @@ def build(
             "processes": plan.processes,
             "args": list(plan.args),
             "rate": plan.rate,
+            "lean": plan.lean,
         },
         "counts": counts,
         "seconds": {"post": round(posting, 3), "collect": round(collecting, 3), "total": round(total, 3)},
