@@ -128,7 +128,7 @@ def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:
     results = [cluster.post(cluster.tasks.double, number) for number in range(100)]
     worker = cluster.start()
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(100)]
-    (stats,) = cluster.app.control.inspect(timeout=5).stats().values()
+    (stats,) = cluster.app.control.inspect(timeout=10, limit=1).stats().values()
     assert stats["total"] == {"odd.double": 100}
     jobs = stats["pool"]["writes"]["total"]
     assert 0 < int(jobs) <= 40, (jobs, worker.log.read_text()[-500:])
@@ -152,6 +152,9 @@ def test_a_worker_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq
     results = [cluster.post(cluster.tasks.double, number, 0.05) for number in range(60)]
     first = cluster.start()
     wait_until(lambda: sum(cluster.executions().values()) > 10, 30, "tasks under way")
+    (active,) = cluster.app.control.inspect(timeout=10, limit=1).active().values()
+    assert len(active) > 1
+    assert {one["id"] for one in active} <= {result.id for result in results}
     assert first.process is not None
     os.killpg(first.process.pid, signal.SIGKILL)
     first.process.wait(10)

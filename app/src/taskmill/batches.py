@@ -34,7 +34,8 @@ from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import InvalidTaskError
 from celery.states import PENDING, SUCCESS
 from celery.utils.log import get_logger
-from celery.worker import state
+from celery.worker import control, state
+from celery.worker.control import inspect_command
 from celery.worker.request import Request
 from celery.worker.strategy import default
 from kombu.exceptions import ContentDisallowed, DecodeError
@@ -76,6 +77,9 @@ class Batch:
         """Take ``(task, message)`` of each, in the order of delivery."""
         self.gatherer = gatherer
         self.entries = entries
+        #: When a pool process took it, in Unix seconds, and which.
+        self.begun: float | None = None
+        self.pid: int | None = None
 
     def send(self) -> None:
         """Hand the batch to the pool."""
@@ -111,8 +115,9 @@ class Batch:
             correlation_id=calls[0][1],
         )
 
-    def accepted(self, _pid: int, _time_accepted: float) -> None:
+    def accepted(self, pid: int, time_accepted: float) -> None:
         """Count the tasks as begun."""
+        self.begun, self.pid = time.time() - (time.monotonic() - time_accepted), pid
         names = Counter(task.name for task, _ in self.entries)
         state.total_count.update(names)
         state.all_total_count[0] += len(self.entries)
@@ -123,6 +128,7 @@ class Batch:
         """Settle every message by what came of it."""
         took, odd, succeeded = outcome
         gatherer = self.gatherer
+        gatherer.in_flight.discard(self)
         gatherer.learn(took)
         fine = []
         for place, (task, message) in enumerate(self.entries):
@@ -137,8 +143,27 @@ class Batch:
 
     def failed(self, error: Any) -> None:
         """Put every message back to its queue: none is acknowledged, and which of them did it is found one by one."""
+        self.gatherer.in_flight.discard(self)
         logger.warning("%d messages go back to their queues: %s", len(self.entries), getattr(error, "exception", error))
         self.gatherer.give_back([message for _, message in self.entries])
+
+    def info(self) -> list[dict[str, Any]]:
+        """Return what `celery inspect active` shows of each task."""
+        return [
+            {
+                "id": message.headers["id"],
+                "name": task.name,
+                "args": message.headers.get("argsrepr", ""),
+                "kwargs": message.headers.get("kwargsrepr", ""),
+                "type": task.name,
+                "hostname": self.gatherer.consumer.hostname,
+                "time_start": self.begun,
+                "acknowledged": False,
+                "delivery_info": {"routing_key": message.delivery_info.get("routing_key"), "redelivered": False},
+                "worker_pid": self.pid,
+            }
+            for task, message in self.entries
+        ]
 
 
 class Gatherer:
@@ -152,7 +177,7 @@ class Gatherer:
         self.seconds = seconds
         self.singly: dict[str, Callable[..., Any]] = {}
         self.waiting: deque[tuple[Any, Any]] = deque()
-        self.in_flight = 0
+        self.in_flight: set[Batch] = set()
         self.scheduled = False
         #: Delivery tags that are neither acknowledged nor given back, in the order of delivery; with the message where
         #: it goes Celery's own way and knows itself when it is settled.
@@ -195,11 +220,11 @@ class Gatherer:
             self.waiting.clear()
             return
         slots = AHEAD * self.consumer.pool.num_processes
-        while self.waiting and self.in_flight < slots:
+        while self.waiting and len(self.in_flight) < slots:
             # What is there is shared by the processes that are free, so that none gets all and the others none.
-            share = -(-len(self.waiting) // (slots - self.in_flight))
+            share = -(-len(self.waiting) // (slots - len(self.in_flight)))
             batch = Batch(self, self.take(min(self.most, share)))
-            self.in_flight += 1
+            self.in_flight.add(batch)
             batch.send()
 
     def take(self, most: int) -> list[tuple[Any, Any]]:
@@ -235,7 +260,6 @@ class Gatherer:
 
     def finish(self, messages: Iterable[Any]) -> None:
         """Acknowledge messages whose results are stored: all together up to the first that is still open."""
-        self.in_flight -= 1
         if self.closed:
             return
         for message in messages:
@@ -447,6 +471,15 @@ def run(
             took[name] = (count + 1, seconds + time.perf_counter() - begin)
     deferred.store()
     return took, odd, succeeded
+
+
+@inspect_command(alias="dump_active", signature="[safe]", args=[("safe", bool)])  # type: ignore[untyped-decorator]  # Celery carries no types
+def active(state: Any, safe: bool = False, **options: Any) -> list[dict[str, Any]]:
+    """Answer `celery inspect active`: the tasks that Celery runs by itself, and those of the batches at work."""
+    gatherer = getattr(state.consumer, "gatherer", None)
+    batches = [batch for batch in gatherer.in_flight if batch.begun] if gatherer else []
+    alone: list[dict[str, Any]] = control.active(state, safe=safe, **options)
+    return alone + [one for batch in batches for one in batch.info()]
 
 
 def install(app: Any) -> None:
