@@ -34,8 +34,8 @@ QUEUES = ("red", "green", "blue")
 IDLE = ("yellow", "doomed")
 #: Where the broker puts what a worker rejects from any of these.
 DEAD = "dead-letters"
-#: Largest message that the broker takes, in bytes; less than a command line takes.
-LARGEST = 100_000
+#: Largest message that the broker takes, in bytes; more than a frame and less than a command line takes.
+LARGEST = 131_000
 
 
 @dataclass(frozen=True)
