@@ -1,6 +1,7 @@
-"""A Celery 3.1 app for these tests: a task that is right, one that fails, one that takes a while."""
+"""A Celery 3.1 app for these tests: tasks that are right, fail, take a while, or end the worker."""
 
 import os
+import signal
 import time
 
 from celery import Celery
@@ -25,6 +26,12 @@ def double(n):
 def fail(n):
     """Fail, with the number in words."""
     raise ValueError("no {} today".format(n))
+
+
+@app.task(name="work.kill", acks_late=True)
+def kill(_n):
+    """End the whole worker at once, as a host does that loses its power."""
+    os.killpg(0, signal.SIGKILL)
 
 
 @app.task(name="work.wait")

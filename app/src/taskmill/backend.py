@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Celery's key of a result is this and the id.
 KEY_PREFIX = b"celery-task-meta-"
+#: What follows a result's key in the key of that count.
+REDELIVERED = b"-redelivered"
+PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,150}")
 SCHEME = "cache+memcached://"
 #: Ids asked for at once: enough to make the round trip cheap, few enough to stay well under a second.
 BATCH = 1000
@@ -97,6 +101,12 @@ class Results:
             found = self._one_by_one(keys)
         cut = len(KEY_PREFIX)
         return {key[cut:]: value for key, value in found.items()}
+
+    def forget_redeliveries(self, identifier: str) -> None:
+        """Let `dead_letters.py` count anew how often a redelivered task has begun."""
+        # The client does not check keys, and a message may say anything is its id.
+        if PLAIN_ID.fullmatch(identifier):
+            self._client.delete(KEY_PREFIX + identifier.encode() + REDELIVERED)
 
     def _one_by_one(self, keys: list[bytes]) -> dict[bytes, Any]:
         """Fetch in such a way that one bad value spoils no other; it comes as :data:`UNREADABLE`."""

@@ -20,6 +20,7 @@ from taskmill import (
     errors,
     interrupt,
     journal,
+    letters,
     profile,
     queues,
     record,
@@ -40,6 +41,7 @@ from taskmill.collect import Collected, Collector
 from taskmill.errors import PostingError, TaskmillError
 from taskmill.plan import Kind, Plan
 from taskmill.progress import Quiet, Reporter
+from taskmill.report.text import count
 from taskmill.requirements import Requirement
 
 if TYPE_CHECKING:
@@ -578,6 +580,21 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
     if any(done.record["counts"][name] for name in ("lost", "wrong", "failed")):
         raise SystemExit(errors.FAULTS)
     raise SystemExit(tell(done.record["requirements"]))
+
+
+@cli.command("letters")
+@click.option("--put-back", "action", flag_value="put-back", help="Send them to the queues that they came from.")
+@click.option("--drop", "action", flag_value="drop", help="Delete them.")
+@click.option("--id", "ids", multiple=True, help="Only the letter of this task; repeat it for more.")
+@click.option("--queue", default="dead-letters", show_default=True, help="The queue of the dead letters.")
+def letters_command(action: str | None, ids: tuple[str, ...], queue: str) -> None:
+    """Show the dead letters, which workers could not run or gave up, one line each and without their content."""
+    broker, results = Broker.from_environment(), Results.from_environment()
+    number = 0
+    for letter, done in letters.settle(broker, results, queue, action or "show", ids):
+        number += 1
+        click.echo(letter.line() + ("" if done == "show" else f"  {done}"))
+    click.echo(count(number, "dead letter"))
 
 
 def required_before(run: Path) -> tuple[Requirement, ...]:

@@ -52,12 +52,13 @@ def test_queues_are_durable_and_have_their_arguments(host: Host) -> None:
 
 def test_what_is_rejected_goes_to_the_dead_letters(host: Host) -> None:
     """The policy, which was cleared, acts on every queue but that of the dead letters itself."""
-    fields = "name effective_policy_definition"
-    acting = {queue["name"]: queue for queue in ctl(host, "list_queues", "--vhost own/vhost", fields)}
-    wanted = {"dead-letter-exchange": "", "dead-letter-routing-key": "dead"}
-    assert {name: dict(queue["effective_policy_definition"] or {}) for name, queue in acting.items()} == {
-        **dict.fromkeys(["blue", "green", "red", "steady"], wanted),
-        "dead": {},
+    acting = {queue["name"]: queue["policy"] for queue in ctl(host, "list_queues", "--vhost own/vhost", "name policy")}
+    assert acting == {**dict.fromkeys(["blue", "green", "red", "steady"], "dead-letters"), "dead": ""}
+    [policy] = ctl(host, "list_policies", "--vhost own/vhost")
+    definition = policy["definition"]
+    assert (json.loads(definition) if isinstance(definition, str) else definition) == {
+        "dead-letter-exchange": "",
+        "dead-letter-routing-key": "dead",
     }
 
 
