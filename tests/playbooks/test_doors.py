@@ -126,3 +126,17 @@ def test_pictures_without_a_monitor_are_refused(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "no host in the group 'monitor'" in " ".join(done.stdout.split())
     assert "Look for a load that is under way" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("playbook", "knob"),
+    [("resume-load", "load_take_up=again"), ("resume-load", "stack=post2017"), ("dead-letters", "action=read")],
+)
+def test_what_cannot_be_done_with_a_run_or_letters_is_refused(playbook: str, knob: str) -> None:
+    """Another action, or a client that knows none of them, is named before any host is touched."""
+    done = play("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", knob)
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert f"is '{knob.partition('=')[2] if 'stack' not in knob else 'resume'}', for the stack" in said
+    assert "Look for a load" not in said
+    assert "Ask for them" not in said

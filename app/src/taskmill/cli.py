@@ -532,6 +532,7 @@ def resume_command(run: Path, no_workers: bool) -> None:
     thread. Such a task may run twice; the record's duplicates count it.
     """
     plan, reporter = Plan.load(run), Reporter()
+    reporter.say(f"run folder {run.resolve()}")
     broker, results = Broker.from_environment(), Results.from_environment()
     with interrupt.watch() as stop:
         # Posting processes outlive a client that is killed, by a moment.
@@ -560,6 +561,7 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
     plan, reporter = Plan.load(run), Reporter()
     if deadline is not None:
         plan = replace(plan, deadline=deadline)
+    reporter.say(f"run folder {run.resolve()}")
     broker, results = Broker.from_environment(), Results.from_environment()
     with interrupt.watch() as stop:
         journal.await_writers(run / "ids", 2 * posting.LAST_CONFIRMS, stop)
