@@ -1,7 +1,9 @@
 # The two commands: `make load` (fresh machine to finished report) and `make test`. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# ANSIBLE=2.16 is for hosts with Ubuntu 16.04, in an environment of its own.
+VENV := .venv$(addprefix -,$(ANSIBLE))
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # STACK=post2017 is what the post ran; in the labs each stack has hosts of its own.
 INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
@@ -21,7 +23,7 @@ load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post201
 	ansible-playbook -i $(INVENTORY) run-load.yml $(KNOBS)
 
 .PHONY: site
-site: .venv/controller ## Provision the landscape (the lab's hosts first, where the inventory has some)
+site: $(VENV)/controller ## Provision the landscape (the lab's hosts first, where the inventory has some)
 	ansible-playbook -i $(INVENTORY) site.yml $(KNOBS)
 
 .PHONY: capacity
@@ -33,17 +35,17 @@ tune: site ## Which settings of the workers suit the load: tries a grid, recomme
 	ansible-playbook -i $(INVENTORY) playbooks/tune.yml $(KNOBS) $(call knobs,tune,BUDGET SECONDS ROUNDS)
 
 .PHONY: lab-down
-lab-down: .venv/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
+lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
 	ansible-playbook -i $(INVENTORY) playbooks/lab-down.yml
 
 # The controller's own Python, from hashed locks.
 
-.venv/bin/python:
+$(VENV)/bin/python:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "taskmill needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1)" >&2; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -q && apt-get install -y -q python3-venv; }
-	python3 -m venv .venv
+	python3 -m venv $(VENV)
 
-.venv/controller: requirements/controller.txt app/pyproject.toml | .venv/bin/python
+$(VENV)/controller: requirements/controller$(addprefix -,$(ANSIBLE)).txt app/pyproject.toml | $(VENV)/bin/python
 	pip install --quiet --require-hashes --requirement $<
 	pip install --quiet --no-build-isolation --no-deps --editable app
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def test_each_run_was_done_by_its_own_stack_alone() -> None:
         assert {one["name"] for one in record["workers"]} == {f"w1@{worker}", f"w2@{worker}"}
         assert record["environment"]["celery"].startswith(celery)
         assert record["counts"]["duplicates"] == 0
+
+
+@pytest.mark.parametrize("stack", ["modern", "post2017"])
+def test_the_command_that_repeats_a_run_is_for_its_side(stack: str) -> None:
+    """The side is named; the stack is not, because the inventory says it."""
+    _, record = run(stack)
+    given = json.loads(shlex.split(record["environment"]["command"])[-1])
+    assert given["side"] == f"with_{stack}"
+    assert "stack" not in given
 
 
 def test_both_ran_the_same_workload_on_the_same_cores() -> None:
