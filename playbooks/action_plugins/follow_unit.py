@@ -19,6 +19,8 @@ display = Display()
 
 # What `systemctl show` calls a unit whose process has ended; `exited` is RemainAfterExit's.
 ENDED = {"exited", "failed", "dead"}
+# Ansible gives commands a terminal, where a pager would wait for a key; and times are read again as they are printed.
+UNPAGED = ["env", "SYSTEMD_PAGER=", "TZ=UTC"]
 
 
 class ActionModule(ActionBase):
@@ -66,7 +68,7 @@ class ActionModule(ActionBase):
 
     def _state(self, unit: str) -> dict[str, str]:
         wanted = "LoadState,SubState,Result,ExecMainStatus,ExecMainStartTimestamp,InvocationID"
-        reply = self._execute(["env", "TZ=UTC", "systemctl", "show", "--property", wanted, unit])
+        reply = self._execute([*UNPAGED, "systemctl", "show", "--property", wanted, unit])
         state = dict(line.split("=", 1) for line in reply.splitlines() if "=" in line)
         if state.get("LoadState") != "loaded":
             raise AnsibleActionFail(f"there is no unit {unit} to follow: {reply}")
@@ -78,8 +80,7 @@ class ActionModule(ActionBase):
             # Before systemd 232: what the unit wrote since its process began, as in `Mon 2026-11-23 05:03:05 UTC`.
             began = " ".join(state["ExecMainStartTimestamp"].split()[1:3])
             own_lines = [f"_SYSTEMD_UNIT={unit}", f"--since={began}"]
-        journal = ["env", "TZ=UTC", "journalctl", "--quiet", "--output", "cat"]
-        return self._execute([*journal, *own_lines]).splitlines()
+        return self._execute([*UNPAGED, "journalctl", "--quiet", "--output", "cat", *own_lines]).splitlines()
 
     def _execute(self, command: list[str]) -> str:
         reply = self._low_level_execute_command(shlex.join(command))

@@ -55,5 +55,6 @@ def test_only_the_lines_of_this_start_are_followed(
     monkeypatch.setattr(action, "_execute", execute)
     outcome = action.run(task_vars={"inventory_hostname": "client1"})
     assert (outcome["exit_code"], outcome["lines"]) == (1, ["posted"])
-    assert [command[:2] for command in asked] == [["env", "TZ=UTC"]] * 2
+    # Without a pager: in the terminal that Ansible gives it, one would wait for a key.
+    assert [command[:3] for command in asked] == [["env", "SYSTEMD_PAGER=", "TZ=UTC"]] * 2
     assert asked[1][-len(own) :] == own
