@@ -25,6 +25,7 @@ from taskmill.cli import cli
 from taskmill.errors import TaskmillError
 from taskmill.plan import Kind, Plan, new_folder, write_json
 from taskmill.progress import Quiet
+from taskmill.report import text
 
 PLAN = Plan(name="capacity", kinds=(Kind("any", "red"),), tasks=1, args=(20,), check=True, expect=6765)
 SETTINGS = measure.Settings(seconds=20.0, tolerance=0.05, rounds=3, budget=1000.0)
@@ -393,7 +394,7 @@ def test_the_capacity_of_a_real_cluster_is_found(taskmill: Taskmill) -> None:
     assert data["answer"]["rate"] > 0
     assert data["unpaced"]["pool_processes"] == 2
     assert all(0 < load["busy"] <= 1.05 for load in data["loads"])
-    assert f"This cluster does {data['answer']['rate']:,.0f}/s" in done.out
+    assert f"This cluster does {text.rate(data['answer']['rate'])}" in done.out
 
 
 @pytest.mark.usefixtures("worker")

@@ -63,7 +63,7 @@ def held_by(data: dict[str, Any], load: dict[str, Any], run: Run | None) -> dict
         return {
             "part": "client",
             "text": f"the client: asked for {rate(nearest['rate'])} it posted up to {seconds(nearest['late_s'])} late. "
-            f"More posting processes, or another client, may show that the cluster does more",
+            f"More posting processes, or another client, may show that the cluster does more, if the broker takes it",
         }
     busy = load["busy"]
     pools = f"the pool processes were in tasks for {percent(busy)} of the time" if busy is not None else ""
