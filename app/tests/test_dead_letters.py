@@ -90,10 +90,13 @@ def bad_messages(mark: Path) -> dict[str, amqp.Message]:
     }
 
 
-@pytest.fixture
-def worker(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Worker]:
-    """Yield a worker with what this file is about."""
-    include = "--include=killer,taskmill.task_times,taskmill.dead_letters"
+@pytest.fixture(params=["one by one", "in batches"])
+def worker(
+    rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Worker]:
+    """Yield a worker with what this file is about, one that runs tasks one by one, and one that batches them."""
+    batches = ",taskmill.batches" if request.param == "in batches" else ""
+    include = f"--include=killer,taskmill.task_times,taskmill.dead_letters{batches}"
     with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)) as one:
         yield one
 

@@ -53,6 +53,8 @@ logger = get_logger(__name__)
 AHEAD = 2
 #: What a batch's measured seconds count against what was known of the task before.
 WEIGHT = 0.3
+#: What a message whose body is not as it should be raises when Celery makes a request of it.
+BROKEN = (InvalidTaskError, ContentDisallowed, LookupError, TypeError, ValueError, AttributeError)
 #: Headers that say that a message asks for more than to be run.
 SPECIAL = ("eta", "expires", "retries", "group", "stamped_headers", "ignore_result")
 NO_LIMITS = (None, [None, None], (None, None))
@@ -323,12 +325,15 @@ class Gatherer:
                 task=task,
                 connection_errors=self.consumer.connection_errors,
             )
-        except (InvalidTaskError, ContentDisallowed) as error:
-            self.consumer.on_invalid_task(None, message, error)
         except DecodeError as error:
             self.consumer.on_decode_error(message, error)
+        except BROKEN as error:
+            self.consumer.on_invalid_task(None, message, error)
         else:
-            request.on_success(outcome)
+            if outcome is None:
+                self.consumer.on_invalid_task(None, message, InvalidTaskError("its arguments cannot be read"))
+            else:
+                request.on_success(outcome)
 
     def event(self, kind: str, task: Any, message: Any, **fields: Any) -> None:
         """Send an event about a task, where events are on."""
