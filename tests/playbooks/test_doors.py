@@ -130,7 +130,7 @@ def test_pictures_without_a_monitor_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("playbook", "knob"),
-    [("resume-load", "load_take_up=again"), ("resume-load", "stack=post2017"), ("dead-letters", "action=read")],
+    [("resume-load", "load_take_up=again"), ("resume-load", "stack=post2017"), ("dead-letters", "letters_action=read")],
 )
 def test_what_cannot_be_done_with_a_run_or_letters_is_refused(playbook: str, knob: str) -> None:
     """Another action, or a client that knows none of them, is named before any host is touched."""
