@@ -78,7 +78,7 @@ def held_by(data: dict[str, Any], load: dict[str, Any], run: Run | None) -> dict
             return {"part": "between", "text": f"the way between queue and task, not the cores: {figures}. {hint}"}
     if busy is not None and busy >= BUSY:
         return {"part": "workers", "text": f"the workers: {pools}"}
-    hint = "what, is not known without samples of the hosts, which playbooks/capacity.yml takes"
+    hint = "not known without samples of the hosts, which playbooks/capacity.yml takes"
     return {"part": "not known", "text": f"{hint}; {pools}".strip("; ")}
 
 
