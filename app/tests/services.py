@@ -418,6 +418,18 @@ def take_all(rabbitmq: RabbitMQ, queue: str, vhost: str = VHOST) -> list[amqp.Me
     return messages
 
 
+class Mark:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file."""
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        """Have the file made."""
+        return os.mknod, (str(self.path),)
+
+
 @contextlib.contextmanager
 def running(
     rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str, **environment: str

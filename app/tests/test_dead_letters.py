@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import uuid
 from collections import Counter
@@ -20,6 +19,7 @@ from services import (
     DEAD,
     LARGEST,
     OTHER_VHOST,
+    Mark,
     Memcached,
     RabbitMQ,
     Worker,
@@ -38,18 +38,6 @@ SECRET = "do-not-log-me"
 GOOD = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--allow-waiting", "--no-profile", "--deadline=30")
 #: As many times as a task of these tests may begin again.
 MOST = 2
-
-
-class Mark:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the file."""
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        """Have the file made."""
-        return os.mknod, (str(self.path),)
 
 
 def headers(task: str = "fibonacci.tasks.red", **others: Any) -> dict[str, Any]:

@@ -16,23 +16,11 @@ import memcache
 import pytest
 
 from conftest import HERE, PYTHON
-from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, channel, depth, end, take_all, wait_until
+from services import ADMIN, DEAD, OTHER_VHOST, Mark, Memcached, RabbitMQ, channel, depth, end, take_all, wait_until
 
 MODULES = HERE.parent / "src" / "taskmill"
 SECRET = "do-not-log-me"
 MOST = 2
-
-
-class Mark:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the file."""
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        """Have the file made."""
-        return os.mknod, (str(self.path),)
 
 
 @pytest.fixture

@@ -170,6 +170,16 @@ def test_the_workers_are_back_after_tuning(host: Any) -> None:
     assert "--concurrency=" + host.check_output("nproc") in host.check_output("cat /etc/celery/w1.env")
 
 
+def test_what_no_worker_could_run_is_kept_by_the_broker(host: Any) -> None:
+    """The load of a task that the app does not have left its messages in the queue of the dead letters."""
+    if host.backend.get_hostname() != "broker1":
+        pytest.skip("no broker runs here")
+    said = host.check_output("rabbitmqctl --quiet list_queues -p taskmill name messages --formatter json")
+    waiting = {queue["name"]: queue["messages"] for queue in json.loads(said)}
+    assert waiting["dead-letters"] >= 30
+    assert waiting["red"] == waiting["green"] == waiting["blue"] == 0
+
+
 def test_flower_shows_both_workers_online_with_three_queues() -> None:
     """Flower, asked with its password, knows w1 and w2 as online, each on all three queues."""
     password = (SCENARIO / "inventory" / ".secrets" / "flower").read_text().strip()
