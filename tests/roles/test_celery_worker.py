@@ -63,6 +63,14 @@ def test_bad_workers_are_refused_before_anything_is_touched(
     assert "not-to-be-seen" not in said + done.stderr
 
 
+def test_a_task_that_may_not_begin_at_all_is_refused(play: Play) -> None:
+    """Zero redeliveries would park every task that comes again."""
+    settings = {**INPUT, "celery_worker_workers": [worker()], "celery_worker_redeliveries": 0}
+    done = play([{"import_role": {"name": "celery_worker"}}], settings)
+    assert done.returncode != 0
+    assert "celery_worker_redeliveries: a redelivered task has to begin at least once" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("name", ["celery_worker_broker_url", "celery_worker_workers", "celery_worker_app"])
 def test_a_missing_input_is_named(play: Play, name: str) -> None:
     """A required input that is not set is named."""
