@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import amqp
 import pytest
 from celery import chain, chord
 from celery.result import AsyncResult
 
-from services import ADMIN, OTHER_VHOST, Memcached, RabbitMQ, Worker, wait_until
+from services import ADMIN, OTHER_VHOST, Memcached, RabbitMQ, Worker, channel, wait_until
 
 QUEUE = "red"
 
@@ -54,7 +55,7 @@ class Cluster:
             app="odd",
             queues=[QUEUE],
             concurrency=concurrency,
-            options=["--include=taskmill.task_times,taskmill.batches", *options],
+            options=["--include=taskmill.task_times,taskmill.dead_letters,taskmill.batches", *options],
             directory=Path(__file__).parent,
         )
         self.workers.append(worker)
@@ -121,6 +122,26 @@ def test_each_task_of_a_batch_ends_in_its_own_way(cluster: Cluster, rabbitmq: Ra
     assert {result.state for result in ignored} == {"PENDING"}
     wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")
     assert set(cluster.executions().values()) == {1}
+
+
+def test_broken_messages_among_good_ones_end_no_worker(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """No id, no JSON, no triple, no mapping of keyword arguments: each is settled, and the good ones are done."""
+    good = [cluster.post(cluster.tasks.double, number) for number in range(20)]
+    bodies = [b"[[1], {}, {}", b"[1]", b"[[1], [2], {}]", b"[[1], {}, 3]", b"null", b"[[1], {}, {}]"]
+    one = channel(rabbitmq, vhost=OTHER_VHOST)
+    for body in bodies:
+        headers = {"lang": "py", "task": "odd.double", "id": f"broken-{body!r}"}
+        if body is bodies[-1]:
+            del headers["id"]
+        properties = {"content_type": "application/json", "content_encoding": "utf-8", "application_headers": headers}
+        one.basic_publish(amqp.Message(body, **properties), routing_key=QUEUE)
+    one.connection.close()
+    good += [cluster.post(cluster.tasks.double, number) for number in range(20, 40)]
+    worker = cluster.start()
+    assert [outcome(result)[1] for result in good] == [2 * number for number in range(40)]
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message settled")
+    assert worker.process is not None
+    assert worker.process.poll() is None
 
 
 def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:

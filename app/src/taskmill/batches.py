@@ -365,6 +365,7 @@ def plain(message: Any) -> bool:
         and not message.delivery_info.get("redelivered")
         and headers.get("timelimit") in NO_LIMITS
         and not any(headers.get(name) for name in SPECIAL)
+        and "id" in headers
         and headers["id"] not in state.revoked
     )
 
@@ -465,7 +466,7 @@ def run(
                 failed, result, runtime = outcome = fast_trace_task(
                     name, identifier, request, body, content_type, encoding
                 )
-            except (DecodeError, ContentDisallowed, InvalidTaskError, ValueError):
+            except (DecodeError, *BROKEN):
                 odd[place] = None
                 continue
             if failed:
