@@ -72,3 +72,13 @@ def kill_once(number: int) -> int:
 def total(numbers: list[int]) -> int:
     """Return the sum."""
     return sum(numbers)
+
+
+@app.task  # type: ignore[untyped-decorator]  # Celery carries no types
+def wait_for(line: str, seconds: float = 60) -> None:
+    """Run until the file has the line."""
+    end = time.monotonic() + seconds
+    while line not in Path(os.environ["ODD_LOG"]).read_text().splitlines():
+        if time.monotonic() > end:
+            raise TimeoutError(f"no line {line!r} within {seconds:g} s")
+        time.sleep(0.05)

@@ -261,3 +261,50 @@ def test_a_time_limit_of_the_worker_leaves_all_to_celery(cluster: Cluster) -> No
     cluster.start("--time-limit=2", concurrency=2)
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(20)]
     assert outcome(slow)[0] == "FAILURE"
+
+
+def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """Revocation is looked at when a task is handed out, not only when it arrives; the others run."""
+    tasks = cluster.tasks
+    held = cluster.post(tasks.wait_for, "go")
+    ahead = cluster.post(tasks.double, 1)
+    revoked = cluster.post(tasks.double, 601)
+    one = channel(rabbitmq, vhost=OTHER_VHOST)
+    properties = {"content_type": "application/json", "content_encoding": "utf-8"}
+    headers = {"lang": "py", "task": "odd.double", "id": "broken"}
+    one.basic_publish(amqp.Message(b"[1]", application_headers=headers, **properties), routing_key=QUEUE)
+    one.connection.close()
+    cluster.start()
+    query = ("list_queues", "-p", OTHER_VHOST, "name", "messages_unacknowledged")
+    wait_until(lambda: f"{QUEUE}\t4" in rabbitmq.ctl(*query), 30, "all four messages in the worker")
+    good = cluster.post(tasks.double, 2)
+    assert cluster.app.control.revoke([revoked.id, "broken"], reply=True, timeout=30, limit=1)
+    with cluster.log.open("a") as log:
+        log.write("go\n")
+    assert outcome(held) == ("SUCCESS", None)
+    assert [outcome(result)[1] for result in (ahead, good)] == [2, 4]
+    assert outcome(revoked)[0] == "REVOKED"
+    assert "601" not in cluster.executions()
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message settled, that of a broken body too")
+
+
+def test_a_rate_limit_set_on_a_running_worker_holds(cluster: Cluster) -> None:
+    """Tasks of that kind leave the batches, one by one, and all are done."""
+    cluster.start()
+    assert cluster.app.control.rate_limit("odd.double", "5/s", reply=True, timeout=30, limit=1)
+    begin = time.monotonic()
+    results = [cluster.post(cluster.tasks.double, number) for number in range(12)]
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(12)]
+    # The bucket holds one task, and the next comes after a fifth of a second.
+    assert time.monotonic() - begin > 10 / 5
+
+
+def test_processes_that_are_replaced_after_some_tasks_lose_none(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """With `max-tasks-per-child` each task is a job of the pool by itself, so that the number holds."""
+    results = [cluster.post(cluster.tasks.double, number) for number in range(20)]
+    cluster.start("--max-tasks-per-child=5")
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(20)]
+    (stats,) = cluster.app.control.inspect(timeout=30, limit=1).stats().values()
+    # To replace a process takes writes of its own.
+    assert int(stats["pool"]["writes"]["total"]) >= 20
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 10, "every message acknowledged")

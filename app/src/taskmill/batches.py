@@ -177,7 +177,6 @@ class Gatherer:
         self.connection = consumer.connection
         self.most = most
         self.seconds = seconds
-        self.singly: dict[str, Callable[..., Any]] = {}
         self.waiting: deque[tuple[Any, Any]] = deque()
         self.in_flight: set[Batch] = set()
         self.scheduled = False
@@ -225,15 +224,22 @@ class Gatherer:
         while self.waiting and len(self.in_flight) < slots:
             # What is there is shared by the processes that are free, so that none gets all and the others none.
             share = -(-len(self.waiting) // (slots - len(self.in_flight)))
-            batch = Batch(self, self.take(min(self.most, share)))
-            self.in_flight.add(batch)
-            batch.send()
+            entries = self.take(min(self.most, share))
+            if entries:
+                batch = Batch(self, entries)
+                self.in_flight.add(batch)
+                batch.send()
 
     def take(self, most: int) -> list[tuple[Any, Any]]:
-        """Return the next messages, at least one and at most so many, that should take no longer than a batch."""
+        """Return the next messages, at most so many, that should take no longer than a batch; revoked ones are none."""
         entries: list[tuple[Any, Any]] = []
         left = self.seconds
         while self.waiting and len(entries) < most:
+            if self.waiting[0][1].headers["id"] in state.revoked:
+                request = self.request(*self.waiting.popleft())
+                if request:
+                    request.revoked()
+                continue
             # A task that was never seen is tried alone.
             left -= self.expected.get(self.waiting[0][0].name, self.seconds)
             if entries and left < 0:
@@ -306,8 +312,8 @@ class Gatherer:
                 message.reject_log_error(logger, self.consumer.connection_errors, requeue=True)
         self.finish([])
 
-    def settle_singly(self, task: Any, message: Any, outcome: Any) -> None:
-        """Let Celery's own request do with a message what its outcome asks for: ``None`` when it could not be read."""
+    def request(self, task: Any, message: Any) -> Request | None:
+        """Return Celery's own request of a message; ``None`` when it could not be read, and is settled so."""
         self.hold(message)
 
         def settle(how: Callable[..., None], *arguments: Any) -> None:
@@ -315,7 +321,7 @@ class Gatherer:
                 how(*arguments)
 
         try:
-            request = Request(
+            return Request(
                 message,
                 on_ack=functools.partial(settle, message.ack_log_error),
                 on_reject=functools.partial(settle, message.reject_log_error),
@@ -329,11 +335,17 @@ class Gatherer:
             self.consumer.on_decode_error(message, error)
         except BROKEN as error:
             self.consumer.on_invalid_task(None, message, error)
+        return None
+
+    def settle_singly(self, task: Any, message: Any, outcome: Any) -> None:
+        """Let Celery's own request do with a message what its outcome asks for: ``None`` when it could not be read."""
+        request = self.request(task, message)
+        if request is None:
+            return
+        if outcome is None:
+            self.consumer.on_invalid_task(None, message, InvalidTaskError("its arguments cannot be read"))
         else:
-            if outcome is None:
-                self.consumer.on_invalid_task(None, message, InvalidTaskError("its arguments cannot be read"))
-            else:
-                request.on_success(outcome)
+            request.on_success(outcome)
 
     def event(self, kind: str, task: Any, message: Any, **fields: Any) -> None:
         """Send an event about a task, where events are on."""
