@@ -124,7 +124,7 @@ def test_killed_posting_leaves_true_files(taskmill: Taskmill, rabbitmq: RabbitMQ
     process.kill()
     finish(process)
     time.sleep(0.5)
-    in_queue = {message.properties["correlation_id"].encode() for message in take_all(rabbitmq, "yellow")}
+    in_queue = {message.headers["id"].encode() for message in take_all(rabbitmq, "yellow")}
     threads = list(journal.read(taskmill.latest / "ids"))
     written = {identifier for one in threads for identifier, _ in one.lines}
     confirmed = {identifier for one in threads for identifier, _ in one.lines[: one.confirmed]}
@@ -194,7 +194,7 @@ def test_broker_that_stays_away_ends_the_posting_with_true_files(
     assert CLIENT.password not in out + err + json.dumps(data)
     threads = list(journal.read(taskmill.latest / "ids"))
     confirmed = {identifier for one in threads for identifier, _ in one.lines[: one.confirmed]}
-    in_queue = {message.properties["correlation_id"].encode() for message in take_all(rabbitmq, "yellow")}
+    in_queue = {message.headers["id"].encode() for message in take_all(rabbitmq, "yellow")}
     assert confirmed <= in_queue
     assert data["counts"]["confirmed"] >= len(confirmed) > 100
 
@@ -289,7 +289,7 @@ def test_posting_process_that_dies_ends_the_run_with_true_files(
     assert code == 4, out + err
     assert "ended with code -9" in record(taskmill.latest)["problems"][0]
     confirmed = {id_ for one in journal.read(taskmill.latest / "ids") for id_, _ in one.lines[: one.confirmed]}
-    assert confirmed <= {message.properties["correlation_id"].encode() for message in take_all(rabbitmq, "yellow")}
+    assert confirmed <= {message.headers["id"].encode() for message in take_all(rabbitmq, "yellow")}
     assert len(confirmed) > 100
 
 
