@@ -156,6 +156,25 @@ def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:
     assert 0 < int(jobs) <= 40, (jobs, worker.log.read_text()[-500:])
 
 
+def test_messages_are_reserved_as_the_tasks_are_long(cluster: Cluster) -> None:
+    """Short tasks have more messages reserved than the app's settings say, and long ones do not."""
+    cluster.environment["CELERY_WORKER_BATCH_SECONDS"] = "0.2"
+    worker = cluster.start("--prefetch-multiplier=1")
+
+    def reserved() -> int:
+        (stats,) = cluster.app.control.inspect(timeout=10, limit=1).stats().values()
+        return int(stats["prefetch_count"])
+
+    assert reserved() == 1
+    for number in range(50):
+        cluster.post(cluster.tasks.double, number)
+    wait_until(lambda: reserved() > 20, 30, "messages reserved for batches")
+    for number in range(3):
+        cluster.post(cluster.tasks.double, number, 1)
+    wait_until(lambda: reserved() == 1, 30, "no more reserved than the settings say")
+    worker.stop()
+
+
 def test_a_pool_process_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
     """All tasks of its batch are delivered once more, and the one that killed it runs alone."""
     tasks = cluster.tasks

@@ -17,7 +17,8 @@ retries, as part of a group, of a task with a rate limit or early acknowledgemen
 With time limits or `max-tasks-per-child` of the whole worker, everything does.
 
 The tasks of a batch run in Celery's own tracer: signals, failures, retries, callbacks and chains are as ever. What is
-different: a chain goes on before its predecessor's result is stored (by a batch at most).
+different: a chain goes on before its predecessor's result is stored (by a batch at most), and a task that is in a batch
+already can no longer be revoked, nor terminated.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ logger = get_logger(__name__)
 
 #: Batches handed out for each pool process: one at work, and one that waits, so that it never idles.
 AHEAD = 2
+#: Most messages that a worker reserves for its batches. The broker takes 65,535 at most.
+MOST_RESERVED = 20_000
 #: What a batch's measured seconds count against what was known of the task before.
 WEIGHT = 0.3
 #: What a message whose body is not as it should be raises when Celery makes a request of it.
@@ -216,7 +219,11 @@ class Gatherer:
     def hand_out(self) -> None:
         """Make batches while there are messages and pool processes for them."""
         self.scheduled = False
-        if self.closed or state.should_stop not in (None, False) or state.should_terminate not in (None, False):
+        # They hold an exit code, 0 among them, when the worker is to stop.
+        stopping = [
+            code for code in (state.should_stop, state.should_terminate) if code is not None and code is not False
+        ]
+        if self.closed or stopping:
             # What waits here was not begun; the broker gives it to someone else.
             self.waiting.clear()
             return
@@ -255,8 +262,9 @@ class Gatherer:
             self.expected[name] = each if known is None else known + WEIGHT * (each - known)
         slowest = max(self.expected.values(), default=self.seconds)
         size = max(1, min(self.most, int(self.seconds / slowest) if slowest else self.most))
-        # As many as are handed out, and as many again that wait for that.
-        wanted = 2 * AHEAD * self.consumer.pool.num_processes * size
+        # On top of what the app's settings reserve: as many as are handed out, and as many again that wait for that. Tasks
+        # that fill a batch each need none.
+        wanted = min(MOST_RESERVED, 2 * AHEAD * self.consumer.pool.num_processes * size) if size > 1 else 0
         if not self.closed and abs(wanted - self.prefetch) > self.prefetch / 4:
             change = (
                 self.consumer.qos.increment_eventually
