@@ -262,8 +262,8 @@ class Gatherer:
             self.expected[name] = each if known is None else known + WEIGHT * (each - known)
         slowest = max(self.expected.values(), default=self.seconds)
         size = max(1, min(self.most, int(self.seconds / slowest) if slowest else self.most))
-        # On top of what the app's settings reserve: as many as are handed out, and as many again that wait for that. Tasks
-        # that fill a batch each need none.
+        # On top of what the app's settings reserve: as many as are handed out, and as many again that wait for that.
+        # Tasks that fill a batch each need none.
         wanted = min(MOST_RESERVED, 2 * AHEAD * self.consumer.pool.num_processes * size) if size > 1 else 0
         if not self.closed and abs(wanted - self.prefetch) > self.prefetch / 4:
             change = (

@@ -23,6 +23,11 @@ TASKS = 3000
 HOSTS = {"broker1", "worker1", "client1"}
 
 
+def newest(name: str) -> Path:
+    """Return the newest folder of that name: Molecule keeps some files of the scenario before."""
+    return max((SCENARIO / "runs").glob(f"*-{name}"))
+
+
 @pytest.fixture(scope="module")
 def run() -> dict[str, Any]:
     """The record that the run left on the controller."""
@@ -121,7 +126,7 @@ def test_a_pool_process_of_each_worker_was_looked_into() -> None:
 
 def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
     """The run of a task that no worker knows lies on the controller too, each of its tasks listed as failed."""
-    (failing,) = (SCENARIO / "runs").glob("*-failing")
+    failing = newest("failing")
     faults = [json.loads(line) for line in (failing / "faults.jsonl").read_text().splitlines()]
     assert [fault["outcome"] for fault in faults] == ["failed"] * 30
     assert "NotRegistered" in faults[0]["detail"]
@@ -129,7 +134,7 @@ def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
 
 def test_the_capacity_was_found_and_what_holds_it() -> None:
     """A steady rate below one that was not, with the hosts' samples to tell the broker's ceiling by."""
-    (search,) = (SCENARIO / "runs").glob("*-capacity")
+    search = newest("capacity")
     found = json.loads((search / "capacity.json").read_text())
     assert found["state"] == "complete"
     assert 0 < found["answer"]["low"] <= found["answer"]["rate"] < found["answer"]["high"]
@@ -141,8 +146,7 @@ def test_the_capacity_was_found_and_what_holds_it() -> None:
 @pytest.fixture(scope="module")
 def tuning() -> Path:
     """The folder that tune.yml left."""
-    (folder,) = (SCENARIO / "runs").glob("*-tune")
-    return folder
+    return newest("tune")
 
 
 def test_each_point_was_measured_with_its_own_workers(tuning: Path) -> None:
