@@ -1,5 +1,6 @@
 """Tasks in batches: every one ends as it would by itself, and none is lost whatever dies."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -154,6 +155,29 @@ def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:
     assert stats["total"] == {"odd.double": 100}
     jobs = stats["pool"]["writes"]["total"]
     assert 0 < int(jobs) <= 40, (jobs, worker.log.read_text()[-500:])
+
+
+def test_tasks_in_batches_send_their_events(cluster: Cluster) -> None:
+    """A monitor hears of each task that it came, began and succeeded, when a worker is told to say so."""
+    seen: Counter[str] = Counter()
+    succeeded = {}
+
+    def hear(event: dict[str, Any]) -> None:
+        seen[event["type"]] += 1
+        if event["type"] == "task-succeeded":
+            succeeded[event["uuid"]] = event["result"]
+
+    cluster.start("--task-events")
+    with cluster.app.connection_for_read() as connection:
+        receiver = cluster.app.events.Receiver(connection, handlers={"*": hear})
+        with receiver.consumer_context():
+            results = [cluster.post(cluster.tasks.double, number) for number in range(30)]
+            deadline = time.monotonic() + 30
+            while len(succeeded) < len(results) and time.monotonic() < deadline:
+                with contextlib.suppress(TimeoutError):
+                    connection.drain_events(timeout=1)
+    assert [seen[f"task-{kind}"] for kind in ("received", "started", "succeeded")] == [30, 30, 30]
+    assert succeeded == {result.id: str(2 * number) for number, result in enumerate(results)}
 
 
 def test_messages_are_reserved_as_the_tasks_are_long(cluster: Cluster) -> None:
