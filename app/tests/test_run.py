@@ -82,7 +82,6 @@ def test_run_posts_fetches_checks_and_records(taskmill: Taskmill) -> None:
         "processes": 1,
         "args": [10],
         "rate": None,
-        "lean": True,
     }
     assert list(data["counts"]) == COUNTS
     assert data["counts"] == dict.fromkeys(COUNTS, 3000) | {"wrong": 0, "failed": 0, "lost": 0, "duplicates": 0}

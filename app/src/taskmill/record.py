@@ -105,7 +105,6 @@ def build(
             "processes": plan.processes,
             "args": list(plan.args),
             "rate": plan.rate,
-            "lean": plan.lean,
         },
         "counts": counts,
         "seconds": {"post": round(posting, 3), "collect": round(collecting, 3), "total": round(total, 3)},
@@ -120,6 +119,7 @@ def build(
         "checked": plan.check,
         "client": {
             **client,
+            "lean": plan.lean,
             "peak_memory_bytes": client["peak_memory_bytes"] + posted.peak_memory_bytes,
             "republished": posted.total("republished"),
             "nacked": posted.total("nacked"),
