@@ -191,9 +191,10 @@ def test_messages_are_reserved_as_the_tasks_are_long(cluster: Cluster) -> None:
         return int(stats["prefetch_count"])
 
     assert reserved() == 1
-    for number in range(50):
-        cluster.post(cluster.tasks.double, number)
+    short = [cluster.post(cluster.tasks.double, number) for number in range(50)]
     wait_until(lambda: reserved() > 20, 30, "messages reserved for batches")
+    # The long ones are to be measured by themselves.
+    assert [outcome(result)[1] for result in short] == [2 * number for number in range(50)]
     for number in range(3):
         cluster.post(cluster.tasks.double, number, 1)
     wait_until(lambda: reserved() == 1, 30, "no more reserved than the settings say")
