@@ -147,10 +147,9 @@ def test_broken_messages_among_good_ones_end_no_worker(cluster: Cluster, rabbitm
 
 def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:
     """A hundred tasks are a few jobs of the pool, and the worker counts all of them as its own."""
-    # Long enough for messages to gather meanwhile, however slow the machine is; reserved from the start, since from
-    # RabbitMQ 4 on kombu has the broker take a consumer's prefetch as it is at first.
+    # Long enough for messages to gather meanwhile, however slow the machine is.
     results = [cluster.post(cluster.tasks.double, number, 0.05) for number in range(100)]
-    worker = cluster.start("--prefetch-multiplier=100")
+    worker = cluster.start()
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(100)]
     (stats,) = cluster.app.control.inspect(timeout=10, limit=1).stats().values()
     assert stats["total"] == {"odd.double": 100}

@@ -198,6 +198,12 @@ class Gatherer:
         return self.consumer.connection is not self.connection
 
     @property
+    def stopping(self) -> bool:
+        """Whether the worker is to stop: it begins nothing any more."""
+        # They hold an exit code, 0 among them, when it is.
+        return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
+
+    @property
     def events(self) -> bool:
         """Whether task events are on, which remote control may change."""
         dispatcher = self.consumer.event_dispatcher
@@ -219,11 +225,7 @@ class Gatherer:
     def hand_out(self) -> None:
         """Make batches while there are messages and pool processes for them."""
         self.scheduled = False
-        # They hold an exit code, 0 among them, when the worker is to stop.
-        stopping = [
-            code for code in (state.should_stop, state.should_terminate) if code is not None and code is not False
-        ]
-        if self.closed or stopping:
+        if self.closed or self.stopping:
             # What waits here was not begun; the broker gives it to someone else.
             self.waiting.clear()
             return
@@ -265,14 +267,25 @@ class Gatherer:
         # On top of what the app's settings reserve: as many as are handed out, and as many again that wait for that.
         # Tasks that fill a batch each need none.
         wanted = min(MOST_RESERVED, 2 * AHEAD * self.consumer.pool.num_processes * size) if size > 1 else 0
-        if not self.closed and abs(wanted - self.prefetch) > self.prefetch / 4:
-            change = (
-                self.consumer.qos.increment_eventually
-                if wanted > self.prefetch
-                else self.consumer.qos.decrement_eventually
-            )
-            change(abs(wanted - self.prefetch))
-            self.prefetch = wanted
+        if not self.closed and not self.prefetch / 2 <= wanted <= self.prefetch * 1.25:
+            self.reserve(wanted)
+
+    def reserve(self, wanted: int) -> None:
+        """Have the broker deliver so many messages on top of what the app's settings reserve."""
+        qos = self.consumer.qos
+        change = qos.increment_eventually if wanted > self.prefetch else qos.decrement_eventually
+        change(abs(wanted - self.prefetch))
+        self.prefetch = wanted
+        # With RabbitMQ 4 and with quorum queues the prefetch is each consumer's own, as it was when that began.
+        if not self.consumer.qos_global:
+            self.consumer.call_soon(self.consume_anew)
+
+    def consume_anew(self) -> None:
+        """End the consumers of the worker's queues and begin others, with the prefetch of now."""
+        if not self.closed and not self.stopping:
+            self.consumer.qos.update()
+            self.consumer.task_consumer.cancel()
+            self.consumer.task_consumer.consume()
 
     def finish(self, messages: Iterable[Any]) -> None:
         """Acknowledge messages whose results are stored: all together up to the first that is still open."""
