@@ -1,12 +1,15 @@
 """How much room results take in memcached."""
 
+import multiprocessing
 import re
 import time
 from typing import Any
 
 import memcache
 import pytest
+from celery import Celery
 
+from fibonacci.results import MemcachedBackend
 from services import Memcached, stored
 from taskmill import journal
 from taskmill.backend import KEY_PREFIX, Results, check_room, result_bytes
@@ -82,3 +85,25 @@ def test_many_ids_are_fetched_at_once(memcached: Memcached) -> None:
     found = Results(memcached.url).get(ids)
     assert time.monotonic() - before < 0.5
     assert found == dict.fromkeys(ids, "x")
+
+
+def test_a_forked_process_does_not_write_into_its_parents_connection(memcached: Memcached) -> None:
+    """A pool process that replaces another is forked when the worker's main process has talked to memcached already."""
+    app = Celery("test", broker="memory://", backend="cache")
+    backend = MemcachedBackend(app, f"memcached://127.0.0.1:{memcached.port}/")
+
+    def right(name: str) -> int:
+        """Return how many of 2,000 values came back as they were stored."""
+        values = [f"{name}-{number}" for number in range(2000)]
+        return sum(backend.client.set(name, value) and backend.get(name.encode()) == value for value in values)
+
+    assert right("before") == 2000
+    forking = multiprocessing.get_context("fork")
+    answers = forking.Queue()
+    children = [forking.Process(target=lambda name=name: answers.put(right(name))) for name in ("one", "two")]
+    for child in children:
+        child.start()
+    found = [right("parent"), *(answers.get(timeout=60) for _ in children)]
+    for child in children:
+        child.join(10)
+    assert found == [2000, 2000, 2000]

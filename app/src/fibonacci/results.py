@@ -5,6 +5,7 @@ a failed write: the task was acknowledged and its result was nowhere. Here a fai
 (``result_backend_always_retry``), and when memcached stays away the message goes back to its queue.
 """
 
+import os
 import pickle
 from typing import IO, Any, NoReturn
 
@@ -50,14 +51,17 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
             )
         self.expires = self.prepare_expires(expires, type=int)
         self._client: memcache.Client | None = None
+        self._process = 0
 
     @property
     def client(self) -> memcache.Client:
         """The client, made at first use; it holds one connection per thread and server."""
-        if self._client is None:
+        # A pool process that is forked later must not write into the connection of the main process.
+        if self._client is None or self._process != os.getpid():
             # python-memcached leaves a server alone for 30 s after one failure; 1 s fits the retries above.
             options = {"dead_retry": 1, "socket_timeout": 5, **self.app.conf.cache_backend_options}
             self._client = memcache.Client(self.servers, unpickler=RefusingUnpickler, **options)
+            self._process = os.getpid()
         return self._client
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:

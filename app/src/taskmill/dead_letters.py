@@ -90,9 +90,20 @@ def reject(consumer, message, why, outcome):
     message.reject_log_error(logger, consumer.connection_errors)
 
 
+def own_backend(app):
+    """Return the consumer's own result backend, made at first use.
+
+    Not the app's: a pool process that is forked later has a copy of that, with the open connection of Celery 3.1's.
+    """
+    backend = app.__dict__.get("dead_letters_backend")
+    if backend is None:
+        backend = app.dead_letters_backend = app._get_backend()  # what makes the app's own
+    return backend
+
+
 def keep(consumer, task_id, outcome):
     """Store a failure as the result of a task, and tell the monitors; a result store that is away does not matter."""
-    backend = consumer.app.backend
+    backend = own_backend(consumer.app)
     try:
         # Not `store_result`: where that tries again, the worker would stand still and lose its connection.
         backend._store_result(task_id, backend.encode_result(outcome, states.FAILURE), states.FAILURE)
@@ -156,7 +167,7 @@ def count(task=None, task_id=None, **_kwargs):
 def is_poison(consumer, message, most):
     """Say whether the task of a redelivered message has begun as often as it may."""
     task_id, _ = identity(message)
-    backend = consumer.app.backend
+    backend = own_backend(consumer.app)
     try:
         return bool(task_id) and int(backend.get(key_of_count(backend, task_id)) or 0) >= most
     except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises; it is run once more then

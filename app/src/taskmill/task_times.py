@@ -28,7 +28,7 @@ KEY = "taskmill"
 clock = getattr(time, "perf_counter", time.time)
 thread_clock = getattr(time, "thread_time", lambda: None)
 
-# The last execution of this thread: the task's id and the times, until its result is stored.
+# The last execution of this thread: the task's id and the times.
 last = threading.local()
 
 
@@ -56,14 +56,15 @@ def with_times(encode):
     @functools.wraps(encode)
     def encode_with_times(self, data):
         task_id, times = getattr(last, "times", None) or (None, None)
-        # Celery 3.1 stores no id.
+        # Celery 3.1 stores no id; it stores once, while later releases encode anew for every try.
         if (
             times is not None
             and isinstance(data, dict)
             and "status" in data
             and data.get("task_id", task_id) == task_id
         ):
-            last.times = None
+            if "task_id" not in data:
+                last.times = None
             data = dict(data, **{KEY: times})
         return encode(self, data)
 
