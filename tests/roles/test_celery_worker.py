@@ -42,6 +42,7 @@ def worker(**settings: Any) -> dict[str, Any]:
         ([worker(concurrency="many")], ["'concurrency'", "celery_worker_workers"]),
         ([worker(prefetch_multiplier=-1)], ["'w1' has prefetch_multiplier -1"]),
         ([worker(loglevel="loud")], ["loglevel", "loud"]),
+        ([worker(interpreter="/usr/bin/pypy3")], ["'w1' has interpreter '/usr/bin/pypy3'", "such as pypy3"]),
         ([worker(memory_max="lots")], ["'w1' has memory_max 'lots'"]),
         ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
         ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
@@ -86,7 +87,7 @@ def render_all(play: Play, folder: Path, template: str, *cases: tuple[dict[str, 
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     host = {
         "ansible_facts": {"processor_nproc": 6},
-        "__celery_worker_installed": {"digest": "0"},
+        "__celery_worker_installed": {"digests": {INPUT["celery_worker_virtualenv"]: "0"}},
         "__celery_worker_systemd": {"stdout": "systemd 257 (257.1)"},
     }
     tasks = [
@@ -140,6 +141,15 @@ def test_every_setting_reaches_the_worker(play: Play, tmp_path: Path) -> None:
     assert variables["CELERY_BROKER_URL"] == INPUT["celery_worker_broker_url"]
 
 
+def test_a_worker_with_an_interpreter_of_its_own_has_its_environment(play: Play, tmp_path: Path) -> None:
+    """The name of the interpreter is added to the app's environment; without one it is the app's."""
+    installed = {"digests": {"/nowhere/venv": "0", "/nowhere/venv-pypy3": "1"}}
+    cases = [(worker(), {}), (worker(interpreter="pypy3"), {"__celery_worker_installed": installed})]
+    render_all(play, tmp_path, "worker.env.j2", *cases)
+    environments = [sourced(tmp_path, number)["CELERY_WORKER_VIRTUALENV"] for number in range(2)]
+    assert environments == ["/nowhere/venv", "/nowhere/venv-pypy3"]
+
+
 def test_the_digest_changes_with_whatever_a_worker_runs_on(play: Play, tmp_path: Path) -> None:
     """Setting, limit, unit and code each change the digest; rendering the same again does not."""
     cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -147,7 +157,7 @@ def test_the_digest_changes_with_whatever_a_worker_runs_on(play: Play, tmp_path:
         (worker(concurrency=2), {}),
         (worker(memory_max="1G"), {}),
         (worker(), {"celery_worker_stop_timeout": 10}),
-        (worker(), {"__celery_worker_installed": {"digest": "1"}}),
+        (worker(), {"__celery_worker_installed": {"digests": {INPUT["celery_worker_virtualenv"]: "1"}}}),
         (worker(), {}),
     ]
     render_all(play, tmp_path, "worker.env.j2", *cases)

@@ -44,6 +44,23 @@ def test_settings_reach_the_workers(host: Host) -> None:
     assert stats["w2"]["prefetch_count"] == 2 * cores
 
 
+def test_a_worker_runs_on_the_interpreter_that_its_entry_names(host: Host) -> None:
+    """w1 is in the app's own environment, w2 in one beside it, of the further interpreter."""
+    environments = {}
+    for worker in WORKERS:
+        pid = host.check_output("systemctl show --property=MainPID --value %s", f"celery-worker@{worker}")
+        programs = host.file(f"/proc/{pid}/cmdline").content_string.split("\0")[:2]
+        assert programs[1].endswith("/bin/celery")
+        environments[worker] = programs[1].removesuffix("/bin/celery")
+    further = "python3.11" if host.system_info.codename == "bookworm" else "pypy3"
+    assert environments == {"w1": "/opt/fibonacci/venv", "w2": f"/opt/fibonacci/venv-{further}"}
+    kinds = [
+        host.check_output(f"{at}/bin/python -c 'import platform; print(platform.python_implementation())'")
+        for at in environments.values()
+    ]
+    assert kinds == ["CPython", "PyPy" if further == "pypy3" else "CPython"]
+
+
 @pytest.mark.parametrize("queue", ["red", "green", "blue"])
 def test_a_task_of_every_queue_comes_back_right(host: Host, queue: str) -> None:
     """A task posted by the app itself is worked on, and its result is in memcached."""

@@ -1,12 +1,12 @@
 """Tell which workers are installed on this host, and what code they would run.
 
-Usage: python - DIRECTORY VIRTUALENV. Prints one JSON object:
+Usage: python - DIRECTORY VIRTUALENV... Prints one JSON object:
 
 workers  names of the workers that have an environment file
 enabled  names of the workers that start at boot
 limited  names of the workers that have limits of their own
 unit     whether the unit they are instances of is there
-digest   SHA-256 over the source below DIRECTORY and over the packages of VIRTUALENV
+digests  by VIRTUALENV, SHA-256 over the source below DIRECTORY and over its packages
 """
 
 import glob
@@ -27,7 +27,7 @@ def digest_code(directory, virtualenv):
                 with open(path, "rb") as stream:
                     content = hashlib.sha256(stream.read()).hexdigest()
                 digest.update("{} {}\n".format(os.path.relpath(path, directory), content).encode())
-    packages = glob.glob(os.path.join(virtualenv, "lib/python*/site-packages/*-info"))
+    packages = glob.glob(os.path.join(virtualenv, "lib/py*/site-packages/*-info"))
     for path in [os.path.realpath(virtualenv)] + sorted(packages):  # noqa: RUF005  runs on Python 2.7 too
         digest.update("{}\n".format(path).encode())
     return digest.hexdigest()
@@ -48,7 +48,7 @@ def main():
         "enabled": names(wants),
         "limited": names(unit.format("*") + ".d"),
         "unit": os.path.exists(unit.format("")),
-        "digest": digest_code(sys.argv[1], sys.argv[2]),
+        "digests": {virtualenv: digest_code(sys.argv[1], virtualenv) for virtualenv in sys.argv[2:]},
     }
     print(json.dumps(found))
 
