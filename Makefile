@@ -55,27 +55,24 @@ $(VENV)/controller: requirements/controller$(addprefix -,$(ANSIBLE)).txt app/pyp
 	@touch $@
 
 # Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up, and beside each other.
-# JOBS says how many at the same time; each shows its output when it is done.
+# JOBS says how many at the same time; each shows its output when it is done. The landscape and the app's own tests run on
+# both distributions, each role on one.
 
 SCENARIOS := $(filter-out resources,$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
-# The landscape and the app's own tests run on both distributions, each role on one. The app's tests look at the clock, and
-# already run two at a time: they have the machine to themselves.
 JOBS ?= 2
-PARALLEL := $(MAKE) --jobs=$(JOBS) --output-sync=target
 
 .PHONY: test
-test: lint test-units ## Every check and test, as CI runs them (JOBS=2)
-	$(MAKE) test-app@trixie
-	$(PARALLEL) $(patsubst %,test-%@trixie,$(filter-out app,$(SCENARIOS)))
-	$(MAKE) test-app@bookworm
-	$(MAKE) test-default@bookworm
+test: lint test-units suite-trixie test-app@bookworm test-default@bookworm ## Every check and test, as CI runs them (JOBS=2)
 	@echo "All tests passed."
 
 .PHONY: test-matrix
-test-matrix: lint test-units ## Every scenario on Debian 13 and on Debian 12
-	$(PARALLEL) $(SCENARIOS:%=test-%@trixie)
-	$(PARALLEL) $(SCENARIOS:%=test-%@bookworm)
+test-matrix: lint test-units suite-trixie suite-bookworm ## Every scenario on Debian 13 and on Debian 12
 	@echo "All tests passed."
+
+# Every scenario on one distribution. The app's tests look at the clock, and run two at a time already: nothing runs beside them.
+suite-%: .venv/dev
+	$(MAKE) test-app@$*
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(patsubst %,test-%@$*,$(filter-out app,$(SCENARIOS)))
 
 .PHONY: lint
 lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
