@@ -18,7 +18,7 @@ import pytest
 from celery.exceptions import ImproperlyConfigured
 
 from conftest import SOURCE, TASKS, Taskmill
-from fibonacci import expected, tasks
+from fibonacci import expected, recursion
 from fibonacci.results import MemcachedBackend, RefusingUnpickler
 from fibonacci.settings import from_environment
 from services import DEAD, FLOWER, IDLE, OTHER_VHOST, QUEUES, VHOST, WORKER, Memcached, RabbitMQ, Worker, wait_until
@@ -41,9 +41,9 @@ def run(code: str, environment: dict[str, str], timeout: float = 40) -> subproce
 def test_recursion_and_iteration_agree() -> None:
     """The task's function and the one that checks it give the known numbers."""
     numbers = [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]
-    assert [tasks.fibonacci(n) for n in range(11)] == numbers
+    assert [recursion.fibonacci(n) for n in range(11)] == numbers
     assert [expected.fibonacci(n) for n in range(11)] == numbers
-    assert tasks.fibonacci(20) == expected.fibonacci(20) == 6765
+    assert recursion.fibonacci(20) == expected.fibonacci(20) == 6765
 
 
 def test_each_task_is_routed_to_the_queue_of_its_name() -> None:

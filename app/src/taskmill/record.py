@@ -39,6 +39,7 @@ import amqp
 import celery
 import kombu
 import memcache
+import numpy as np
 
 import taskmill
 from taskmill import collect, journal, requirements, timings, workers
@@ -128,6 +129,7 @@ def build(
             "late_s": round(max((tally.late for tally in posted.threads), default=0.0), 6),
             "between_seconds": round(posted.ended.until(collected.started), 3) if collected and posted.ended else 0.0,
             "unsent": collected.unsent if collected else 0,
+            "after_last_s": after_last(found, collected.ended) if collected and collected.ended else None,
         },
         "workers": after.get("workers") or posted.before.get("workers") or [],
         "memcached": memcached(posted, after),
@@ -215,6 +217,12 @@ def times(record: dict[str, Any], found: Timings | None) -> dict[str, Any]:
         },
         "task_seconds": {"run": round(sum(run.values()), 6), "cpu": round(sum(cpu.values()), 6)},
     }
+
+
+def after_last(found: Timings | None, ended: Moment) -> float | None:
+    """Return the seconds from the end of the last task to that of the collecting; ``None`` where no task has times."""
+    done = found.done[np.isfinite(found.done)] if found else np.array([])
+    return round(max(0.0, ended.wall - float(done.max())), 3) if len(done) else None
 
 
 def rate(count: int, seconds: float) -> float:

@@ -1,0 +1,5 @@
+"""Lets ``python -m peers`` run."""
+
+from peers.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""How a peer's load is counted, with peers that are made up: their libraries are in environments of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from peers import bare_pool, cli, load
+from peers.peer import Deadline, Peer, one_by_one, setting
+
+
+def peer(*values: Any) -> Peer:
+    """Return a peer whose results are these."""
+
+    def fetch(handles: Sequence[Any], _deadline: Deadline) -> Iterator[Any]:
+        yield from handles
+
+    return Peer(post=lambda tasks, _n: list(values)[:tasks], fetch=fetch)
+
+
+def test_right_wrong_and_missing_results_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """What raised is lost, whatever it raised, and the first of these is said."""
+    found = load.run(peer(55, 54, 55, TimeoutError("late"), ValueError("failed")), 5, 10, 55, 5)
+    assert (found.tasks, found.correct, found.wrong, found.lost) == (5, 2, 1, 2)
+    assert 0 <= found.post_s <= found.total_s < 5
+    assert capsys.readouterr().err == "2 without a result: TimeoutError('late')\n"
+
+
+def test_results_that_never_come_cost_the_deadline_once() -> None:
+    """The first waits until the deadline, all others are not asked for."""
+    asked = []
+
+    def get(handle: int, seconds: float) -> int:
+        asked.append(handle)
+        time.sleep(seconds)
+        raise TimeoutError
+
+    found = load.run(Peer(post=lambda tasks, _n: range(tasks), fetch=one_by_one(get)), 1000, 10, 55, 0.3)
+    assert (found.lost, asked) == (1000, [0])
+    assert 0.3 <= found.total_s < 2
+
+
+def test_a_result_renews_the_deadline() -> None:
+    """Slow is not lost: each of these takes more than half of the deadline."""
+
+    def get(_handle: int, _seconds: float) -> int:
+        time.sleep(0.25)
+        return 55
+
+    found = load.run(Peer(post=lambda tasks, _n: range(tasks), fetch=one_by_one(get)), 4, 10, 55, 0.4)
+    assert found.correct == 4
+
+
+def test_what_nobody_works_on_counts_as_posted() -> None:
+    """The bare client library posts, and what the broker confirmed is right."""
+    found = load.run(Peer(post=lambda tasks, _n: range(tasks - 1)), 5, 10, 55, 1)
+    assert (found.correct, found.lost) == (4, 1)
+
+
+def test_the_bare_pool_computes_and_its_processes_are_counted() -> None:
+    """Every result is right, and the CPU is that of the children too."""
+    found = load.run(bare_pool.PEER, 40, 20, 6765, 30)
+    assert (found.correct, found.lost) == (40, 0)
+    assert found.cpu_s > 0.01
+
+
+def test_a_load_with_wrong_results_exits_with_1() -> None:
+    """The outcome is printed all the same."""
+    done = CliRunner().invoke(cli.main, ["load", "bare_pool", "--tasks=10", "--n=10", "--expect=54"])
+    assert done.exit_code == 1
+    assert '"wrong": 10' in done.output
+
+
+def test_a_peer_without_workers_says_so() -> None:
+    """The pool is in the load's own process."""
+    done = CliRunner().invoke(cli.main, ["worker", "bare_pool"])
+    assert done.exit_code == 2
+    assert "its load does the work itself" in done.output
+
+
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that does not know where its broker is says which variable it wants."""
+    monkeypatch.delenv("PEERS_REDIS_URL", raising=False)
+    with pytest.raises(SystemExit, match="PEERS_REDIS_URL is not set"):
+        setting("PEERS_REDIS_URL")
