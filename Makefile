@@ -34,6 +34,10 @@ capacity: site ## How many tasks per second the cluster does, steadily (BUDGET=6
 tune: site ## Which settings of the workers suit the load: tries a grid, recommends, restores (BUDGET=1800 SECONDS=10 ROUNDS=3)
 	ansible-playbook -i $(INVENTORY) playbooks/tune.yml $(KNOBS) $(call knobs,tune,BUDGET SECONDS ROUNDS)
 
+.PHONY: compare
+compare: $(VENV)/controller ## taskmill, the post's stack and other task queues in turn, on a lab of their own (ROUNDS=3 RESUME=FOLDER)
+	ansible-playbook -i inventory/lab-stacks playbooks/compare-peers.yml $(call knobs,peers,ROUNDS RESUME)
+
 .PHONY: lab-down
 lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
 	ansible-playbook -i $(INVENTORY) playbooks/lab-down.yml
@@ -104,6 +108,7 @@ screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs
 lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test browser flower py-spy taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements && for name in controller controller-2.16 dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
+	cd requirements/peers && for name in $(basename $(notdir $(wildcard requirements/peers/*.in))); do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements/post2017 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
 # No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
 	cd requirements/post2017 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done
