@@ -82,7 +82,7 @@ def test_contenders_take_turns_and_each_round_begins_with_another(tmp_path: Path
         rounds=2,
         huey={"rounds": 1},
         rq={"workloads": ["heavy"]},
-        post={"tasks": {"tiny": 9}},
+        post={"share": {"tiny": 0.009}},
     )
     left = benchmark.left(tmp_path)
     order = [one["contender"] for one in left if (one["round"], one["workload"]) == (1, "tiny")]
@@ -255,12 +255,13 @@ def test_the_page_has_every_contender_the_fastest_first(tmp_path: Path) -> None:
     keep(tmp_path, "rq", {"failed": "no end\n in 60 s"})
     assert benchmark.conclude(tmp_path)["complete"] is True
     page = (tmp_path / "benchmark.md").read_text()
-    section = page.split("## tiny: 1,000 tasks, fib(10)")[1].split("##")[0]
+    section = page.split("## tiny: fib(10)")[1].split("##")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     titles = [line.split(" | ")[0] for line in lines]
     assert titles == ["| AMQP", "| POOL", "| POST", "| PYPY", "| OURS", "| HUEY", "| RQ (failed: no end in 60 s)"]
     huey = lines[5].strip("| ").split(" | ")
-    assert huey[1:4] + huey[5:] == [
+    assert huey[1:5] + huey[6:] == [
+        "1,000",
         "100/s",
         "100/s to 100/s",
         "1.00 x",

@@ -5,8 +5,8 @@ former:
 
 * ``rounds``; ``command`` (does it all again); ``environment`` (text by name).
 * ``contenders``, the order in which they take turns: ``name``, ``title``, ``role`` (one of :data:`ROLES`), ``settings``
-  (text by name), and where they differ from the others ``rounds``, ``workloads`` (names) and ``tasks`` (by workload);
-  ``how`` is the playbook's.
+  (text by name), and where they differ from the others ``rounds``, ``workloads`` (names) and ``share`` (of a workload's
+  tasks, by its name); ``how`` is the playbook's.
 * ``workloads``: ``name``, ``n`` and ``tasks``, and ``rounds`` where there are fewer.
 
 A measurement holds ``tasks``, of which ``correct``, ``wrong`` and ``lost``; ``post_s`` and ``total_s``, seconds from
@@ -61,8 +61,12 @@ class Contender:
     settings: dict[str, str]
     rounds: int | None = None
     workloads: list[str] | None = None
-    tasks: dict[str, int] = field(default_factory=dict)
+    share: dict[str, float] = field(default_factory=dict)
     how: dict[str, Any] = field(default_factory=dict)
+
+    def size(self, workload: Workload) -> int:
+        """Return how many tasks it has at a workload."""
+        return max(1, round(workload.tasks * self.share.get(workload.name, 1)))
 
 
 @dataclass(frozen=True)
@@ -226,9 +230,9 @@ def turns(benchmark: Benchmark) -> list[Turn]:
             for one in benchmark.contenders[first:] + benchmark.contenders[:first]:
                 rounds = min(most for most in (benchmark.rounds, one.rounds, workload.rounds) if most is not None)
                 if place < rounds and (one.workloads is None or workload.name in one.workloads):
-                    tasks = one.tasks.get(workload.name, workload.tasks)
                     file = f"{MEASURED}/{place + 1}/{workload.name}/{one.name}.json"
-                    every.append(Turn(place + 1, workload.name, one.name, workload.n, tasks, workload.expect, file))
+                    size = one.size(workload)
+                    every.append(Turn(place + 1, workload.name, one.name, workload.n, size, workload.expect, file))
     return every
 
 
@@ -498,6 +502,8 @@ class Row:
     contender: str
     title: str
     rounds: int
+    #: How many tasks a round had.
+    tasks: int
     finished_per_s: float | None
     lowest: float | None
     highest: float | None
@@ -529,6 +535,7 @@ def rows(benchmark: Benchmark, workload: Workload) -> list[Row]:
                 one.name,
                 one.title,
                 len(cell.measured),
+                one.size(workload),
                 mine,
                 min(values, default=None),
                 max(values, default=None),
@@ -556,7 +563,7 @@ def text(benchmark: Benchmark, *, complete: bool) -> str:
     lines += [
         "Every contender posts all tasks, fetches every result and compares it with the right value; finished are",
         "the right results per second, from the first post to the last result. Medians over the rounds, in each of",
-        "which all took turns.",
+        "which all took turns. A contender has as many tasks a round as take it some seconds.",
         "",
         "## Figures",
         "",
@@ -569,10 +576,10 @@ def text(benchmark: Benchmark, *, complete: bool) -> str:
         ),
     ]
     for workload in benchmark.workloads:
-        lines += ["", f"## {workload.name}: {workload.tasks:,} tasks, fib({workload.n})", ""]
+        lines += ["", f"## {workload.name}: fib({workload.n})", ""]
         lines += table(
             [
-                *("contender", "finished", "from, to", "ours to this", "posted"),
+                *("contender", "tasks", "finished", "from, to", "ours to this", "posted"),
                 *(f"CPU, {part}" for part in PARTS),
                 *("wrong", "lost", "rounds"),
             ],
@@ -596,6 +603,7 @@ def cells(row: Row) -> list[str]:
 
     return [
         f"{row.title}{reason}",
+        number(row.tasks),
         known(row.finished_per_s, rate),
         UNKNOWN if row.lowest is None or row.highest is None else between([row.lowest, row.highest], rate),
         known(row.ours_to_this, times),
