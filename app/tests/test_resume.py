@@ -17,8 +17,11 @@ from taskmill import journal
 from taskmill.errors import TaskmillError
 
 WINDOW = 20
-#: Small windows make posting slow enough to be killed on its way.
-SLOW = (*TASKS, "--n=2", "--expect=1", "--threads=2", f"--window={WINDOW}", "--no-profile")
+LOAD = (*TASKS, "--threads=2", f"--window={WINDOW}", "--no-profile")
+#: A pace that takes seconds on any machine, so that there is time to kill the client on its way.
+POSTING = ("--n=2", "--expect=1", "--rate=800")
+#: Tasks that are long enough for the client to wait for them once all are posted.
+COLLECTING = ("--n=22", "--expect=17711")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def record(folder: Path) -> dict[str, Any]:
 
 def kill(taskmill: Taskmill, when: Callable[[], bool], *options: str, tasks: int) -> Path:
     """Start a run, kill its client at that moment, and return its folder."""
-    process = taskmill.popen("run", *SLOW, f"--tasks={tasks}", *options)
+    process = taskmill.popen("run", *LOAD, f"--tasks={tasks}", *options)
     wait_until(when, 30, "the moment to kill the client")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
@@ -41,7 +44,7 @@ def kill(taskmill: Taskmill, when: Callable[[], bool], *options: str, tasks: int
 def test_client_killed_while_posting_is_taken_up(taskmill: Taskmill, processes: int) -> None:
     """All planned tasks are there once; at most a window of each thread was sent twice, and that is counted."""
     tasks = 3000
-    folder = kill(taskmill, lambda: taskmill.ids_written() > 400, f"--processes={processes}", tasks=tasks)
+    folder = kill(taskmill, lambda: taskmill.ids_written() > 400, *POSTING, f"--processes={processes}", tasks=tasks)
     before = {identifier for one in journal.read(folder / "ids") for identifier, _ in one.lines}
     assert 400 < len(before) < tasks
     done = taskmill("resume", str(folder))
@@ -64,7 +67,7 @@ def test_client_killed_while_posting_is_taken_up(taskmill: Taskmill, processes: 
 def test_client_killed_while_collecting_is_taken_up(taskmill: Taskmill) -> None:
     """Nothing is posted once more, and all results are fetched."""
     collecting = taskmill.runs / "latest" / ".faults.jsonl"
-    folder = kill(taskmill, collecting.exists, tasks=600)
+    folder = kill(taskmill, collecting.exists, *COLLECTING, tasks=600)
     assert not (folder / "run.json").exists()
     done = taskmill("resume", str(folder))
     assert done.code == 0, done.out + done.err
@@ -76,7 +79,7 @@ def test_client_killed_while_collecting_is_taken_up(taskmill: Taskmill) -> None:
 @pytest.mark.usefixtures("worker")
 def test_client_that_was_stopped_is_taken_up(taskmill: Taskmill) -> None:
     """Ctrl-C while posting, then resume: nothing is sent twice, and what the first client required still is."""
-    process = taskmill.popen("run", *SLOW, "--tasks=2000", "--require=completed_per_s>=1000000")
+    process = taskmill.popen("run", *LOAD, *POSTING, "--tasks=2000", "--require=completed_per_s>=1000000")
     wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

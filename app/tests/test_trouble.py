@@ -152,9 +152,8 @@ def test_killed_run_is_taken_up_by_collect(taskmill: Taskmill) -> None:
 
 def test_broker_restarted_while_posting_loses_nothing(taskmill: Taskmill, rabbitmq: RabbitMQ, worker: Worker) -> None:
     """The broker is killed and started again: posting waits, says so, goes on, and all results come."""
-    process = taskmill.popen(
-        "run", *TASKS, "--tasks=3500", "--n=2", "--expect=1", "--threads=4", "--window=8", "--deadline=40"
-    )
+    load = ("--tasks=3500", "--n=2", "--expect=1", "--threads=4", "--window=8", "--rate=1000", "--deadline=40")
+    process = taskmill.popen("run", *TASKS, *load)
     wait_until(lambda: taskmill.ids_written() > 500, 30, "500 ids on disk")
     os.killpg(rabbitmq.processes[-1].pid, signal.SIGKILL)
     rabbitmq.processes.pop().wait()
