@@ -76,6 +76,15 @@ def test_lost_head_of_a_queue_keeps_no_later_result_back(shelf: Shelf) -> None:
     ) == sorted(ids[:3500])
 
 
+def test_losses_all_over_a_queue_keep_no_later_result_back(shelf: Shelf) -> None:
+    """Lost ids that nearly fill the head do not turn the rest into a trickle of a few a second."""
+    ids = shelf.post(8000)
+    shelf.finish(ids[::20] + ids[996:])
+    outcome = shelf.collect(deadline=3)
+    assert (outcome.correct, outcome.lost) == (7054, 946)
+    assert outcome.ended.wall - outcome.started.wall < 3
+
+
 def test_results_that_come_late_are_fetched(shelf: Shelf) -> None:
     """While results keep coming, the deadline does not pass, whatever their order."""
     ids = shelf.post(2400)

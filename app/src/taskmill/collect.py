@@ -2,7 +2,8 @@
 
 It works from the ids on disk alone, so it can be interrupted and begun anew. Each queue is asked from its head, since
 that is the order in which workers take messages. A queue whose head is not done yet is left alone for a while, a little
-longer each time; when its head stays undone while later tasks are done, the head is put aside and asked for seldom.
+longer each time. Ids that stay without a result while later ones have theirs are put aside before they fill the head,
+and asked for seldom until the rest is done.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -23,7 +25,7 @@ from taskmill.post import Pace, Posted
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -231,6 +233,8 @@ class Collector:
             if line.aside and now >= line.aside_due:
                 asked = True
                 self._look_aside(line)
+            if not line.ids:
+                line.ids, line.aside = line.aside, line.ids
             if line.ids and now >= line.due:
                 asked = True
                 self._look(line)
@@ -243,10 +247,9 @@ class Collector:
 
     def _look(self, line: Line) -> None:
         """Ask for the next results of a queue and settle how soon to ask again."""
-        took = found = 0
-        head_found = beyond_found = 0
+        took = found = overtaken = 0
         left: list[bytes] = []
-        for number in range(line.width):
+        for _ in range(line.width):
             batch = [line.ids.popleft() for _ in range(min(BATCH, len(line.ids)))]
             if not batch or self._stop.is_set():
                 left += batch
@@ -254,16 +257,14 @@ class Collector:
             missing = self._ask(line, batch)
             took += len(batch)
             found += len(batch) - len(missing)
-            if number == 0:
-                head_found = len(batch) - len(missing)
-            else:
-                beyond_found += len(batch) - len(missing)
             left += missing
-        if not head_found and beyond_found:
-            # Later tasks are done and the head is not: it may never be.
-            line.aside.extend(left[:BATCH])
+            if len(missing) < len(batch):
+                overtaken = len(left) - common_tail(missing, batch)
+        if overtaken * 2 > BATCH:
+            # Later tasks are done and these are not: they may never be.
+            line.aside.extend(left[:overtaken])
             line.aside_due = line.aside_due or time.monotonic() + ASIDE
-            left = left[BATCH:]
+            left = left[overtaken:]
         line.ids.extendleft(reversed(left))
         now = time.monotonic()
         low, high = PAUSE
@@ -374,6 +375,11 @@ class Collector:
         outcome.confirmed = min(outcome.posted, outcome.confirmed)
         if found_anyway and self._doubtful:
             self._reporter.say(f"{found_anyway:,} unconfirmed messages were delivered all the same")
+
+
+def common_tail(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+    """Return how many ids at the end of both are the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))
 
 
 def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
