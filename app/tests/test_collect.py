@@ -85,6 +85,15 @@ def test_losses_all_over_a_queue_keep_no_later_result_back(shelf: Shelf) -> None
     assert outcome.ended.wall - outcome.started.wall < 3
 
 
+def test_few_results_among_many_losses_are_fetched_without_waiting_between(shelf: Shelf) -> None:
+    """Where 19 of 20 are lost, the others are there already: their pace is not that of tasks at work."""
+    ids = shelf.post(8000)
+    shelf.finish(ids[::20])
+    outcome = shelf.collect(deadline=3)
+    assert (outcome.correct, outcome.lost) == (400, 7600)
+    assert outcome.ended.wall - outcome.started.wall < 3
+
+
 def test_results_that_come_late_are_fetched(shelf: Shelf) -> None:
     """While results keep coming, the deadline does not pass, whatever their order."""
     ids = shelf.post(2400)

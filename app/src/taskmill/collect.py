@@ -230,11 +230,11 @@ class Collector:
         for line in self._lines:
             if self._stop.is_set():
                 return
+            if not line.ids:
+                line.ids, line.aside = line.aside, line.ids
             if line.aside and now >= line.aside_due:
                 asked = True
                 self._look_aside(line)
-            if not line.ids:
-                line.ids, line.aside = line.aside, line.ids
             if line.ids and now >= line.due:
                 asked = True
                 self._look(line)
@@ -261,10 +261,12 @@ class Collector:
             if len(missing) < len(batch):
                 overtaken = len(left) - common_tail(missing, batch)
         if overtaken * 2 > BATCH:
-            # Later tasks are done and these are not: they may never be.
+            # Later tasks are done and these are not: they may never be, and say nothing about the pace.
+            if not line.aside:
+                line.aside_due = time.monotonic() + ASIDE
             line.aside.extend(left[:overtaken])
-            line.aside_due = line.aside_due or time.monotonic() + ASIDE
             left = left[overtaken:]
+            took -= overtaken
         line.ids.extendleft(reversed(left))
         now = time.monotonic()
         low, high = PAUSE
