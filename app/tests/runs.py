@@ -113,6 +113,7 @@ def base_record(tasks: int, total: float, post: float) -> dict[str, Any]:
             name: {"start": {"offset_s": 0.02, "error_s": 0.0004}, "end": {"offset_s": 0.022, "error_s": 0.0005}}
             for name in WORKERS
         },
+        "clock_jumps": {},
         "problems": [],
         "requirements": [],
     }  # fmt: skip

@@ -20,6 +20,8 @@ from celery.result import AsyncResult
 from services import ADMIN, OTHER_VHOST, Memcached, RabbitMQ, Worker, channel, wait_until
 
 QUEUE = "red"
+#: What the workers of the stack `modern` load.
+MODULES = "taskmill.task_times,taskmill.dead_letters,taskmill.batches,taskmill.read_ahead"
 
 
 class Cluster:
@@ -56,7 +58,7 @@ class Cluster:
             app="odd",
             queues=[QUEUE],
             concurrency=concurrency,
-            options=["--include=taskmill.task_times,taskmill.dead_letters,taskmill.batches", *options],
+            options=[f"--include={MODULES}", *options],
             directory=Path(__file__).parent,
         )
         self.workers.append(worker)

@@ -96,5 +96,9 @@ def from_environment(environ=None):
         "task_default_exchange": "",
         "task_routes": {"fibonacci.tasks." + name: {"queue": name} for name in QUEUES},
         "worker_send_task_events": False,
+        # A worker that lost its connection without the broker's knowing takes its control queue again: an exclusive one
+        # would be locked for it until the broker notices, up to a minute, and Celery's worker ends over that.
+        "control_queue_exclusive": False,
+        "control_queue_durable": True,
     }
     return settings if celery.VERSION.major > 3 else for_celery_3(settings)

@@ -25,11 +25,15 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
+import sys
 import time
 from collections import Counter, deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app, signals
+from celery.app.task import Context
 from celery.app.trace import LOG_RECEIVED, fast_trace_task
 from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import InvalidTaskError
@@ -40,6 +44,8 @@ from celery.worker.control import inspect_command
 from celery.worker.request import Request
 from celery.worker.strategy import default
 from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.serialization import prepare_accept_content
+from kombu.utils.json import loads as decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,8 +64,14 @@ MOST_RESERVED = 20_000
 WEIGHT = 0.3
 #: What a message whose body is not as it should be raises when Celery makes a request of it.
 BROKEN = (InvalidTaskError, ContentDisallowed, LookupError, TypeError, ValueError, AttributeError)
+JSON = "application/json"
 #: Headers that say that a message asks for more than to be run.
 SPECIAL = ("eta", "expires", "retries", "group", "stamped_headers", "ignore_result")
+#: Headers that a task's context has fields for, or that say how its message is to be read.
+OWN_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
+#: Bytes of the block of the interpreter's stack that a batch has, and of a place in it; what is unused takes no memory.
+BLOCK = 1 << 19
+SLOT = struct.calcsize("P")
 NO_LIMITS = (None, [None, None], (None, None))
 
 
@@ -106,8 +118,6 @@ class Batch:
                     "hostname": hostname,
                 },
                 message.body,
-                message.content_type,
-                message.content_encoding,
             )
             for task, message in self.entries
         ]
@@ -126,8 +136,9 @@ class Batch:
         names = Counter(task.name for task, _ in self.entries)
         state.total_count.update(names)
         state.all_total_count[0] += len(self.entries)
-        for task, message in self.entries:
-            self.gatherer.event("task-started", task, message)
+        if self.gatherer.events:
+            for task, message in self.entries:
+                self.gatherer.event("task-started", task, message)
 
     def done(self, outcome: Outcome) -> None:
         """Settle every message by what came of it."""
@@ -183,6 +194,7 @@ class Gatherer:
         self.waiting: deque[tuple[Any, Any]] = deque()
         self.in_flight: set[Batch] = set()
         self.scheduled = False
+        consumer.hub.on_tick.add(self.tick)
         #: Delivery tags that are neither acknowledged nor given back, in the order of delivery; with the message where
         #: it goes Celery's own way and knows itself when it is settled.
         self.open: dict[int, Any] = {}
@@ -213,10 +225,19 @@ class Gatherer:
         """Take a message in."""
         self.open[message.delivery_tag] = None
         self.waiting.append((task, message))
-        self.event("task-received", task, message, **received(message))
-        if not self.scheduled:
-            self.scheduled = True
-            self.consumer.call_soon(self.hand_out)
+        if self.events:
+            self.event("task-received", task, message, **received(message))
+        self.scheduled = True
+
+    def tick(self) -> None:
+        """Hand out what has come in; called by the event loop before it waits for anything more.
+
+        What is called soon may have to wait for the next event, and with a small prefetch there is none.
+        """
+        if self.scheduled:
+            self.hand_out()
+        if self.closed:
+            self.consumer.hub.on_tick.discard(self.tick)
 
     def hold(self, message: Any) -> None:
         """Take note of a message that goes Celery's own way."""
@@ -393,7 +414,7 @@ def plain(message: Any) -> bool:
     """Say whether a message asks for no more than that its task be run."""
     headers = message.headers
     return (
-        message.content_type == "application/json"
+        message.content_type == JSON
         and message.body[:1] in (b"[", "[")
         and not message.delivery_info.get("redelivered")
         and headers.get("timelimit") in NO_LIMITS
@@ -413,7 +434,7 @@ def unlimited(task: Any, consumer: Any) -> bool:
         task.time_limit,
         task.soft_time_limit,
     ]
-    return bool(task.acks_late) and not any(limits)
+    return bool(task.acks_late) and not any(limits) and JSON in prepare_accept_content(consumer.app.conf.accept_content)
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -444,17 +465,38 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 class Deferred:
-    """While it is entered, results go into a list instead of into the backend; left, they are stored together."""
+    """While it is entered, results go into a dictionary instead of into the backend; left, they are stored together."""
 
     def __init__(self, backend: Any, ids: Iterable[str]) -> None:
         """Take the backend of the results and the tasks that they may be of."""
         self.backend = backend
         self.ids = frozenset(ids)
         self.results: dict[Any, tuple[Any, str]] = {}
+        self.extended = bool(current_app.conf.result_extended)
 
     def __enter__(self) -> None:
         """Divert what is stored."""
-        look_up = self.backend._get_task_meta_for  # what the backend asks before it stores
+        backend = self.backend
+        store, look_up = backend.store_result, backend._get_task_meta_for  # what the backend asks before it stores
+        #: All are stored at the end of the batch.
+        date = backend.app.now().isoformat()
+
+        def store_plainly(
+            task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any
+        ) -> Any:
+            if state != SUCCESS or self.extended or task_id not in self.ids or not ends_alone(request):
+                return store(task_id, result, state, traceback=traceback, request=request, **options)
+            # What the backend would make of it, step by step, for every one of them anew.
+            record = {
+                "status": state,
+                "result": backend.prepare_value(result),
+                "traceback": None,
+                "children": [],
+                "date_done": date,
+                "task_id": task_id,
+            }
+            self.results[backend.get_key_for_task(task_id)] = (backend.encode(record), state)
+            return result
 
         def look_up_unless_new(task_id: str) -> Any:
             # Delivered for the first time: there is no result that must not be overwritten.
@@ -463,12 +505,13 @@ class Deferred:
         def keep(key: Any, value: Any, status: str) -> None:
             self.results[key] = (value, status)
 
-        self.backend._get_task_meta_for = look_up_unless_new  # as above
-        self.backend._set_with_state = keep  # as above
+        backend.store_result = store_plainly
+        backend._get_task_meta_for = look_up_unless_new  # as above
+        backend._set_with_state = keep  # as above
 
     def __exit__(self, *_: object) -> None:
         """Let everything be stored as usual again."""
-        del self.backend._get_task_meta_for, self.backend._set_with_state
+        del self.backend.store_result, self.backend._get_task_meta_for, self.backend._set_with_state
 
     def store(self) -> None:
         """Store the results; raise what the backend raises when it does not take them."""
@@ -480,10 +523,32 @@ class Deferred:
             self.backend._set_with_state(key, value, status)  # as above
 
 
+def ends_alone(request: Any) -> bool:
+    """Say whether nothing of a request but its id belongs into its task's result."""
+    return request is not None and not (request.group or request.parent_id or request.children)
+
+
+def with_block_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that runs in a block of the interpreter's stack that has room for what it calls.
+
+    CPython keeps the frames of a thread in blocks of 16 KiB, and gets one from the system, and gives it back, whenever
+    a call crosses the end of the last (``_PyThreadState_PushFrame`` in Python/pystate.c, since 3.11). A recursion that
+    happens to stand across an end pays that at every turn, and takes up to forty times as long (docs/performance.md).
+    A frame that asks for more than half of a large block gets that block, and the rest of it is for what comes after.
+    """
+    if sys.implementation.name == "cpython" and sys.version_info >= (3, 11):
+        code = function.__code__
+        function.__code__ = code.replace(co_stacksize=code.co_stacksize + BLOCK // 2 // SLOT)
+    return function
+
+
+@with_block_of_its_own
 def run(
     calls: list[tuple[Any, ...]], with_results: bool
 ) -> tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, Any]]:  # called by the pool
     """Run a batch in a pool process; return what it took by task, and the odd outcomes and results by place.
+
+    What it took is without the time in which the process had no core.
 
     Raises what the result backend raises when it does not take the results.
     """
@@ -492,12 +557,13 @@ def run(
     odd: dict[int, Any] = {}
     succeeded: dict[int, Any] = {}
     deferred = Deferred(backend, [identifier for _, identifier, *_ in calls])
+    waited = without_core()
     with deferred:
-        for place, (name, identifier, request, body, content_type, encoding) in enumerate(calls):
+        for place, (name, identifier, request, body) in enumerate(calls):
             begin = time.perf_counter()
             try:
                 failed, result, runtime = outcome = fast_trace_task(
-                    name, identifier, request, body, content_type, encoding
+                    name, identifier, request, decoded(body), None, None
                 )
             except (DecodeError, *BROKEN):
                 odd[place] = None
@@ -508,8 +574,33 @@ def run(
                 succeeded[place] = (result, runtime)
             count, seconds = took.get(name, (0, 0.0))
             took[name] = (count + 1, seconds + time.perf_counter() - begin)
+    waited = without_core() - waited
+    all_seconds = sum(seconds for _, seconds in took.values())
+    # A host that is short of cores must not make batches small, which would cost it more of them.
+    share = max(0.0, 1 - waited / all_seconds) if all_seconds else 1.0
     deferred.store()
-    return took, odd, succeeded
+    return {name: (count, seconds * share) for name, (count, seconds) in took.items()}, odd, succeeded
+
+
+def decoded(body: Any) -> Any:
+    """Return what a message's JSON holds; raise ``DecodeError``. Whether JSON is accepted was looked at before."""
+    try:
+        return decode_json(body)
+    except Exception as error:
+        raise DecodeError(str(error)) from error
+
+
+def custom_headers(_: Context, *fields: Any, **more: Any) -> dict[str, Any] | None:
+    """Do what ``Context._get_custom_headers`` does, without listing a context's own fields anew for each task."""
+    return {name: value for name, value in dict(*fields, **more).items() if name not in OWN_HEADERS} or None
+
+
+def without_core() -> float:
+    """Return how many seconds this process could have run so far and had no core; 0 where Linux does not say."""
+    try:
+        return int(Path("/proc/self/schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 @inspect_command(alias="dump_active", signature="[safe]", args=[("safe", bool)])  # type: ignore[untyped-decorator]  # Celery carries no types
@@ -527,6 +618,7 @@ def install(app: Any) -> None:
         logger.warning("Tasks run one by one: the result backend %s has no keys.", type(app.backend).__name__)
         return
     app.Task.Strategy = f"{__name__}:strategy"
+    Context._get_custom_headers = custom_headers
 
 
 install(current_app)

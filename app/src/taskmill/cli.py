@@ -19,6 +19,7 @@ from taskmill import (
     benchmark,
     cost,
     errors,
+    faults,
     interrupt,
     journal,
     letters,
@@ -39,6 +40,7 @@ from taskmill.capacity import measure
 from taskmill.capacity import text as capacity_text
 from taskmill.clock import Moment
 from taskmill.collect import Collected, Collector
+from taskmill.courier import LAST_CONFIRMS
 from taskmill.errors import PostingError, TaskmillError
 from taskmill.plan import Kind, Plan
 from taskmill.progress import Quiet, Reporter
@@ -208,6 +210,12 @@ def workload_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Seconds to wait for a broker that went away while posting.",
         ),
         click.option(
+            "--persistent/--transient",
+            default=True,
+            show_default=True,
+            help="Messages that a broker keeps over its end, or that go with it: to see what that costs, and loses.",
+        ),
+        click.option(
             "--lean/--full",
             default=True,
             show_default=True,
@@ -269,6 +277,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
         broker_deadline=options["broker_deadline"],
         profile=options["profile"],
         lean=options["lean"],
+        persistent=options["persistent"],
         stack=options["stack"],
         function_seconds=options["function_seconds"],
         worker_cores=options["worker_cores"],
@@ -537,7 +546,7 @@ def resume_command(run: Path, no_workers: bool) -> None:
     broker, results = Broker.from_environment(), Results.from_environment()
     with interrupt.watch() as stop:
         # Posting processes outlive a client that is killed, by a moment.
-        journal.await_writers(run / "ids", 2 * posting.LAST_CONFIRMS, stop)
+        journal.await_writers(run / "ids", 2 * LAST_CONFIRMS, stop)
         check_again(plan, broker, results, no_workers=no_workers)
         left = repair.unconfirmed(run, results)
         there, again = left.posted(), left.total()
@@ -565,7 +574,7 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
     reporter.say(f"run folder {run.resolve()}")
     broker, results = Broker.from_environment(), Results.from_environment()
     with interrupt.watch() as stop:
-        journal.await_writers(run / "ids", 2 * posting.LAST_CONFIRMS, stop)
+        journal.await_writers(run / "ids", 2 * LAST_CONFIRMS, stop)
         waiting = check_again(plan, broker, results, no_workers=no_workers)
         if waiting and not allow_waiting:
             raise TaskmillError(
@@ -786,6 +795,62 @@ def benchmark_report_command(run: Path) -> None:
     """Write RUN's tables, and print them."""
     benchmark.conclude(run)
     click.echo((run / benchmark.PAGE).read_text(encoding="utf-8"), nl=False)
+
+
+@cli.group("fault")
+def fault_group() -> None:
+    """Say what a fault did to a run that playbooks/break-things.yml drove."""
+
+
+class FigureType(click.ParamType[tuple[str, float]]):
+    """``NAME=NUMBER``."""
+
+    name = "NAME=NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Read one."""
+        name, _, figure = str(value).partition("=")
+        try:
+            return name, float(figure)
+        except ValueError:
+            self.fail(f"{value!r} does not have the form {self.name}", param, ctx)
+
+
+@fault_group.command("judge")
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--fault", required=True, help="The fault's name.")
+@click.option("--title", required=True, help="What was done, for people.")
+@click.option("--began", type=float, default=0.0, help="When it began, in Unix seconds of the client's clock.")
+@click.option("--over", type=float, default=0.0, help="When it was over.")
+@click.option("--control", is_flag=True, help="A safeguard was off.")
+@click.option("--bound", "bounds", multiple=True, help="What must hold, as 'lost<=0'; repeat it for more.")
+@click.option("--figure", "counted", type=FigureType(), multiple=True, help="What was counted on the hosts.")
+@click.option("--failed", help="Why there is no run to judge.")
+def fault_judge_command(
+    run: Path,
+    bounds: tuple[str, ...],
+    counted: tuple[tuple[str, float], ...],
+    failed: str | None,
+    **fault: Any,
+) -> None:
+    """Write RUN's fault.json and print the verdict; exit code 5 where a bound does not hold."""
+    about = faults.Fault(fault.pop("fault"), **fault)
+    if failed is not None:
+        found = faults.failed(run, about, failed)
+    else:
+        try:
+            found = faults.conclude(run, about, bounds, dict(counted))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--bound") from error
+    click.echo(faults.text(found))
+    raise SystemExit(errors.OK if found["held"] else errors.UNMET)
+
+
+@fault_group.command("table")
+@RUN
+def fault_table_command(run: Path) -> None:
+    """Write the table of all faults in RUN, the folder of their runs, and print it."""
+    click.echo(faults.table(run), nl=False)
 
 
 @cli.command("profile-cost")

@@ -11,6 +11,8 @@
 | 130 | interrupted by Ctrl-C or SIGTERM; what was done is on disk |
 """
 
+from typing import Any
+
 OK = 0
 FAULTS = 1
 UNMET = 5
@@ -27,3 +29,17 @@ class PostingError(TaskmillError):
     """Posting was given up; exit code 4."""
 
     exit_code = 4
+
+
+class PublishError(PostingError):
+    """Not everything was published; what was, and what perhaps was not."""
+
+    def __init__(self, message: str, confirmed: list[str], unconfirmed: list[str]) -> None:
+        """Take the ids of messages that the broker has, and of those that it may or may not have."""
+        super().__init__(message)
+        self.confirmed = confirmed
+        self.unconfirmed = unconfirmed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the ids from one process to another."""
+        return type(self), (str(self), self.confirmed, self.unconfirmed)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from taskmill.plan import Kind
 
-PERSISTENT = 2
+TRANSIENT, PERSISTENT = 1, 2
 #: What a worker needs to know; it assumes the rest of protocol 2 (``celery.app.task.Context``) where it is left out.
 NEEDED_HEADERS = ("lang", "task", "id")
 
@@ -42,19 +42,39 @@ class Sender:
         return cls(anon_nodename(), str(uuid.uuid4()))
 
 
-class _Capture:
-    """Takes the place of py-amqp's connection and transport: keeps the bytes that would be sent."""
+class Frames:
+    """py-amqp's own frame writer, whose bytes are kept for later."""
 
-    def __init__(self, frame_max: int) -> None:
+    def __init__(self, channel_id: int, frame_max: int) -> None:
+        """Take what the frames depend on of the connection that they are for."""
         self.frame_max = frame_max
         self.bytes_sent = 0
-        self.data = bytearray()
+        self._channel_id = channel_id
+        self._data = bytearray()
+        self._write = frame_writer(self, self)
 
     def write(self, data: bytes) -> None:
-        self.data += data
+        """Keep bytes, as the writer's transport."""
+        self._data += data
+
+    def publish(self, arguments: bytes, content: Any) -> None:
+        """Add ``basic.publish`` with these arguments (see :func:`destination`) and this content."""
+        self._write(1, self._channel_id, spec.Basic.Publish, arguments, content)
+
+    def take(self) -> bytes:
+        """Return the frames since the last time."""
+        data, self._data = bytes(self._data), bytearray()
+        return data
 
 
-def build(kind: Kind, args: Sequence[Any], identifier: str, sender: Sender, *, lean: bool) -> Message:
+def destination(exchange: str, routing_key: str, *, mandatory: bool = True) -> bytes:
+    """Return the arguments of ``basic.publish``; what is mandatory is returned by the broker when no queue takes it."""
+    return bytes(dumps("Bssbb", (0, exchange, routing_key, mandatory, False)))
+
+
+def build(
+    kind: Kind, args: Sequence[Any], identifier: str, sender: Sender, *, lean: bool, persistent: bool = True
+) -> Message:
     """Return the message that ``apply_async(args)`` would send for this task, id and sender.
 
     A lean one leaves out what says nothing about how to run the task: who sent it (``origin``, ``reply_to``), how its
@@ -74,13 +94,20 @@ def build(kind: Kind, args: Sequence[Any], identifier: str, sender: Sender, *, l
         content_type=content_type,
         content_encoding=content_encoding,
         application_headers=headers,
-        delivery_mode=PERSISTENT,
+        delivery_mode=PERSISTENT if persistent else TRANSIENT,
         **({} if lean else {"priority": 0} | properties),
     )
 
 
 def template(
-    kind: Kind, args: Sequence[Any], sender: Sender, channel_id: int, frame_max: int, *, lean: bool
+    kind: Kind,
+    args: Sequence[Any],
+    sender: Sender,
+    channel_id: int,
+    frame_max: int,
+    *,
+    lean: bool,
+    persistent: bool = True,
 ) -> list[bytes]:
     """Return the pieces of the frames of ``basic.publish`` between the places where the id (ASCII) stands.
 
@@ -89,8 +116,8 @@ def template(
     the connection.
     """
     placeholder = str(uuid.uuid4())
-    capture = _Capture(frame_max)
-    write = frame_writer(capture, capture)
-    arguments = dumps("Bssbb", (0, "", kind.queue, True, False))
-    write(1, channel_id, spec.Basic.Publish, arguments, build(kind, args, placeholder, sender, lean=lean))
-    return bytes(capture.data).split(placeholder.encode())
+    frames = Frames(channel_id, frame_max)
+    frames.publish(
+        destination("", kind.queue), build(kind, args, placeholder, sender, lean=lean, persistent=persistent)
+    )
+    return frames.take().split(placeholder.encode())

@@ -71,6 +71,8 @@ class Plan:
     profile: bool = True
     #: Whether messages leave out what no worker needs, see :func:`taskmill.message.build`.
     lean: bool = True
+    #: Whether the broker keeps messages on disk.
+    persistent: bool = True
     stack: str = "modern"
     #: Single-core seconds of the bare function on a worker, and the cores of all workers: for the efficiency.
     function_seconds: float | None = None

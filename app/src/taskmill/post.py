@@ -1,32 +1,24 @@
 """Posting: threads of one or more processes, each with a connection of its own, every message confirmed.
 
-A thread sends its messages in chunks, keeps at most a window of them unconfirmed, and writes their ids to its journal
-before it sends them. When the broker goes away, the thread waits for it, connects again, and sends what was not
-confirmed once more under the same ids: a message may then be in a queue twice, but none is missing.
+A thread writes the ids of its messages to its journal before its courier sends them.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import resource
 import signal
-import ssl
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import PreconditionFailed
-
-from taskmill import broker as brokers
 from taskmill import journal, message
-from taskmill.broker import Broker
 from taskmill.clock import Moment
+from taskmill.courier import Courier, Entry, Tally
 from taskmill.errors import PostingError, TaskmillError
 from taskmill.interrupt import SIGNALS, Interrupted
 from taskmill.journal import ThreadIds
@@ -39,51 +31,12 @@ if TYPE_CHECKING:
 
     import amqp
 
+    from taskmill.broker import Broker
     from taskmill.progress import Reporter
 
-#: Messages per write to the journal and to the socket, at most; a window holds at least two chunks.
-CHUNK = 250
-#: Seconds that a thread reads or writes without looking at what else there is to do.
-PATIENCE = 1.0
-#: Seconds without a confirm, with messages outstanding and the broker not blocking, after which a connection is dead.
-SILENCE = 60.0
-#: Seconds that a thread waits for its last confirms after it was asked to stop.
-LAST_CONFIRMS = 30.0
-#: Seconds that a broker may block publishers (memory or disk alarm) before posting is given up.
-BLOCKED = 1800.0
 #: Seconds from now until the first task of a paced load is due: for threads to connect, and for processes to start.
 LEAD = (0.5, 3.0)
-#: Longest wait, in seconds, for a task to be due before confirms are looked for.
-PACE = 0.02
-#: First and longest wait between attempts to connect, in seconds.
-BACKOFF = (0.2, 5.0)
 TICK = 0.2
-
-
-@dataclass
-class Tally:
-    """What one posting thread has done. Only that thread writes to it; times are of the monotonic clock."""
-
-    name: str
-    planned: int
-    #: Messages sent at least once, and messages that the broker confirmed.
-    posted: int = 0
-    confirmed: int = 0
-    #: Messages sent once more, after a lost connection or a refusal (``nacked``).
-    republished: int = 0
-    nacked: int = 0
-    reconnects: int = 0
-    blocked_seconds: float = 0.0
-    #: Most seconds between when a message was due and when it was first sent.
-    late: float = 0.0
-    first: float | None = None
-    last: float | None = None
-    error: str | None = None
-
-    def add(self, before: Tally) -> None:
-        """Count in what the same thread of an earlier client went through."""
-        for name in ("republished", "nacked", "reconnects", "blocked_seconds"):
-            setattr(self, name, getattr(self, name) + getattr(before, name))
 
 
 @dataclass(frozen=True)
@@ -156,50 +109,39 @@ class Left:
 
 
 class Poster:
-    """One posting thread: its connection, its journal and the messages that are not confirmed yet."""
+    """One posting thread: its journal, and its courier."""
 
     def __init__(self, job: Job, thread: int, stop: threading.Event, say: Callable[[str], None]) -> None:
         """Make the journal; connect later, in :meth:`run`."""
-        self._broker = job.broker
         self._plan = job.plan
+        self._broker = job.broker
         self._first_number, self._count = job.spans[thread]
         self._pace = Pace.of(job.plan, job.process * job.plan.threads + thread, job.due_from)
-        self._stop = stop
-        self._say = say
-        self._chunk = max(1, min(CHUNK, job.plan.window // 2))
         name = journal.stem(job.process, thread)
         taken_up = job.left.threads.get(name) if job.left else None
         self._journal = journal.Journal(job.folder / "ids", job.process, thread, taken_up)
         self._suffixes = [f" {kind.queue}\n".encode() for kind in job.plan.kinds]
         self._sender = message.Sender.new()
-        self._connection: amqp.Connection | None = None
         self._templates: list[list[bytes]] = []
-        self._tag = 0
         self._next = len(taken_up.lines) if taken_up else 0
         #: As many lines of the journal were confirmed before.
         self._floor = taken_up.confirmed if taken_up else 0
-        #: Delivery tag -> (place in the journal, id) of what is sent and not confirmed.
-        self._outstanding: dict[int, tuple[int, bytes]] = {}
-        #: What is to be sent once more.
-        self._again: deque[tuple[int, bytes]] = deque(job.left.again.get(name, []) if job.left else [])
-        #: Places of messages that no queue took, and the queue's name of the last of them.
-        self._returned: set[int] = set()
-        self._unroutable: str | None = None
-        self._blocked_since: float | None = None
-        self._trouble_since: float | None = None
-        self._heard = time.monotonic()
+        #: Place in the journal and id of what is to be sent once more.
+        self._again: list[Entry] = list(job.left.again.get(name, []) if job.left else [])
         self.tally = Tally(name, self._count, posted=self._next, confirmed=self._next - len(self._again))
+        self._courier = Courier(
+            job.broker, self.tally, stop, say, window=job.plan.window, deadline=job.plan.broker_deadline
+        )
 
     def run(self) -> None:
         """Post everything, or until stopped; the tally and the journal say what came of it."""
         try:
-            while not self._finished():
-                try:
-                    if self._connection is None:
-                        self._connect()
-                    self._step()
-                except brokers.CONNECTION_ERRORS as error:
-                    self._lost(error)
+            self._courier.deliver(self, self._again)
+            if self._courier.returned:
+                raise PostingError(
+                    f"the broker ({self._broker}) took no message for the queue {self._courier.unroutable[1]!r}: there "
+                    f"is no such queue any more. The role rabbitmq declares those in rabbitmq_queues; run site.yml"
+                )
         except Interrupted:
             # What is unconfirmed stays so in the journal.
             pass
@@ -208,221 +150,63 @@ class Poster:
         except Exception as error:  # noqa: BLE001  # a thread's error must reach the user, not only stderr
             self.tally.error = f"{type(error).__name__}: {error}"
         finally:
-            self._disconnect()
+            self._courier.close()
             with suppress(PostingError):
-                self._journal.confirm(self._safe())
+                self.stepped()
             self._journal.close()
 
-    def _finished(self) -> bool:
-        if self._outstanding or self._again:
-            return False
-        return self._stop.is_set() or self._next == self._count
+    def more(self) -> bool:
+        """Say whether any message was never sent."""
+        return self._next < self._count
 
-    def _safe(self) -> int:
-        """Return how many lines of the journal, from its start, are surely confirmed."""
-        places = [place for place, _ in self._outstanding.values()]
-        places += [place for place, _ in self._again]
-        return max(self._floor, min([*places, *self._returned], default=self._next))
-
-    def _connect(self) -> None:
-        self._blocked_since = None
-        connection = self._broker.connect(
-            f"post {self.tally.name}", on_blocked=self._blocked, on_unblocked=self._unblocked
-        )
-        self._connection = connection
-        channel = connection.channel()
-        channel.events["basic_ack"].add(self._acked)
-        channel.events["basic_nack"].add(self._refused)
-        channel.events["basic_return"].add(self._came_back)
-        channel.confirm_select()
-        # Set once and for all: py-amqp's own timeouts would change it twice for every confirm.
-        connection.sock.settimeout(PATIENCE)
-        self._templates = [
-            message.template(
-                kind, self._plan.args, self._sender, channel.channel_id, connection.frame_max, lean=self._plan.lean
-            )
-            for kind in self._plan.kinds
-        ]
-        self._again = deque(sorted([*self._outstanding.values(), *self._again]))
-        self._outstanding.clear()
-        self._tag = 0
-        self._heard = time.monotonic()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            brokers.close(self._connection)
-            self._connection = None
-
-    def _step(self) -> None:
-        """Send one chunk, then wait until the window has room for the next, or for all confirms after the last."""
-        if self._again:
-            entries = [self._again.popleft() for _ in range(min(self._chunk, len(self._again)))]
-            self.tally.republished += len(entries)
-            self._send(entries)
-        elif self._next < self._count and not self._stop.is_set():
-            due = min(self._chunk, self._count - self._next)
-            if self._pace is not None:
-                due = min(due, self._pace.due(time.monotonic()) - self._next)
-                if not due:
-                    self._await_due(self._pace)
-                    return
-                self.tally.late = max(self.tally.late, time.monotonic() - self._pace.moment(self._next))
-            self._send(self._journaled(due))
-        more = bool(self._again) or (self._next < self._count and not self._stop.is_set())
-        self._await_confirms(self._plan.window - self._chunk if more else 0)
-        self._journal.confirm(self._safe())
-        if self._unroutable is not None:
-            raise PostingError(
-                f"the broker ({self._broker}) took no message for the queue {self._unroutable!r}: there is no "
-                f"such queue any more. The role rabbitmq declares those in rabbitmq_queues; run site.yml"
-            )
-
-    def _journaled(self, count: int) -> list[tuple[int, bytes]]:
-        """Make ids for the next messages and put them on disk."""
-        ids = journal.new_ids(count)
+    def take(self, limit: int) -> list[Entry]:
+        """Make ids for the next messages that are due, and put them on disk."""
         start = self._next
+        count = min(limit, self._count - start)
+        if self._pace is not None:
+            now = time.monotonic()
+            count = min(count, self._pace.due(now) - start)
+            if not count:
+                return []
+            self.tally.late = max(self.tally.late, now - self._pace.moment(start))
+        ids = journal.new_ids(count)
         suffixes, kinds, first = self._suffixes, len(self._suffixes), self._first_number + start
         lines = b"".join([id_ + suffixes[(first + i) % kinds] for i, id_ in enumerate(ids)])
         self._journal.write(lines, start + count, time.time())
         self._next += count
         return list(enumerate(ids, start))
 
-    def _await_due(self, pace: Pace) -> None:
-        """Wait until the next message is due, at most as long as confirms may wait."""
-        assert self._connection is not None
-        with suppress(TimeoutError):
-            while self._outstanding:
-                self._connection.drain_events(timeout=0)
-        if self._outstanding:
-            self._check_patience()
-        self._journal.confirm(self._safe())
-        wait = pace.moment(self._next) - time.monotonic()
-        self._stop.wait(max(0.0, min(wait, PACE if self._outstanding else PATIENCE)))
+    def wait(self) -> float:
+        """Return the seconds until the next message is due."""
+        return self._pace.moment(self._next) - time.monotonic() if self._pace is not None else 0.0
 
-    def _send(self, entries: list[tuple[int, bytes]]) -> None:
+    def connected(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
+        """Make the messages for the connection, without their ids."""
+        self._templates = [
+            message.template(
+                kind,
+                self._plan.args,
+                self._sender,
+                channel.channel_id,
+                connection.frame_max,
+                lean=self._plan.lean,
+                persistent=self._plan.persistent,
+            )
+            for kind in self._plan.kinds
+        ]
+
+    def frames(self, entries: list[Entry]) -> bytes:
+        """Return the messages with these places and ids."""
         first, templates, kinds = self._first_number, self._templates, len(self._templates)
-        if self.tally.first is None:
-            self.tally.first = time.monotonic()
-        if not self._outstanding:
-            self._heard = time.monotonic()
-        # Known as outstanding before the first byte leaves: a connection that breaks here is no loss.
-        self._outstanding.update(enumerate(entries, self._tag + 1))
-        self._tag += len(entries)
-        self._write(b"".join([id_.join(templates[(first + place) % kinds]) for place, id_ in entries]))
-        self.tally.posted = self._next
+        return b"".join([id_.join(templates[(first + place) % kinds]) for place, id_ in entries])
 
-    def _write(self, data: bytes) -> None:
-        """Send bytes, and listen when the broker does not take them: it says so when it blocks publishers."""
-        assert self._connection is not None
-        sock = self._connection.sock
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[sock.send(view) :]
-            except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                self._listen(wait=False)
-                self._check_patience()
+    def confirmed(self, entries: list[Entry]) -> None:
+        """Leave it to the tally, and to the next :meth:`stepped`."""
 
-    def _await_confirms(self, limit: int) -> None:
-        """Wait until no more than ``limit`` messages are unconfirmed."""
-        asked_to_stop: float | None = None
-        while len(self._outstanding) > limit and self._unroutable is None:
-            self._listen()
-            self._check_patience()
-            if self._stop.is_set():
-                asked_to_stop = asked_to_stop or time.monotonic()
-                if time.monotonic() - asked_to_stop > LAST_CONFIRMS:
-                    raise Interrupted
-
-    def _listen(self, *, wait: bool = True) -> None:
-        """Take in what the broker has to say, waiting for it at most ``PATIENCE``."""
-        assert self._connection is not None
-        with suppress(TimeoutError):
-            self._connection.drain_events(timeout=None if wait else 0)
-
-    def _check_patience(self) -> None:
-        now = time.monotonic()
-        if self._blocked_since is not None:
-            if now - self._blocked_since > BLOCKED:
-                raise PostingError(
-                    f"the broker ({self._broker}) has blocked publishers for {BLOCKED:.0f} s. Look at its "
-                    f"memory and disk alarms: rabbitmqctl status"
-                )
-        elif now - self._heard > SILENCE:
-            raise TimeoutError(f"no confirm within {SILENCE:.0f} s")
-
-    def _acked(self, tag: int, multiple: bool) -> None:
-        done = self._settle(tag, multiple)
-        self.tally.confirmed += len(done)
-        self.tally.last = self._heard = time.monotonic()
-        self._trouble_since = None
-
-    def _refused(self, tag: int, multiple: bool) -> None:
-        entries = self._settle(tag, multiple)
-        self.tally.nacked += len(entries)
-        self._again.extend(entries)
-        self._heard = time.monotonic()
-        self._give_up_after_deadline("refuses messages (basic.nack)")
-        self._say(f"the broker ({self._broker}) refuses messages; sending them again")
-        self._stop.wait(0.2)
-
-    def _settle(self, tag: int, multiple: bool) -> list[tuple[int, bytes]]:
-        """Take the message with the tag, or all up to it, off the outstanding ones, and return them."""
-        outstanding = self._outstanding
-        if not multiple:
-            entry = outstanding.pop(tag, None)
-            return [] if entry is None else [entry]
-        tags = []
-        for other in outstanding:  # in the order of sending
-            if other > tag:
-                break
-            tags.append(other)
-        return [outstanding.pop(other) for other in tags]
-
-    def _came_back(self, _error: Exception, _exchange: str, queue: str, returned: Any) -> None:
-        """Take note of a message that no queue took; its confirm, which follows, must not count."""
-        identifier = str(returned.headers["id"]).encode()
-        for tag, (place, other) in self._outstanding.items():
-            if other == identifier:
-                del self._outstanding[tag]
-                self._returned.add(place)
-                break
-        self._unroutable = queue
-
-    def _blocked(self, reason: str) -> None:
-        self._blocked_since = time.monotonic()
-        self._say(f"the broker ({self._broker}) blocks publishers ({reason}); waiting until it takes messages again")
-
-    def _unblocked(self) -> None:
-        if self._blocked_since is not None:
-            self.tally.blocked_seconds += time.monotonic() - self._blocked_since
-            self._blocked_since = None
-            self._heard = time.monotonic()
-            self._say(f"the broker ({self._broker}) takes messages again")
-
-    def _lost(self, error: BaseException) -> None:
-        """Wait a while after a failure to connect or a lost connection; raise ``PostingError`` past the deadline."""
-        if isinstance(error, PreconditionFailed):
-            raise PostingError(
-                f"the broker ({self._broker}) refuses a message of this size ({brokers.reason(error)}). Hand the tasks "
-                f"less, such as the name of a file; or raise rabbitmq_max_message_size and run site.yml"
-            ) from error
-        if self._connection is not None:
-            self._disconnect()
-            self.tally.reconnects += 1
-        self._give_up_after_deadline(f"is gone ({brokers.reason(error)})")
-        self._say(f"the broker ({self._broker}) is gone; waiting for it, up to {self._plan.broker_deadline:.0f} s")
-        waited = time.monotonic() - (self._trouble_since or 0.0)
-        low, high = BACKOFF
-        self._stop.wait(min(high, max(low, waited / 2)) * random.uniform(0.8, 1.2))  # noqa: S311  # spreads the threads
-        if self._stop.is_set():
-            raise Interrupted
-
-    def _give_up_after_deadline(self, what: str) -> None:
-        now = time.monotonic()
-        self._trouble_since = self._trouble_since or now
-        if now - self._trouble_since > self._plan.broker_deadline:
-            raise PostingError(f"the broker ({self._broker}) {what} for {self._plan.broker_deadline:.0f} s")
+    def stepped(self) -> None:
+        """Say in the journal how many of its lines, from its start, are surely confirmed."""
+        places = [place for place, _ in self._courier.unsettled()]
+        self._journal.confirm(max(self._floor, min(places, default=self._next)))
 
 
 class Group:

@@ -16,7 +16,8 @@ The keys ``schema`` to ``environment`` are fixed; these stand beside them:
   those of all.
 * ``latency``: seconds in the queue, in execution and of both, as ``mean``, percentiles and ``max``, counted ``from``
   when a task was ``due`` (paced load) or ``posted``.
-* ``clocks``: each worker's clock less the client's, at the start and at the end.
+* ``clocks``: each worker's clock less the client's, at the start and at the end. ``clock_jumps``: seconds by which one
+  moved that moved by more than :data:`JUMP` of them.
 * ``requirements``: what was required of the run, and whether it is met.
 * ``waiting``: messages that waited in a queue at the end.
 * ``repaired``: what each ``taskmill repair`` made up for: ``at`` what time, how many were ``missing`` and how many of
@@ -60,6 +61,8 @@ COMPLETE = "complete"
 POSTED = "posted"
 STOPPED = "interrupted"
 FAILED = "posting failed"
+#: Seconds by which a clock may move during a run, as one that is kept right by others may.
+JUMP = 0.5
 FAILED_OUTCOME = timings.OUTCOMES.index("failed")
 
 
@@ -121,6 +124,7 @@ def build(
         "client": {
             **client,
             "lean": plan.lean,
+            "persistent": plan.persistent,
             "peak_memory_bytes": client["peak_memory_bytes"] + posted.peak_memory_bytes,
             "republished": posted.total("republished"),
             "nacked": posted.total("nacked"),
@@ -138,6 +142,9 @@ def build(
         "parked": collected.parked if collected else 0,
         "repaired": (load(folder) or {}).get("repaired", []),
         "clocks": asked,
+        "clock_jumps": {
+            worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
+        },
     }
     record.update(times(record, found))
     record["requirements"] = requirements.judge(required, record)
@@ -316,6 +323,10 @@ def problems(record: dict[str, Any], posted: Posted) -> list[str]:
             f"{waiting:,} messages still wait in the queues: the workers are slower than the deadline, or gone. Once "
             f"the queues are empty, `taskmill collect` finds those results"
         )
+    found += [
+        f"the clock of {worker} moved by {moved:+,.1f} s during the run: its tasks' times are not to be trusted"
+        for worker, moved in record.get("clock_jumps", {}).items()
+    ]
     evicted = record["memcached"].get("evicted_during_run")
     if evicted and counts["lost"]:
         found.append(f"memcached evicted {evicted:,} values during the run: it is too small")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from taskmill.timings import QUANTILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -47,9 +47,11 @@ class Requirement:
     metric: str
     comparison: str
     bound: float
+    #: Where the metric stands in a record.
+    keys: tuple[str, ...] = field(repr=False)
 
     @classmethod
-    def parse(cls, text: str) -> Requirement:
+    def parse(cls, text: str, metrics: Mapping[str, tuple[str, ...]] = METRICS) -> Requirement:
         """Read ``METRIC OPERATOR NUMBER``; raise ``ValueError`` that names what is known when it is not that."""
         match = FORM.fullmatch(text)
         if match is None:
@@ -58,10 +60,10 @@ class Requirement:
                 f"operators are {', '.join(OPERATORS)}"
             )
         metric, comparison, bound = match.groups()
-        if metric not in METRICS:
-            raise ValueError(f"there is no metric {metric!r}; known are {', '.join(METRICS)}")
+        if metric not in metrics:
+            raise ValueError(f"there is no metric {metric!r}; known are {', '.join(metrics)}")
         try:
-            return cls(metric, comparison, float(bound))
+            return cls(metric, comparison, float(bound), metrics[metric])
         except ValueError:
             raise ValueError(f"{bound!r} in {text!r} is no number") from None
 
@@ -72,7 +74,7 @@ class Requirement:
     def judge(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return ``text``, ``metric``, ``value`` and ``met``; what the record does not have is ``None`` and not met."""
         value: Any = record
-        for key in METRICS[self.metric]:
+        for key in self.keys:
             value = value.get(key) if isinstance(value, dict) else None
         known = isinstance(value, (int, float)) and not isinstance(value, bool)
         met = known and OPERATORS[self.comparison](value, self.bound)

@@ -148,6 +148,12 @@ def load(folder: Path, clocks: dict[str, Any] | None = None) -> Timings | None:
         raise ValueError(f"{path.name} cannot be read") from error
 
 
+def clock_moves(clocks: dict[str, Any]) -> dict[str, float]:
+    """Return by how many seconds each worker's clock moved against the client's; without those that did not say."""
+    both = {name: [(one.get(at) or {}).get("offset_s") for at in ("start", "end")] for name, one in clocks.items()}
+    return {name: end - start for name, (start, end) in both.items() if start is not None and end is not None}
+
+
 def clock_offsets(clocks: dict[str, Any], workers: list[str], arrays: dict[str, Any]) -> Floats:
     """Return, for each task, its worker's clock less the client's: in a line from the run's start to its end."""
     due, done = arrays["due"], arrays["done"]

@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
 from kombu.exceptions import OperationalError
 
 from taskmill import broker as brokers
@@ -63,7 +62,7 @@ def ask(broker: Broker, names: list[str]) -> list[Worker]:
 
 
 def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worker]:
-    app = Celery("taskmill", broker=broker.url, set_as_current=False)
+    app = broker.control()
     try:
         found = sorted(app.control.inspect(destination=names, timeout=patience).ping() or {})
         if not found:
@@ -86,7 +85,7 @@ def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
     of the middle of the round trip (Cristian 1989). Workers that do not know the command (``task_times.py``) are left
     out. Raises ``TaskmillError`` when the broker cannot be reached.
     """
-    app = Celery("taskmill", broker=broker.url, set_as_current=False)
+    app = broker.control()
     try:
         found = {name: _clock(app, name) for name in names}
     except (*brokers.CONNECTION_ERRORS, OperationalError) as error:

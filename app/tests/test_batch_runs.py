@@ -1,0 +1,175 @@
+"""What a pool process does with a batch, held against what Celery does with one task: no services needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import celery.app.task
+import pytest
+from celery import Celery
+from celery.app.task import Context
+from celery.result import AsyncResult
+from kombu.exceptions import EncodeError
+
+from conftest import SOURCE
+from taskmill import batches
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Yield an empty result backend in memory, of an app that is the current one."""
+    app = Celery("alone", backend="cache+memory://", set_as_current=False)
+    monkeypatch.setattr(batches, "current_app", app)
+    # Shared by all of a process.
+    app.backend.client.cache.clear()
+    yield app.backend
+    app.close()
+
+
+def fields(text: bytes | str) -> dict[str, Any]:
+    """Return a record without its date, which is there."""
+    found: dict[str, Any] = json.loads(text)
+    assert found.pop("date_done")
+    return found
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {},
+        {"group": "a-group"},
+        {"parent_id": "a-parent", "root_id": "a-root"},
+        {"children": [AsyncResult("a-child")]},
+        {"delivery_info": {"routing_key": "red"}},
+    ],
+)
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("result", [55, "é", None, [1, {"a": 2.5}], AsyncResult("another")])
+def test_a_success_has_the_record_that_celery_makes(
+    backend: Any, request_fields: dict[str, Any], extended: bool, result: Any
+) -> None:
+    """Field by field, whatever the request says."""
+    backend.app.conf.result_extended = extended
+    context = Context({"id": "one", "task": "alone.task", "args": [1], "kwargs": {}, **request_fields})
+    backend.mark_as_done("one", result, context)
+    deferred = batches.Deferred(backend, ["one"])
+    with deferred:
+        backend.mark_as_done("one", result, context)
+    ((key, (record, status)),) = deferred.results.items()
+    assert status == "SUCCESS"
+    assert fields(record) == fields(backend.get(key))
+
+
+def test_a_result_that_cannot_be_written_is_an_error_of_its_task(backend: Any) -> None:
+    """The tracer makes a failure of it."""
+    with batches.Deferred(backend, ["one"]), pytest.raises(EncodeError):
+        backend.mark_as_done("one", object(), Context({"id": "one"}))
+
+
+def test_nothing_of_the_diversion_is_left(backend: Any) -> None:
+    """Afterwards a result goes where it always went."""
+    deferred = batches.Deferred(backend, ["one"])
+    with deferred:
+        pass
+    backend.mark_as_done("one", 1, Context({"id": "one"}))
+    assert deferred.results == {}
+    assert fields(backend.get(backend.get_key_for_task("one")))["result"] == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"id": "1", "lang": "py", "task": "t"}, {"id": "1", "own": 1, "argsrepr": "()", "timelimit": [None, None]}],
+)
+def test_custom_headers_are_those_that_celery_finds(headers: dict[str, Any]) -> None:
+    """As a fresh copy of Celery's module, which nobody changed, says."""
+    spec = importlib.util.spec_from_file_location("celery.app.task_anew", celery.app.task.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    anew = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    assert Context(headers).headers == anew.Context(headers).headers
+    assert Context(headers, more=1).headers == anew.Context(headers, more=1).headers
+
+
+def fibonacci(n: int) -> int:
+    """Return the number, by plain recursion."""
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+
+def slow_depths(run: Callable[[], Any]) -> int:
+    """Return at how many of 200 depths of the stack it takes three times the usual CPU time, each the best of three."""
+
+    def at(depth: int) -> float:
+        if depth:
+            return at(depth - 1)
+        times = []
+        for _ in range(3):
+            begin = time.process_time()
+            run()
+            times.append(time.process_time() - begin)
+        return min(times)
+
+    times = sorted(at(depth) for depth in range(200))
+    return sum(one > 3 * times[100] for one in times)
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython" or sys.version_info < (3, 11), reason="this interpreter has no such blocks"
+)
+def test_no_depth_of_the_stack_makes_a_batch_slow() -> None:
+    """Without a block of its own, some do."""
+
+    @batches.with_block_of_its_own
+    def in_block() -> int:
+        return fibonacci(15)
+
+    # On a busy machine one or two are slow by chance.
+    assert slow_depths(lambda: fibonacci(15)) > 5
+    assert slow_depths(in_block) < 3
+
+
+@pytest.mark.usefixtures("backend")
+def test_what_tasks_take_leaves_out_when_they_had_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 0.2 s by the clock the process had no core for 0.15 s: batches go by the rest."""
+    waited = iter((7.0, 7.15))
+    monkeypatch.setattr(batches, "without_core", lambda: next(waited))
+
+    def trace(*_: Any) -> tuple[bool, str, float]:
+        time.sleep(0.1)
+        return False, "1", 0.1
+
+    monkeypatch.setattr(batches, "fast_trace_task", trace)
+    took, odd, _ = batches.run([("task", str(place), {}, b"[[], {}, {}]") for place in range(2)], False)
+    number, seconds = took["task"]
+    assert (number, odd) == (2, {})
+    assert seconds == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_busy_host_is_seen_in_the_kernels_own_count() -> None:
+    """Two processes on one core: each waits for about half of the time."""
+    program = (
+        "import os, time\n"
+        "from taskmill.batches import without_core\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "child = os.fork()\n"
+        "end = time.monotonic() + 1\n"
+        "while time.monotonic() < end: pass\n"
+        "if child: os.wait(); print(without_core())\n"
+        "else: os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert float(done.stdout) > 0.2
