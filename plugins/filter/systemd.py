@@ -25,8 +25,10 @@ options:
 
 #: Since which version systemd has a directive, or a value of it; 0 for what is older than all that we meet.
 SINCE = {
-    **dict.fromkeys(("After", "Description", "Documentation", "PartOf", "Wants", "WantedBy"), 0),
+    **dict.fromkeys(("After", "Before", "Conflicts", "DefaultDependencies", "Description", "Documentation"), 0),
+    **dict.fromkeys(("PartOf", "Wants", "WantedBy"), 0),
     **dict.fromkeys(("Environment", "EnvironmentFile", "ExecStart", "ExecStartPre", "Group", "User"), 0),
+    **dict.fromkeys(("ExecReload", "ExecStop", "RemainAfterExit"), 0),
     **dict.fromkeys(("KillMode", "Nice", "Restart", "RestartSec", "TimeoutStopSec", "Type", "UMask"), 0),
     **dict.fromkeys(("LimitNOFILE", "ListenStream", "StandardOutput", "StartLimitBurst", "WorkingDirectory"), 0),
     **dict.fromkeys(("CapabilityBoundingSet", "NoNewPrivileges", "PrivateDevices", "PrivateTmp"), 0),
@@ -35,6 +37,7 @@ SINCE = {
     "AmbientCapabilities": 229,
     "RuntimeMaxSec": 229,
     "StartLimitIntervalSec": 230,
+    "MemoryDenyWriteExecute": 231,
     "MemoryMax": 231,
     "ReadWritePaths": 231,
     "RestrictRealtime": 231,
@@ -51,6 +54,8 @@ SINCE = {
     # The group @system-service, and with it ours.
     "SystemCallFilter=@system-service": 239,
     "SystemCallFilter=~@privileged @resources": 239,
+    "SystemCallFilter=~@privileged": 239,
+    "SystemCallFilter=@chown": 239,
     "Type=exec": 240,
     "ProtectHostname": 242,
     "RestrictSUIDSGID": 242,

@@ -82,6 +82,15 @@ def test_a_stack_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
     assert "one is to have the stack 'post2018', which there is not. Set stack to one of: modern, post2017" in said
 
 
+def test_the_posts_stack_is_refused_where_tls_is_asked_for(tmp_path: Path) -> None:
+    """Its AMQP library compares no name; the host is named, with both ways out, and the modern one is not."""
+    said = site(tmp_path, "3.13", "2.7", "--extra-vars", "tls=true", old="post2017", new="modern")
+    assert "old is to have the stack 'post2017', whose AMQP library does not look at whose certificate" in said
+    assert "Set tls: false" in said
+    assert "new is to have" not in said
+    assert "Make certificates" not in said
+
+
 @pytest.mark.parametrize("name", sorted(STACKS))
 def test_both_stacks_say_the_same_things(name: str) -> None:
     """A reader finds each difference in both columns, and every requirements file is there, hashed."""
@@ -103,3 +112,12 @@ def test_the_posts_stack_has_the_posts_versions(part: str, pins: list[str]) -> N
     """Those that the write-up names."""
     text = (ROOT / "requirements" / STACKS["post2017"]["requirements"][part]).read_text()
     assert [pin for pin in pins if f"{pin} " not in text] == []
+
+
+@pytest.mark.parametrize(("address", "refused"), [("8.8.8.8", True), ("172.32.0.1", True), ("172.31.0.1", False)])
+def test_the_posts_stack_is_refused_on_a_public_address(tmp_path: Path, address: str, refused: bool) -> None:
+    """Its versions have holes; a private address is let through to the next check, which ends this play."""
+    said = site(tmp_path, "3.13", "(none)", "--extra-vars", f"service_address={address}", old="post2017", new="modern")
+    sentence = f"'post2017', whose versions have holes that nobody mends any more, on {address}"
+    assert (sentence in said) is refused
+    assert "new is to have" not in said

@@ -47,6 +47,7 @@ def worker(**settings: Any) -> dict[str, Any]:
         ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
         ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
         ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
+        ([worker(environment={"CELERY_BROKER_CA": "x"})], ["'w1' sets CELERY_BROKER_CA"]),
         ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),
         ([worker(queues=[]), worker(name="-", concurrency=-1)], ["no queue", "'-' cannot name", "concurrency -1"]),
     ],
@@ -85,7 +86,10 @@ def test_a_missing_input_is_named(play: Play, name: str) -> None:
 def render_all(play: Play, folder: Path, template: str, *cases: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
     """Return a template of the role, rendered on a host with 6 cores for each case: a worker and further settings."""
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    own = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
     host = {
+        **own,
+        "role_path": str(ROLE),
         "ansible_facts": {"processor_nproc": 6},
         "__celery_worker_installed": {"digests": {INPUT["celery_worker_virtualenv"]: "0"}},
         "__celery_worker_systemd": {"stdout": "systemd 257 (257.1)"},
@@ -122,7 +126,7 @@ def test_a_worker_gets_the_hosts_cores_and_no_option_that_was_not_asked_for(play
     """With a name and queues alone, concurrency is the number of cores and prefetch is left to the app."""
     render(play, tmp_path, "worker.env.j2", worker(queues=["red", "green"]))
     options = sourced(tmp_path)["CELERY_WORKER_OPTIONS"].split()
-    assert options == ["--queues=red,green", "--concurrency=6", "--loglevel=warning", "--events"]
+    assert options == ["--queues=red,green", "--concurrency=6", "--loglevel=warning", "--without-gossip", "--events"]
 
 
 def test_every_setting_reaches_the_worker(play: Play, tmp_path: Path) -> None:
@@ -135,10 +139,24 @@ def test_every_setting_reaches_the_worker(play: Play, tmp_path: Path) -> None:
         "--queues=red",
         "--concurrency=3",
         "--loglevel=error",
+        "--without-gossip",
         "--prefetch-multiplier=0",
     ]
     assert (variables["ODD"], variables["NUMBER"]) == (odd, "5")
     assert variables["CELERY_BROKER_URL"] == INPUT["celery_worker_broker_url"]
+
+
+def test_a_worker_checks_the_certificate_of_a_broker_with_tls(play: Play, tmp_path: Path) -> None:
+    """The role's own module is loaded, first; without TLS there is none of it."""
+    settings = {"celery_worker_broker_url": "amqps://worker:x@10.0.0.1/", "celery_worker_broker_ca": "/nowhere/ca.pem"}
+    plain = [str(ROLE / "files" / "inspect_installed.py")]
+    cases = [(worker(), {**settings, "celery_worker_modules": plain}), (worker(), {"celery_worker_modules": plain})]
+    render_all(play, tmp_path, "worker.env.j2", *cases)
+    with_tls, without = sourced(tmp_path, 0), sourced(tmp_path, 1)
+    assert "--include=broker_tls,inspect_installed" in with_tls["CELERY_WORKER_OPTIONS"].split()
+    assert with_tls["CELERY_BROKER_CA"] == "/etc/celery/broker-ca.pem"
+    assert "--include=inspect_installed" in without["CELERY_WORKER_OPTIONS"].split()
+    assert "CELERY_BROKER_CA" not in without
 
 
 def test_a_worker_with_an_interpreter_of_its_own_has_its_environment(play: Play, tmp_path: Path) -> None:
@@ -168,7 +186,7 @@ def test_the_digest_changes_with_whatever_a_worker_runs_on(play: Play, tmp_path:
 
 def test_a_worker_may_have_a_memory_bound_of_its_own(play: Play, tmp_path: Path) -> None:
     """The role's bound stands in the unit, the worker's in a file that comes after it."""
-    assert "\nMemoryMax=infinity\n" in render(play, tmp_path, "celery-worker@.service.j2", {})
+    assert "\nMemoryMax=80%\n" in render(play, tmp_path, "celery-worker@.service.j2", {})
     unit = render(play, tmp_path, "celery-worker@.service.j2", {}, celery_worker_memory_max="2G")
     assert "\nMemoryMax=2G\n" in unit
     assert "\nMemoryMax=1G\n" in render(play, tmp_path, "limits.conf.j2", worker(memory_max="1G"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,7 @@ INPUT: dict[str, Any] = {
         ({"flower_basic_auth_user": "a:b"}, ["flower_basic_auth_user is 'a:b'", "no colon"]),
         ({"flower_basic_auth_password": ""}, ["flower_basic_auth_password must not be empty"]),
         ({"flower_basic_auth_password": "not-to-be-seen,"}, ["no comma, at which Flower would cut it"]),
+        ({"flower_tls_certificate": "/nowhere.pem"}, ["flower_tls_certificate is '/nowhere.pem'", "both are files"]),
         ({"flower_max_tasks": 0}, ["flower_max_tasks is 0", "at least 1"]),
         ({"flower_memory_max": "lots"}, ["flower_memory_max is 'lots'", "for example 512M"]),
         ({"flower_port": "http"}, ["flower_port", "http"]),
@@ -77,3 +80,27 @@ def test_limits_have_the_form_that_flower_reads(play: Play, tmp_path: Path) -> N
     assert written["FLOWER_MAX_TASKS"] == "7"
     assert written["CELERY_BROKER_URL"] == INPUT["flower_broker_url"]
     assert "FLOWER_BROKER_API" not in written
+    assert not {"CELERY_CONFIG_MODULE", "FLOWER_CERTFILE", "FLOWER_KEYFILE"} & set(written)
+
+
+def test_a_broker_with_tls_has_its_certificate_and_name_checked(play: Play, tmp_path: Path) -> None:
+    """Flower's Celery finds the module, and the module is Python that says so."""
+    written = environment(play, tmp_path, flower_broker_url="amqps://monitor:not-to-be-seen@10.0.0.1/own")
+    assert (written["CELERY_CONFIG_MODULE"], written["PYTHONPATH"]) == ("broker_tls", "/etc/flower")
+    target = tmp_path / "broker_tls.py"
+    source = {"src": str(ROLE / "templates" / "broker_tls.py.j2"), "dest": str(target)}
+    assert play([{"template": source}], {"flower_broker_ca": "ca.pem"}).returncode == 0
+    assert runpy.run_path(str(target))["broker_use_ssl"] == {
+        "ca_certs": "/etc/flower/broker-ca.pem",
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "server_hostname": None,
+    }
+
+
+def test_with_a_certificate_the_page_is_at_https(play: Play, tmp_path: Path) -> None:
+    """Flower's own options name the files on the host."""
+    written = environment(play, tmp_path, flower_tls_certificate="page.pem", flower_tls_key="page.key")
+    assert (written["FLOWER_CERTFILE"], written["FLOWER_KEYFILE"]) == (
+        "/etc/flower/certificate.pem",
+        "/etc/flower/key.pem",
+    )

@@ -39,6 +39,11 @@ spec.loader.exec_module(module)
         ({"rabbitmq_memory_high_watermark": 0}, ["rabbitmq_memory_high_watermark is '0'"]),
         ({"rabbitmq_disk_free_limit": "lots"}, ["rabbitmq_disk_free_limit is 'lots'", "for example 1GiB"]),
         ({"rabbitmq_port": "amqp"}, ["rabbitmq_port", "amqp"]),
+        ({"rabbitmq_tls_key": "/nowhere.key"}, ["rabbitmq_tls_key '/nowhere.key'", "both are files"]),
+        (
+            {"rabbitmq_tls_certificate": "/nowhere", "rabbitmq_tls_key": "/nowhere"},
+            ["both are files on the controller"],
+        ),
         ({"rabbitmq_erl_args": '+S "2:2"'}, ["rabbitmq_erl_args", "double quotes"]),
         ({"rabbitmq_users": []}, ["rabbitmq_users names []", "at least one user"]),
         ({"rabbitmq_users": [USER, USER]}, ['["app", "app"]', "each name once"]),
@@ -95,6 +100,16 @@ def test_a_watermark_is_a_share_or_an_amount(play: Play, tmp_path: Path, given: 
     assert [text for text in written.splitlines() if text.startswith("vm_memory")] == [line]
 
 
+def test_with_a_certificate_nothing_is_served_without_tls(play: Play, tmp_path: Path) -> None:
+    """The listeners are those of TLS, on the same addresses and port; without one there is no word of it."""
+    settings = {"rabbitmq_listen_addresses": ["10.0.0.1", "::1"], "rabbitmq_port": 5671}
+    written = render(play, tmp_path, "rabbitmq.conf.j2", rabbitmq_tls_certificate="broker.pem", **settings).splitlines()
+    listeners = [line for line in written if line.startswith("listeners")]
+    assert listeners == ["listeners.tcp = none", "listeners.ssl.1 = 10.0.0.1:5671", "listeners.ssl.2 = ::1:5671"]
+    assert "ssl_options.certfile = /etc/rabbitmq/tls/certificate.pem" in written
+    assert "ssl" not in render(play, tmp_path, "rabbitmq.conf.j2", **settings)
+
+
 def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> None:
     """RabbitMQ refuses to start on a setting of a plugin that is off."""
     assert "management" in render(play, tmp_path, "rabbitmq.conf.j2")
@@ -110,18 +125,29 @@ def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> 
             {},
             [
                 "{vm_memory_high_watermark, 0.4},",
-                "{disk_free_limit, 1073741824}",
+                "{disk_free_limit, 1073741824},",
+                "{heartbeat, 20}",
                 '{tcp_listeners, [{"127.0.0.1", 5672}]},',
             ],
         ),
         ({"rabbitmq_memory_high_watermark": ".25"}, ["{vm_memory_high_watermark, 0.25},"]),
         ({"rabbitmq_memory_high_watermark": "2GiB"}, ["{vm_memory_high_watermark, {absolute, 2147483648}},"]),
-        ({"rabbitmq_disk_free_limit": "500MB"}, ["{disk_free_limit, 500000000}", '{default_vhost, <<"own">>},']),
+        ({"rabbitmq_disk_free_limit": "500MB"}, ["{disk_free_limit, 500000000},", '{default_vhost, <<"own">>},']),
         (
             {"rabbitmq_listen_addresses": ["10.0.0.1", "::1"], "rabbitmq_port": 5673},
             ['{tcp_listeners, [{"10.0.0.1", 5673}, {"::1", 5673}]},'],
         ),
         ({"rabbitmq_management_port": 15673}, ['{listener, [{ip, "127.0.0.1"}, {port, 15673}]}']),
+        (
+            {"rabbitmq_port": 5671, "rabbitmq_tls_certificate": "broker.pem"},
+            [
+                "{tcp_listeners, []},",
+                '{ssl_listeners, [{"127.0.0.1", 5671}]},',
+                '{certfile, "/etc/rabbitmq/tls/certificate.pem"},',
+                '{keyfile, "/etc/rabbitmq/tls/key.pem"},',
+                "{versions, ['tlsv1.2']},",
+            ],
+        ),
     ],
 )
 def test_an_old_node_gets_its_settings_as_erlang_terms(

@@ -24,13 +24,18 @@ VERSIONS = (229, 247, 252, 257)
 KNOWN_TO_229 = {
     "After",
     "AmbientCapabilities",
+    "Before",
     "CapabilityBoundingSet",
+    "Conflicts",
+    "DefaultDependencies",
     "Description",
     "Documentation",
     "Environment",
     "EnvironmentFile",
+    "ExecReload",
     "ExecStart",
     "ExecStartPre",
+    "ExecStop",
     "Group",
     "KillMode",
     "LimitNOFILE",
@@ -43,6 +48,7 @@ KNOWN_TO_229 = {
     "ProtectHome",
     "ProtectSystem",
     "ReadWriteDirectories",
+    "RemainAfterExit",
     "Restart",
     "RestartSec",
     "RestrictAddressFamilies",
@@ -128,7 +134,7 @@ def test_a_unit_has_what_its_systemd_knows(
 def test_what_protects_a_worker_is_kept_in_its_older_form(rendered: Callable[[Path], dict[int, str]]) -> None:
     """On systemd 229 the worker's bounds and its read-only file system stand under their older names."""
     text = rendered(ROOT / "roles" / "celery_worker" / "templates" / "celery-worker@.service.j2")[229]
-    for line in ("Type=simple", "MemoryLimit=infinity", "ProtectSystem=full", "ReadWriteDirectories=/srv"):
+    for line in ("Type=simple", "MemoryLimit=80%", "ProtectSystem=full", "ReadWriteDirectories=/srv"):
         assert f"\n{line}\n" in text
     assert "\nStartLimitInterval=300\n" in text.split("[Service]")[0]
 

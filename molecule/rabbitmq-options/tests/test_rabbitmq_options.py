@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
+import pytest
 from testinfra.host import Host
+
+BROKER = ("10.78.24.11", 5673)
 
 
 def ctl(host: Host, *arguments: str) -> Any:
@@ -26,6 +33,23 @@ def test_it_listens_where_it_was_told(host: Host) -> None:
         "127.0.0.1:4369",
         "[::1]:5673",
     ]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_amqp_is_served_through_tls(version: ssl.TLSVersion) -> None:
+    """Both releases, with a certificate of the address; the broker answers a client's first word."""
+    context = ssl.create_default_context(cafile=Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "tls", "ca.pem"))
+    context.minimum_version = context.maximum_version = version
+    with context.wrap_socket(socket.create_connection(BROKER, timeout=10), server_hostname=BROKER[0]) as client:
+        client.sendall(b"AMQP\x00\x00\x09\x01")
+        assert b"RabbitMQ" in client.recv(4096)
+
+
+def test_amqp_is_not_served_without_tls() -> None:
+    """The same first word gets no answer but the end of the connection."""
+    with socket.create_connection(BROKER, timeout=10) as client:
+        client.sendall(b"AMQP\x00\x00\x09\x01")
+        assert b"RabbitMQ" not in client.recv(4096)
 
 
 def test_drifted_users_are_set_back(host: Host) -> None:

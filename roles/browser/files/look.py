@@ -6,6 +6,7 @@ Usage: look.py FOLDER < pages.json, by the environment that holds playwright. Th
  "credentials": {"username": .., "password": ..},  what pages ask for; may be left out
  "pages": [{"name": "workers",                 of the picture, FOLDER/workers.png
             "url": "http://...",
+            "unverified": true,                its certificate may be any; may be left out
             "click": "#tab",                   pressed once it is there; may be left out
             "expect": ["tr:has-text('w1')"],   selectors of what must be visible; waited for
             "tables": {"workers": "#table"}}]}   what to read, by selector; may be left out
@@ -72,7 +73,12 @@ def look(browser: Browser, wanted: dict[str, Any], plan: dict[str, Any], folder:
     deadline = time.monotonic() + plan.get("deadline", 60)
     seen: dict[str, Any] = {"url": wanted["url"], "status": None, "title": "", "console": [], "tables": {}, "text": ""}
     credentials = plan.get("credentials")
-    page = browser.new_page(viewport=SIZE, http_credentials=credentials, reduced_motion="reduce")
+    page = browser.new_page(
+        viewport=SIZE,
+        http_credentials=credentials,
+        reduced_motion="reduce",
+        ignore_https_errors=bool(wanted.get("unverified")),
+    )
     page.on("console", lambda said: seen["console"].append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: seen["console"].append(str(error)))
     while True:

@@ -19,9 +19,13 @@ import time
 
 #: Prints what the nodes answer, by name. `celery inspect` has no JSON before Celery 4.
 PING = """
-import json, sys
+import json, os, sys
 from celery.app.utils import find_app
-inspect = find_app(sys.argv[1]).control.inspect(destination=sys.argv[2:], timeout=5)
+app = find_app(sys.argv[1])
+app.set_current()
+if os.environ["CELERY_BROKER_URL"].startswith("amqps:"):
+    import broker_tls
+inspect = app.control.inspect(destination=sys.argv[2:], timeout=5)
 print(json.dumps(inspect.ping() or {}))
 """
 

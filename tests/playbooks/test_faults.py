@@ -1,0 +1,51 @@
+"""The list of faults: what can be told of it without a landscape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from taskmill import faults, requirements
+
+ROOT = Path(__file__).parents[2]
+FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
+KEYS = {
+    "name", "title", "where", "packages", "prepare", "inject", "restore", "counts", "says", "seconds", "lasts", "gone",
+    "modules", "without", "environment", "options", "tasks", "rate", "at", "deadline", "take_up", "bounds", "control",
+}  # fmt: skip
+
+
+def turns() -> Iterator[Any]:
+    """Yield every fault, and every control as the fault that it is."""
+    for one in FAULTS:
+        yield pytest.param(one, id=one["name"])
+        if "control" in one:
+            yield pytest.param(one | one["control"], id=one["name"] + "-control")
+
+
+@pytest.mark.parametrize("one", list(turns()))
+def test_a_fault_says_what_is_done_where_and_what_must_hold(one: dict[str, Any]) -> None:
+    """A mistyped key would be nothing done, and a mistyped figure never known."""
+    assert one.keys() <= KEYS
+    assert "where" in one or not {"inject", "prepare", "restore", "packages"} & one.keys()
+    assert all((ROOT / f"playbooks/files/faults/{module}.py").exists() for module in one.get("modules", []))
+    scripts = " ".join([one.get("inject", ""), *one.get("counts", {}).values()])
+    known = {*requirements.METRICS, *faults.FIGURES, *re.findall(r"(\w+)=\$\(", scripts)}
+    known |= {"said"} if "says" in one else set()
+    if "bad_messages.py" in scripts:
+        known |= {"bad_taken", "bad_refused"}
+    bounded = {re.split("[<>=]", bound)[0] for bound in one["bounds"]}
+    assert bounded
+    assert bounded <= known
+
+
+def test_the_scenarios_break_everything() -> None:
+    """Each fault stands in one of the two halves."""
+    play = yaml.safe_load((ROOT / "molecule/faults/side_effect.yml").read_text())[0]
+    halves = [name for half in play["vars"]["halves"].values() for name in half]
+    assert sorted(halves) == sorted(one["name"] for one in FAULTS)
