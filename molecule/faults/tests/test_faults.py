@@ -1,0 +1,59 @@
+"""What break-things.yml found and left; its own verdicts it has judged itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from testinfra.host import Host
+
+SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+FAULTS = yaml.safe_load((PROJECT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
+PLAY = yaml.safe_load((PROJECT / "molecule/faults/side_effect.yml").read_text())[0]
+#: What this scenario breaks.
+HALF = PLAY["vars"]["halves"][os.environ["MOLECULE_SCENARIO_NAME"]]
+testinfra_hosts = ["worker1", "worker2"]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, dict[str, Any]]:
+    """The verdicts of the newest recording by fault, those of the controls by `FAULT-control`."""
+    folder = max((SCENARIO / "runs").glob("*-faults"))
+    found = [json.loads(path.read_text()) for path in folder.glob("*/fault.json")]
+    return {one["fault"] + ("-control" if one["control"] else ""): one for one in found}
+
+
+def test_nothing_was_lost_by_any_fault(verdicts: dict[str, dict[str, Any]]) -> None:
+    """Every load had all of its tasks, every result was right, and every bound was met."""
+    guarded = {name: one for name, one in verdicts.items() if not one["control"]}
+    assert set(guarded) == set(HALF)
+    assert {name for name, one in guarded.items() if not one["held"]} == set()
+    assert {one["tasks"] for one in guarded.values()} == {5000}
+    assert all(one["figures"]["lost"] == one["figures"]["wrong"] == 0 for one in guarded.values())
+
+
+def test_without_its_safeguard_the_loss_is_seen(verdicts: dict[str, dict[str, Any]]) -> None:
+    """A check that could not fail would hold here too."""
+    controls = {name: one for name, one in verdicts.items() if one["control"]}
+    assert set(controls) == {f"{one['name']}-control" for one in FAULTS if one["name"] in HALF and "control" in one}
+    assert {name for name, one in controls.items() if not one["held"]} == set()
+
+
+def test_the_workers_are_as_the_inventory_has_them(host: Host) -> None:
+    """No module, variable or unit of a fault is left."""
+    main = host.check_output("systemctl show --property=MainPID --value celery-worker@w1.service")
+    environment = host.check_output(f"cat /proc/{main}/environ")
+    assert "CELERY_WORKER_OPTIONS" in environment
+    assert "executions" not in environment
+    assert not host.file("/run/systemd/system/celery-worker@.service.d/turn.conf").exists
+    assert host.run("nft list table netdev cut").rc != 0
+
+
+def test_no_pickle_was_ever_run(host: Host) -> None:
+    """The bad messages held one that would have left a mark, in what was /tmp to the worker."""
+    assert host.check_output("find / /tmp /run -xdev -name unpickled -not -path '/proc/*'") == ""

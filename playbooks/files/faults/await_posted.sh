@@ -1,0 +1,20 @@
+#!/bin/sh
+# Wait until the load under way has put down as many ids; fail when it ends before, or does not start within 4 minutes.
+set -u
+wanted=$1
+main=$(systemctl show --property=MainPID --value taskmill-load)
+begun=$(systemctl show --property=InvocationID --value taskmill-load)
+folder=
+for _ in $(seq 1200); do
+  # Looked at first: what it has put down until its end counts.
+  running=$(test -d "/proc/$main" && echo yes)
+  [ -n "$folder" ] || folder=$(journalctl --quiet --output=cat "_SYSTEMD_INVOCATION_ID=$begun" | sed -n 's/^run folder //p')
+  if [ -n "$folder" ] && [ "$(cat "$folder"/ids/*.ids 2>/dev/null | wc -l)" -ge "$wanted" ]; then
+    date '+began=%s.%N over=%s.%N'
+    exit 0
+  fi
+  [ -n "$running" ] || break
+  sleep 0.2
+done
+journalctl --quiet --output=cat --unit=taskmill-load --lines=5 >&2
+exit 1
