@@ -59,14 +59,17 @@ $(VENV)/controller: requirements/controller$(addprefix -,$(ANSIBLE)).txt app/pyp
 	@touch $@
 
 # Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up, and beside each other.
-# JOBS says how many at the same time; each shows its output when it is done. The landscape and the app's own tests run on
-# both distributions, each role on one.
+# JOBS says how many at the same time; each shows its output when it is done. The landscape runs on both distributions, the rest
+# on one; test-matrix has all of it on both.
 
-SCENARIOS := $(filter-out resources,$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
+# Faults under load take a while, and are a target of their own.
+FAULTS := faults faults-services
+SCENARIOS := $(filter-out resources $(FAULTS),$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
 JOBS ?= 2
 
 .PHONY: test
-test: lint test-units suite-trixie test-app@bookworm test-default@bookworm ## Every check and test, as CI runs them (JOBS=2)
+test: lint test-units ## Every check and test, as CI runs them (JOBS=2)
+	$(MAKE) suite-trixie LANDSCAPE=test-landscape
 	@echo "All tests passed."
 
 .PHONY: test-matrix
@@ -74,9 +77,20 @@ test-matrix: lint test-units suite-trixie suite-bookworm ## Every scenario on De
 	@echo "All tests passed."
 
 # Every scenario on one distribution. The app's tests look at the clock, and run two at a time already: nothing runs beside them.
+suite-%: LANDSCAPE = test-default@$*
 suite-%: .venv/dev
 	$(MAKE) test-app@$*
-	$(MAKE) --jobs=$(JOBS) --output-sync=target $(patsubst %,test-%@$*,$(filter-out app,$(SCENARIOS)))
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(LANDSCAPE) $(patsubst %,test-%@$*,$(filter-out app default,$(SCENARIOS)))
+
+# On both, one after the other: its hosts have the same addresses. It takes longest, so it begins first.
+.PHONY: test-landscape
+test-landscape: .venv/dev
+	$(MAKE) test-default@trixie
+	$(MAKE) test-default@bookworm
+
+.PHONY: test-faults
+test-faults: .venv/dev ## Every fault of break-things.yml in its short form, about 20 minutes
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(patsubst %,test-%@trixie,$(FAULTS))
 
 .PHONY: lint
 lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
