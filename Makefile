@@ -58,39 +58,23 @@ $(VENV)/controller: requirements/controller$(addprefix -,$(ANSIBLE)).txt app/pyp
 	pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
-# Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up, and beside each other.
-# JOBS says how many at the same time; each shows its output when it is done. The landscape runs on both distributions, the rest
-# on one; test-matrix has all of it on both.
-
-# Faults under load take a while, and are a target of their own.
-FAULTS := faults faults-services
-SCENARIOS := $(filter-out resources $(FAULTS),$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
+# Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up, and beside each other. tests/suite.yml
+# lists the steps, JOBS says how many at the same time.
 JOBS ?= 2
+suite = python tests/suite.py $1 --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 
 .PHONY: test
-test: lint test-units ## Every check and test, as CI runs them (JOBS=2)
-	$(MAKE) suite-trixie LANDSCAPE=test-landscape
-	@echo "All tests passed."
+test: .venv/dev ## The checks and tests that everyone runs, and CI (JOBS=2 ONLY=landscape,app)
+	$(call suite,test)
 
-.PHONY: test-matrix
-test-matrix: lint test-units suite-trixie suite-bookworm ## Every scenario on Debian 13 and on Debian 12
-	@echo "All tests passed."
+.PHONY: test-all
+test-all: .venv/dev ## Every check and test there is, for a night (JOBS=2 ONLY=faults,stacks RESUME=1)
+	$(call suite,all)
 
-# Every scenario on one distribution. The app's tests look at the clock, and run two at a time already: nothing runs beside them.
-suite-%: LANDSCAPE = test-default@$*
-suite-%: .venv/dev
-	$(MAKE) test-app@$*
-	$(MAKE) --jobs=$(JOBS) --output-sync=target $(LANDSCAPE) $(patsubst %,test-%@$*,$(filter-out app default,$(SCENARIOS)))
-
-# On both, one after the other: its hosts have the same addresses. It takes longest, so it begins first.
-.PHONY: test-landscape
-test-landscape: .venv/dev
-	$(MAKE) test-default@trixie
-	$(MAKE) test-default@bookworm
-
-.PHONY: test-faults
-test-faults: .venv/dev ## Every fault of break-things.yml in its short form, about 20 minutes
-	$(MAKE) --jobs=$(JOBS) --output-sync=target $(patsubst %,test-%@trixie,$(FAULTS))
+.PHONY: clean
+clean: .venv/dev ## Empty the lab's cache: bases, images, downloads (the labs have to be down)
+	ansible-playbook -i inventory/lab playbooks/lab-down.yml -e lab_host_purge=true
+	rm -rf .cache
 
 .PHONY: lint
 lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)

@@ -2,89 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
-import time
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 from testinfra.host import Host
 
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-PASSWORD = (SCENARIO / "inventory" / ".secrets" / "flower").read_text().strip()
-WORKERS = ["w1", "w2"]
-QUEUES = ["blue", "green", "red"]
-
-
-def python(host: Host, code: str) -> Any:
-    """Return what Python code prints as JSON, run as a worker would be: its user, its environment, its packages."""
-    as_worker = "cd /opt/fibonacci/src && set -a && . /etc/celery/w1.env && set +a && exec setpriv --reuid=celery "
-    as_worker += "--regid=celery --init-groups /opt/fibonacci/venv/bin/python -c '{}'".format(code.replace("'", '"'))
-    return json.loads(host.check_output(as_worker))
-
-
-def inspect(host: Host, question: str) -> dict[str, Any]:
-    """Return what the workers answer, by name."""
-    code = "import json; from fibonacci.celery import app; print(json.dumps(app.control.inspect(timeout=3).{}()))"
-    return {node.split("@")[0]: answer for node, answer in python(host, code.format(question)).items()}
-
-
-def flower(page: str, user: str = f"taskmill:{PASSWORD}") -> str:
-    """Return a page of Flower, which after a restart of the broker notices only when it asks the workers again."""
-    header = {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urlopen(Request(f"http://10.78.14.11:5555/{page}", headers=header), timeout=20) as answer:
-                return str(answer.read().decode())
-        except HTTPError as error:
-            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
-                raise
-        time.sleep(1)
-
-
-def test_the_versions_are_the_posts(host: Host) -> None:
-    """Those that the write-up names, on Python 2.7."""
-    packages = host.check_output("/opt/fibonacci/venv/bin/pip freeze 2>/dev/null").split()
-    assert {"celery==3.1.24", "python-memcached==1.58"} <= set(packages)
-    assert "flower==0.9.1" in host.check_output("/opt/flower/venv/bin/pip freeze 2>/dev/null").split()
-    assert python(host, "import sys, json; print(json.dumps(sys.version_info[:2]))") == [2, 7]
-
-
-def test_two_workers_with_three_queues_each_and_a_process_for_each_core(host: Host) -> None:
-    """As in the post: w1 and w2, three queues each, concurrency at its default."""
-    queues = inspect(host, "active_queues")
-    assert {name: sorted(queue["name"] for queue in found) for name, found in queues.items()} == dict.fromkeys(
-        WORKERS, QUEUES
-    )
-    cores = int(host.check_output("nproc"))
-    assert {name: found["pool"]["max-concurrency"] for name, found in inspect(host, "stats").items()} == dict.fromkeys(
-        WORKERS, cores
-    )
-
-
-@pytest.mark.parametrize("queue", QUEUES)
-def test_a_task_of_every_queue_comes_back_right(host: Host, queue: str) -> None:
-    """Through RabbitMQ, Celery 3.1 and memcached."""
-    code = f"from fibonacci.celery import app; import fibonacci.tasks as t; print(t.{queue}.delay(15).get(timeout=20))"
-    assert python(host, code) == 610
-
-
-def test_flower_has_its_monitor_page() -> None:
-    """The page with the graphs that later releases lack, and the password before it."""
-    with pytest.raises(HTTPError, match="401"):
-        flower("monitor", "taskmill:wrong")
-    page = flower("monitor")
-    for graph in ("succeeded", "failed", "time", "broker"):
-        assert re.search(graph, page, re.IGNORECASE), graph
-    assert sorted(json.loads(flower("monitor/broker"))) == QUEUES
-    assert {node.split("@")[0] for node in json.loads(flower("api/workers?refresh=1"))} == set(WORKERS)
 
 
 @pytest.mark.parametrize("unit", ["celery-worker@w1", "flower", "host-stats-units"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from ansible.module_utils.taskmill_lab import (
     inside,
     locked,
     os_release,
-    read_json,
     remove_tree,
     run,
     write_file,
 )
+from ansible.module_utils.taskmill_lab_layers import current_base, layers_in_use
 
 DOCUMENTATION = r"""
 module: lab_host_base
@@ -25,6 +26,8 @@ short_description: Build a base system for lab hosts
 description:
   - Builds a Debian system with mmdebstrap, beside its final place, and moves it there when it is
     complete. Packages come from the mirror that this machine uses itself.
+  - A base is named after the hash of what makes it, and never changes, since hosts have it beneath
+    them. The file SUITE.current.json names the one for new hosts; older ones go with their last host.
   - Runs that need the same base wait for the one that builds it.
 options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
@@ -120,34 +123,35 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    lab = Path(given["directory"])
-    base = lab / "bases" / given["suite"]
-    stamp = base.with_name(f"{base.name}.json")
+    bases = Path(given["directory"]) / "bases"
+    suite = given["suite"]
     inputs = [given[name] for name in ("suite", "packages", "files", "apt_settings", "disabled_units")]
-    wanted = fingerprint([BUILD, *inputs, *own_sources()])
+    base = bases / f"{suite}-{fingerprint([BUILD, *inputs, *own_sources()])}"
 
     def is_right() -> bool:
-        return base.is_dir() and read_json(stamp).get("fingerprint") == wanted
+        return base.is_dir() and current_base(bases.parent, suite) == base
 
     if is_right():
         module.exit_json(changed=False)
     if module.check_mode:
         module.exit_json(changed=True)
+    start = time.monotonic()
     try:
-        with locked(lab / "locks" / f"base-{given['suite']}"):
+        with locked(bases.parent / "locks" / f"base-{suite}"):
             if is_right():
                 module.exit_json(changed=False)
-            start = time.monotonic()
-            new = base.with_name(f".{base.name}.new")
-            remove_tree(new)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            build(new, given)
-            stamp.unlink(missing_ok=True)
-            remove_tree(base)
-            new.rename(base)
-            write_file(stamp, f'{{"fingerprint": "{wanted}"}}\n')
+            if not base.is_dir():
+                new = bases / f".{suite}.new"
+                remove_tree(new)
+                bases.mkdir(parents=True, exist_ok=True)
+                build(new, given)
+                new.rename(base)
+            write_file(bases / f"{suite}.current.json", json.dumps({"base": base.name}) + "\n")
+            for other in bases.glob(f"{suite}-*"):
+                if other != base and other not in layers_in_use(bases.parent):
+                    remove_tree(other)
     except LabError as error:
-        module.fail_json(msg=f"The base system {given['suite']} could not be built: {error}")
+        module.fail_json(msg=f"The base system {suite} could not be built: {error}")
     module.exit_json(changed=True, seconds=round(time.monotonic() - start, 1))
 
 

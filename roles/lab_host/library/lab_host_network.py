@@ -11,6 +11,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.taskmill_lab import (
     LabError,
     locked,
+    read_json,
     run,
     succeeds,
     write_file,
@@ -20,12 +21,14 @@ DOCUMENTATION = r"""
 module: lab_host_network
 short_description: Set up or remove the network of a lab
 description:
-  - A bridge with the subnet's first address, an nftables table of its own that masquerades the
-    subnet, and IPv4 forwarding.
+  - A bridge with the subnet's first address, and an nftables table of its own that masquerades the
+    subnet.
+  - IPv4 forwarding, interface by interface, where the machine does not forward. What comes in at one
+    of the interfaces that were there before is then forwarded to the lab alone, not to another of them.
   - An unreachable route for the subnet, at a high metric, so that with the bridge gone nothing
     meant for a lab host leaves the machine.
-  - It stays as long as a lab host still has its directory under that bridge, and forwarding is set
-    back to what it was when the last lab goes.
+  - It stays as long as a lab host still has its directory under that bridge. With the last lab
+    forwarding is set back, unless something else has turned it on for the whole machine meanwhile.
 options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
   bridge: {description: Name of the bridge., type: str, required: true}
@@ -51,7 +54,8 @@ RETURN = r"""
 steps: {description: What was done or would be., type: list, elements: str, returned: always}
 """
 
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+SETTINGS = Path("/proc/sys/net/ipv4/conf")
+INTERFACES = Path("/sys/class/net")
 GUARD_METRIC = "4000000000"
 RULES = """\
 table ip {table} {{
@@ -61,6 +65,79 @@ table ip {table} {{
   }}
 }}
 """
+
+
+NEIGHBOURS = """\
+table ip {table} {{
+  set others {{ type ifname; elements = {{ {others} }} }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    iifname @others oifname @others drop
+  }}
+}}
+"""
+
+
+class Forwarding:
+    """IPv4 forwarding between labs and the machine's other interfaces; all labs share it.
+
+    The kernel asks the interface at which a packet comes in (ip-sysctl, conf/INTERFACE/forwarding), so the switch for
+    the whole machine stays as others have it.
+    """
+
+    TABLE = "taskmill-forwarding"
+
+    def __init__(self, lab: Path) -> None:
+        """Name the parts."""
+        self.record = lab / "forwarding.json"
+        self.networks = lab / "networks"
+
+    @staticmethod
+    def _switch(interface: str) -> Path:
+        return SETTINGS / interface / "forwarding"
+
+    def turned_on(self) -> list[str]:
+        """Return the interfaces for which labs turned it on."""
+        return list(read_json(self.record).get("interfaces", []))
+
+    def _off(self) -> list[str]:
+        """Return the interfaces that are up and do not forward; the ports of bridges do not count."""
+
+        def counts(path: Path) -> bool:
+            up = int((path / "flags").read_text(), 16) & 1
+            return (
+                bool(up) and path.name != "lo" and not (path / "brport").exists() and self._switch(path.name).exists()
+            )
+
+        names = sorted(path.name for path in INTERFACES.iterdir() if counts(path))
+        return [name for name in names if self._switch(name).read_text().strip() == "0"]
+
+    def is_right(self) -> bool:
+        """Tell whether every interface forwards, and those that did not before do it for labs alone."""
+        rules = run("nft", "list", "table", "ip", self.TABLE, check=False)
+        return not self._off() and all(f'"{name}"' in rules for name in self.turned_on())
+
+    def turn_on(self) -> None:
+        """Have every interface forward; keep in mind which did not."""
+        bridges = [path.name for path in self.networks.iterdir()]
+        off = self._off()
+        ours = sorted({*self.turned_on(), *off} - set(bridges))
+        if ours:
+            write_file(self.record, json.dumps({"interfaces": ours}) + "\n")
+            others = ", ".join(f'"{name}"' for name in ours)
+            old = f"table ip {self.TABLE}\ndelete table ip {self.TABLE}\n"
+            run("nft", "-f", "-", stdin=old + NEIGHBOURS.format(table=self.TABLE, others=others))
+        for name in off:
+            self._switch(name).write_text("1")
+
+    def turn_off(self) -> None:
+        """Set back what was turned on, where the machine as a whole still does not forward."""
+        for name in self.turned_on():
+            if self._switch("all").read_text().strip() == "0" and self._switch(name).exists():
+                self._switch(name).write_text("0")
+        if succeeds("nft", "list", "table", "ip", self.TABLE):
+            run("nft", "delete", "table", "ip", self.TABLE)
+        self.record.unlink(missing_ok=True)
 
 
 class Network:
@@ -76,7 +153,7 @@ class Network:
         self.guard = ("unreachable", subnet, "metric", GUARD_METRIC)
         self.table = f"taskmill-{bridge}"
         self.record = directory / "networks" / bridge
-        self.forwarding_before = directory / "ip_forward.before"
+        self.forwarding = Forwarding(directory)
 
     def _bridge_is_right(self) -> bool:
         if not Path(f"/sys/class/net/{self.bridge}/bridge").is_dir():
@@ -98,8 +175,8 @@ class Network:
             "guard": self._guard_is_there,
             "rules": self._rules_are_right,
             "bridge": self._bridge_is_right,
-            "forwarding": lambda: FORWARDING.read_text().strip() == "1",
             "record": self.record.exists,
+            "forwarding": self.forwarding.is_right,
         }
         return [name for name, is_right in parts.items() if not is_right()]
 
@@ -119,11 +196,10 @@ class Network:
             run("ip", "address", "flush", "dev", self.bridge)
             run("ip", "address", "add", self.gateway, "dev", self.bridge)
             run("ip", "link", "set", self.bridge, "mtu", str(self.mtu), "up")
-        if "forwarding" in steps:
-            if not self.forwarding_before.exists():
-                write_file(self.forwarding_before, FORWARDING.read_text())
-            FORWARDING.write_text("1")
         write_file(self.record, f"{subnet}\n")
+        # A bridge that was just made does not forward either.
+        if not self.forwarding.is_right():
+            self.forwarding.turn_on()
 
     def is_used(self) -> bool:
         """Tell whether a lab host of this bridge is still there."""
@@ -154,9 +230,8 @@ class Network:
         if "guard" in steps:
             run("ip", "route", "delete", *self.guard)
         self.record.unlink(missing_ok=True)
-        if self.forwarding_before.exists() and not self._other_labs():
-            FORWARDING.write_text(self.forwarding_before.read_text())
-            self.forwarding_before.unlink()
+        if not self._other_labs():
+            self.forwarding.turn_off()
 
 
 def main() -> None:

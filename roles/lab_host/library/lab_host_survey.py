@@ -32,7 +32,7 @@ options:
   state:
     description: What is wanted of the lab host.
     type: str
-    choices: [present, absent]
+    choices: [present, saved, absent]
     default: present
   tools:
     description: Commands, or files by their path, that the lab needs, and the packages they are in.
@@ -110,7 +110,7 @@ def pip_settings() -> str:
         if value:
             found[name] = value
     found.setdefault("proxy", os.environ.get("https_proxy", ""))
-    lines = ["[global]", f"cert = {BUNDLE}"]
+    lines = ["[global]", f"cert = {BUNDLE}", "cache-dir = /var/cache/pip"]
     for name in PIP_SETTINGS:
         words = [word for word in found.get(name, "").split() if not word.startswith(("file:", "/"))]
         if words:
@@ -157,7 +157,7 @@ def main() -> None:
             "memory": {"type": "dict", "required": True},
             "disk_per_host": {"type": "str", "required": True},
             "tools": {"type": "dict", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "saved", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -34,13 +33,16 @@ from ansible.module_utils.taskmill_lab import (
     wait_until,
     write_file,
 )
+from ansible.module_utils.taskmill_lab_layers import Files, prune
 
 DOCUMENTATION = r"""
 module: lab_host_system
 short_description: Run a whole Debian system in a systemd-nspawn container
 description:
-  - A lab host is a copy of a base, booted in a container with a network namespace, a memory limit
-    and cores of its own.
+  - A lab host is a base with an upper directory of its own (overlayfs; elsewhere a copy), booted in
+    a container with a network namespace, a memory limit and cores of its own.
+  - With an image it stands on what a host of that name was when the image was saved, if that stood
+    on today's base.
   - One that is up, with the settings asked for, is left alone; one that died or whose making was
     cut off is mended; a changed setting restarts it and a changed release makes it anew.
 options:
@@ -52,13 +54,23 @@ options:
   memory: {description: Most memory it may use such as 2G., type: str}
   cores: {description: A taskset list of cores; empty for all., type: str, default: ""}
   capabilities: {description: Further capabilities., type: list, elements: str, default: []}
+  image: {description: Image that a new host is made from and that is saved., type: str, default: ""}
+  cache_size: {description: Most that images and downloads may take such as 8G., type: str, default: 8G}
+  users:
+    description: Users who may log in with the lab's key and use sudo; root may not where there are any.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Its name., type: str, required: true}
+      password: {description: Hash (crypt(3)) of what sudo asks for; nothing is asked without., type: str}
   files: {description: Content of files by their path in the lab host., type: dict, default: {}}
   boot_timeout: {description: Seconds it may take to boot., type: int, default: 90}
   stop_timeout: {description: Seconds it may take to shut down., type: int, default: 20}
   state:
-    description: Whether it should be there.
+    description: Whether it should be there. C(saved) makes an image of it, for which it is restarted.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, saved]
     default: present
 author: [taskmill]
 """
@@ -78,6 +90,7 @@ RETURN = r"""
 steps: {description: What was done or would be., type: list, elements: str, returned: always}
 systemd: {description: What systemd says of the boot., type: str, returned: when booted}
 seconds: {description: How long it took to boot., type: float, returned: when booted}
+from_image: {description: Whether it stands on an image., type: bool, returned: always}
 """
 
 PATIENCE = 15
@@ -95,11 +108,11 @@ class System:
         self.id = f"{given['bridge']}-{given['name']}"
         self.suite = given["suite"]
         self.directory = self.lab / "hosts" / given["bridge"] / given["name"]
-        self.unfinished = self.directory.with_name(f".{self.name}.new")
+        self.tree = Files(self.lab, given["bridge"], self.name)
         self.record_file = self.directory / "run.json"
         # To end a host takes its name alone; the address is the one it was started with.
         self.address = given["address"] or read_json(self.record_file).get("address", "none")
-        self.root = self.directory / "root"
+        self.root = self.tree.root
         self.console = self.directory / "console.log"
         self.key = self.lab / "keys" / "id_ed25519"
         self.known_hosts = self.lab / "known_hosts" / self.address
@@ -108,6 +121,9 @@ class System:
         self.cores = given["cores"]
         self.memory = human_to_bytes(given["memory"] or "0")
         self.capabilities = given["capabilities"]
+        self.image = given["image"]
+        self.cache_size = human_to_bytes(given["cache_size"])
+        self.users: list[dict[str, Any]] = given["users"]
         self.files: dict[str, str] = given["files"]
         self.boot_timeout = given["boot_timeout"]
         self.stop_timeout = given["stop_timeout"]
@@ -118,6 +134,7 @@ class System:
             self.cores,
             self.memory,
             self.capabilities,
+            self.users,
             network,
         ]
 
@@ -155,9 +172,8 @@ class System:
 
     def steps_to_present(self) -> list[str]:
         """Return what has to be done to have it up and right."""
-        made = read_json(self.directory / "host.json")
         record = self.record()
-        if made.get("suite") != self.suite:
+        if self.tree.record().get("suite") != self.suite:
             return ["create", "start"]
         if not is_running(record) or record.get("settings") != self.settings:
             return ["start"]
@@ -167,25 +183,24 @@ class System:
 
     def steps_to_absent(self) -> list[str]:
         """Return what has to be done to have it gone."""
-        files = self.directory.exists() or self.unfinished.exists()
-        there = {"stop": self.has_leftovers(), "remove": files}
+        there = {"stop": self.has_leftovers(), "remove": self.directory.exists()}
         return [step for step, is_there in there.items() if is_there]
+
+    def steps_to_saved(self) -> list[str]:
+        """Return what has to be done to have an image of it."""
+        record = self.tree.record()
+        if not record.get("layers") or self.tree.is_from_image():
+            return []
+        return ["save", "start"]
 
     # Making it
 
     def create(self) -> None:
-        """Copy the base, beside the final place first."""
-        new = self.unfinished
-        remove_tree(new)
-        new.mkdir(parents=True)
-        with locked(self.lab / "locks" / f"base-{self.suite}", shared=True):
-            base = self.lab / "bases" / self.suite
-            run("cp", "--archive", "--reflink=auto", str(base), str(new / "root"))
-        write_file(new / "root/etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
-        make_key(new / "root/etc/ssh/ssh_host_ed25519_key", self.name)
-        write_file(new / "host.json", f'{{"suite": "{self.suite}"}}\n')
-        remove_tree(self.directory)
-        new.rename(self.directory)
+        """Make its files, with an identity of their own where no image brings one."""
+        self.tree.make(self.suite, self.image)
+        if not self.tree.is_from_image():
+            write_file(self.root / "etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
+            make_key(self.root / "etc/ssh/ssh_host_ed25519_key", self.name)
 
     def write_files(self) -> None:
         """Bring its configuration up to date."""
@@ -199,11 +214,31 @@ class System:
                 self.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 make_key(self.key, "taskmill-lab")
         public = self.key.with_suffix(".pub").read_text()
-        write_file(self.root / "root/.ssh/authorized_keys", public, 0o600)
-        (self.root / "root/.ssh").chmod(0o700)
+        for name in [user["name"] for user in self.users] or ["root"]:
+            self._let_in(name, public)
+        for user in self.users:
+            asked = "" if user.get("password") else "NOPASSWD: "
+            write_file(self.root / "etc/sudoers.d" / user["name"], f"{user['name']} ALL=(ALL) {asked}ALL\n", 0o440)
+        if self.users:
+            remove_tree(self.root / "root/.ssh")
         host_key = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         write_file(self.known_hosts, f"{self.address} {host_key}")
         (self.lab / "ssh").mkdir(mode=0o700, exist_ok=True)
+
+    def _let_in(self, name: str, public: str) -> None:
+        """Let a user in by the key; one that is not there yet is made."""
+        passwd = inside(self.root, "/etc/passwd")
+        if f"\n{name}:" not in passwd.read_text() and name != "root":
+            run("chroot", str(self.root), "useradd", "--create-home", "--no-user-group", "--shell=/bin/bash", name)
+        for user in self.users:
+            if user["name"] == name:
+                run("chroot", str(self.root), "usermod", f"--password={user.get('password') or '*'}", name)
+        fields = next(line.split(":") for line in passwd.read_text().splitlines() if line.startswith(f"{name}:"))
+        keys = inside(self.root, fields[5]) / ".ssh/authorized_keys"
+        write_file(keys, public, 0o600)
+        keys.parent.chmod(0o700)
+        for path in (keys.parent, keys):
+            os.chown(path, int(fields[2]), int(fields[3]))
 
     # Running it
 
@@ -227,12 +262,14 @@ class System:
             "--resolv-conf=off",
             "--timezone=off",
             "--console=pipe",
+            f"--bind={self.lab / 'cache/pip'}:/var/cache/pip",
             *capabilities,
         ]
 
     def start(self) -> dict[str, Any]:
         """Boot it; return what systemd says of it, and the seconds that it took."""
         start = time.monotonic()
+        (self.lab / "cache/pip").mkdir(parents=True, exist_ok=True)
         pid = self._start_as_unit() if SYSTEMD_RUN.is_dir() else self._start_detached()
         record = {"pid": pid, "started_at": started_at(pid), "boot_id": boot_id()}
         record |= {"address": self.address, "settings": self.settings}
@@ -294,7 +331,8 @@ class System:
         """Run systemctl in it, with the lab's key."""
         options = ["BatchMode=yes", "ConnectTimeout=2", f"UserKnownHostsFile={self.known_hosts}"]
         command = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options)]
-        command += [f"root@{self.address}", "systemctl", *arguments]
+        user = self.users[0]["name"] if self.users else "root"
+        command += [f"{user}@{self.address}", "systemctl", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     # Ending it
@@ -314,6 +352,7 @@ class System:
         else:
             self._kill_group()
         self._clear_runtime()
+        self.tree.unmount()
         self.record_file.unlink(missing_ok=True)
 
     def _disconnect(self, address: str) -> None:
@@ -347,13 +386,6 @@ class System:
             remove_tree(left)
         (self.directory / ".#root.lck").unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Delete its files."""
-        remove_tree(self.unfinished)
-        remove_tree(self.directory)
-        with contextlib.suppress(OSError):
-            self.directory.parent.rmdir()
-
 
 def ensure_present(system: System, steps: list[str]) -> dict[str, Any]:
     """Do the steps; return how the booting went, if there was one."""
@@ -361,6 +393,7 @@ def ensure_present(system: System, steps: list[str]) -> dict[str, Any]:
         system.stop()
     if "create" in steps:
         system.create()
+    system.tree.mount()
     system.write_files()
     if "start" not in steps:
         return {}
@@ -368,11 +401,29 @@ def ensure_present(system: System, steps: list[str]) -> dict[str, Any]:
     return system.start()
 
 
-def ensure_absent(system: System, steps: list[str]) -> None:
+def ensure_saved(system: System, steps: list[str]) -> dict[str, Any]:
+    """Make an image of it; return how it booted from that."""
+    if not steps:
+        return {}
+    system.stop()
+    system.tree.save(system.image)
+    prune(system.lab, system.cache_size)
+    return ensure_present(system, ["start"])
+
+
+def ensure_absent(system: System, steps: list[str]) -> dict[str, Any]:
     """End it and delete its files."""
     if steps:
         system.stop()
-        system.remove()
+        system.tree.remove()
+    return {}
+
+
+STATES = {
+    "present": (System.steps_to_present, ensure_present),
+    "saved": (System.steps_to_saved, ensure_saved),
+    "absent": (System.steps_to_absent, ensure_absent),
+}
 
 
 def main() -> None:
@@ -390,29 +441,33 @@ def main() -> None:
             "files": {"type": "dict", "default": {}},
             "boot_timeout": {"type": "int", "default": 90},
             "stop_timeout": {"type": "int", "default": 20},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "image": {"type": "str", "default": ""},
+            "cache_size": {"type": "str", "default": "8G"},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}},
+            },
+            "state": {"type": "str", "choices": list(STATES), "default": "present"},
         },
-        required_if=[("state", "present", ("address", "suite", "memory"))],
+        required_if=[("state", state, ("address", "suite", "memory")) for state in ("present", "saved")],
         supports_check_mode=True,
     )
     system = System(module.params)
     boot: dict[str, Any] = {}
     try:
-        wanted = module.params["state"] == "present"
-        steps = system.steps_to_present() if wanted else system.steps_to_absent()
+        steps_to, ensure = STATES[module.params["state"]]
+        steps = steps_to(system)
         if steps and not module.check_mode:
             with locked(system.lab / "locks" / f"host-{system.id}"):
                 # Another run may have done it while this one waited.
-                steps = system.steps_to_present() if wanted else system.steps_to_absent()
-                if wanted:
-                    boot = ensure_present(system, steps)
-                else:
-                    ensure_absent(system, steps)
+                boot = ensure(system, steps_to(system))
     except LabError as error:
         module.fail_json(msg=f"Lab host {system.name}, {system.address}: {error}")
     if boot.get("systemd") == "degraded":
         module.warn(f"Lab host {system.name} booted, but units failed: see `systemctl --failed` there.")
-    module.exit_json(changed=bool(steps), steps=steps, **boot)
+    module.exit_json(changed=bool(steps), steps=steps, from_image=system.tree.is_from_image(), **boot)
 
 
 if __name__ == "__main__":
