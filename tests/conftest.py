@@ -159,13 +159,26 @@ def play_inputs(play_cases: Callable[..., Played]) -> Callable[..., Callable[[di
 
 
 @pytest.fixture(scope="session")
-def render() -> Callable[[Path, dict[str, Any]], str]:
+def resolve() -> Callable[[Any, dict[str, Any]], Any]:
+    """Return a function that gives the value of an expression, alone or in a dictionary, as Ansible has it."""
+    init_plugin_loader()
+    filter_loader.add_directory(str(ROOT / "plugins" / "filter"))
+    loader = DataLoader()
+
+    def run(expression: Any, variables: dict[str, Any]) -> Any:
+        if isinstance(expression, dict):
+            return {key: run(value, variables) for key, value in expression.items()}
+        return Templar(loader, variables).template(trust_as_template(expression))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def render(resolve: Callable[[Any, dict[str, Any]], Any]) -> Callable[[Path, dict[str, Any]], str]:
     """Return a function that renders a template of a role with Ansible's own lookup, in this process.
 
     The variables are those given; before them come the role's defaults and its own `vars`, as on a host.
     """
-    init_plugin_loader()
-    filter_loader.add_directory(str(ROOT / "plugins" / "filter"))
     loader = DataLoader()
 
     def run(template: Path, variables: dict[str, Any]) -> str:
@@ -173,8 +186,8 @@ def render() -> Callable[[Path, dict[str, Any]], str]:
         for folder in ("defaults", "vars"):
             file = template.parents[1] / folder / "main.yml"
             known |= (loader.load_from_file(str(file), trusted_as_template=True) or {}) if file.exists() else {}
-        source = trust_as_template("{{ lookup('ansible.builtin.template', __template) }}")
-        text = Templar(loader, {**known, **variables, "__template": str(template)}).template(source)
+        known |= {**variables, "__template": str(template)}
+        text = resolve("{{ lookup('ansible.builtin.template', __template) }}", known)
         assert isinstance(text, str)
         return text
 
