@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,45 +29,133 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-KNOBS = ["load_tasks", "load_n", "load_threads", "load_processes", "load_window", "load_deadline", "load_pyspy_seconds"]
+LOAD: list[tuple[str, str]] = [
+    *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
+    *((f"load_{knob}", "0") for knob in ("n", "threads", "processes", "window", "deadline", "pyspy_seconds")),
+    ("load_rate", "fast"),
+]
+CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
+TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}']
+RUNS = ["", "latest", "latest,"]
+TAKE_UP = ["load_take_up=again", "stack=post2017"]
+#: The tasks by which a playbook judges its knobs.
+CHECKS = "^Assert that "
+
+
+def given(knob: str) -> dict[str, Any]:
+    """Return the variables that `-e` takes from a text."""
+    name, _, value = knob.partition("=")
+    found: dict[str, Any] = json.loads(knob) if knob.startswith("{") else {name: value}
+    return found
+
+
+def knobs_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what became of clients with these knobs, beside one with the knobs as they are, which is let through."""
+    clients = {"as-they-are": {"side_client": "as-they-are"}, **cases}
+    groups = {"client": list(clients), "workers": ["other"], "broker": ["other"], "results": ["other"]}
+    known: dict[str, Any] = play_cases(ROOT / playbook, {**clients, "other": {}}, groups=groups).cases
+    assert not known["as-they-are"].failed
+    assert known["as-they-are"].unreachable
+    return known
+
+
+@pytest.fixture(scope="module")
+def loads(play_cases: Callable[..., Any]) -> dict[str, Any]:
+    """What run-load.yml says of each knob, in a landscape without a monitor."""
+    cases: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
+    cases["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
+    cases["unseen"] = {"load_screenshots": "true"}
+    return knobs_of(play_cases, "run-load.yml", cases)
+
+
+@pytest.fixture(scope="module")
+def searches(play_cases: Callable[..., Any]) -> dict[str, Any]:
+    """What capacity.yml says of each knob."""
+    return knobs_of(play_cases, "playbooks/capacity.yml", {f"case{n}": given(knob) for n, knob in enumerate(CAPACITY)})
+
+
+@pytest.fixture(scope="module")
+def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the checks at the beginning of some playbooks say, of a host for each knob; the first one lets pass.
+
+    They are played in one, over these hosts in the place of the one host that each has.
+    """
+    folder = tmp_path_factory.mktemp("doors") / "playbooks"
+    folder.mkdir()
+    for shared in ("group_vars", "filter_plugins", "action_plugins"):
+        (folder / shared).symlink_to(ROOT / "playbooks" / shared)
+    cases: dict[str, list[dict[str, Any]]] = {
+        "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
+        "resume-load": [{"load_take_up": "repair"}, *({"load_take_up": "resume", **given(knob)} for knob in TAKE_UP)],
+        "dead-letters": [{"letters_action": "show"}, {"letters_action": "read"}],
+        "compare": [{"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]],
+    }
+    plays = []
+    for playbook in cases:
+        play = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())[0]
+        own = play.get("vars", {})
+        plays.append({**play, "hosts": f"{playbook}-*", "become": False})
+        plays[-1]["vars"] = {key: value for key, value in own.items() if key not in cases[playbook][0]}
+        if playbook in {"resume-load", "dead-letters"}:
+            assert play["hosts"] == "client[0]"
+            plays[-1]["tasks"] = play["tasks"][:1]
+    (folder / "checks.json").write_text(json.dumps(plays))
+    hosts = {
+        f"{playbook}-{number}": knobs for playbook, several in cases.items() for number, knobs in enumerate(several)
+    }
+    for number in range(len(cases["compare"])):
+        hosts[f"compare-{number}"]["ansible_connection"] = "local"
+    known: dict[str, Any] = play_cases(folder / "checks.json", hosts, groups={"client": list(hosts)}).cases
+    for playbook in ("tune", "resume-load", "dead-letters"):
+        assert known[f"{playbook}-0"].passed
+        assert not known[f"{playbook}-0"].failed
+    return known
 
 
 @pytest.mark.parametrize(
-    ("knob", "value"),
-    [("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")]
-    + [(knob, "0") for knob in KNOBS[1:]]
-    + [("load_rate", "fast")],
+    ("playbook", "knob", "message"),
+    [
+        ("run-load", "load_tasks='0'", "load_tasks is '0'"),
+        ("capacity", CAPACITY[2], "and [0]. Searching"),
+        ("tune", TUNE[3], "something to try: [1], []"),
+        ("resume-load", TAKE_UP[1], "for the stack post2017"),
+        ("dead-letters", "letters_action=read", "letters_action is 'read'"),
+        ("compare", "compare_runs=latest", "compare_runs names 1"),
+    ],
 )
-def test_a_knob_that_cannot_be_run_is_refused_by_name(knob: str, value: str) -> None:
+def test_a_knob_of_the_command_line_ends_the_playbook_in_its_first_play(playbook: str, knob: str, message: str) -> None:
+    """By its check, which is the first thing that is done."""
+    done = play("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", knob)
+    assert done.returncode != 0
+    assert message in " ".join(done.stdout.split()).replace("''", "'")
+    assert len(re.findall(r"^PLAY \[", done.stdout, re.MULTILINE)) == 1
+    assert [
+        task for task in re.findall(r"^TASK \[(.*?)\]", done.stdout, re.MULTILINE) if not re.match(CHECKS, task)
+    ] == []
+
+
+@pytest.mark.parametrize(("knob", "value"), LOAD)
+def test_a_knob_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], knob: str, value: str) -> None:
     """A knob that is zero, negative or no number is named before any host is touched."""
-    done = play("-i", "inventory/vms", "run-load.yml", "-e", f"{knob}='{value}'")
-    assert done.returncode != 0
-    assert f"{knob} is '{value}'" in done.stdout
-    assert "Run the function alone" not in done.stdout
+    said = loads[f"{knob}-{LOAD.index((knob, value))}"].refusal(CHECKS)
+    assert f"{knob} is '{value}'" in said
 
 
-def test_the_cost_of_a_profile_that_is_not_made_is_refused() -> None:
+def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]) -> None:
     """Without cProfile there is no cost of it; both knobs are named before any host is touched."""
-    done = play("-i", "inventory/vms", "run-load.yml", "-e", "load_profile=false load_profile_cost=true")
-    assert done.returncode != 0
-    assert "load_profile_cost is true, and load_profile is not" in done.stdout
-    assert "Run the function alone" not in done.stdout
+    assert "load_profile_cost is true, and load_profile is not" in loads["unprofiled"].refusal(CHECKS)
 
 
-@pytest.mark.parametrize("runs", ["", "latest", "latest,"])
-def test_comparing_needs_two_runs(runs: str) -> None:
+@pytest.mark.parametrize("runs", RUNS)
+def test_comparing_needs_two_runs(checks: dict[str, Any], runs: str) -> None:
     """Fewer are refused with an example of the knob."""
-    done = play("playbooks/compare.yml", "-e", f"compare_runs={runs}")
-    assert done.returncode != 0
-    assert "-e compare_runs=" in done.stdout
+    assert "-e compare_runs=" in checks[f"compare-{RUNS.index(runs)}"].refusal(CHECKS)
 
 
-def test_comparing_says_which_run_is_not_there(tmp_path: Path) -> None:
+def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
-    done = play("playbooks/compare.yml", "-e", f"compare_runs=no-such-run,{tmp_path}")
-    said = "".join(done.stdout.split())
-    assert done.returncode != 0
-    assert "/runs/no-such-run'doesnotexist" in said
+    said = checks[f"compare-{len(RUNS)}"].refusal("^(Assert that |Compare$)")
+    assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
 
 
 @pytest.mark.parametrize("door", ["site.yml", "run-load.yml"])
@@ -90,53 +183,35 @@ def test_real_machines_meet_nothing_of_the_lab() -> None:
     assert "Could not match supplied host pattern" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "knob", ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
-)
-def test_a_search_that_cannot_be_made_is_refused(knob: str) -> None:
+@pytest.mark.parametrize("knob", CAPACITY)
+def test_a_search_that_cannot_be_made_is_refused(searches: dict[str, Any], knob: str) -> None:
     """Before any host is touched, with the knobs as they are."""
-    done = play("-i", "inventory/vms", "playbooks/capacity.yml", "-e", knob)
-    assert done.returncode != 0
-    assert "capacity_seconds, capacity_budget and capacity_tolerance" in done.stdout
-    assert "Look for a load that is under way" not in done.stdout
+    said = searches[f"case{CAPACITY.index(knob)}"].refusal(CHECKS)
+    assert "capacity_seconds, capacity_budget and capacity_tolerance" in said
 
 
-@pytest.mark.parametrize("knobs", ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}'])
-def test_a_tuning_that_cannot_be_made_is_refused(knobs: str) -> None:
+@pytest.mark.parametrize("knobs", TUNE)
+def test_a_tuning_that_cannot_be_made_is_refused(checks: dict[str, Any], knobs: str) -> None:
     """Before any host is touched, with the knobs as they are."""
-    done = play("-i", "inventory/vms", "playbooks/tune.yml", "-e", knobs)
-    assert done.returncode != 0
-    assert "tune_rounds is a whole number" in done.stdout
-    assert "Look for a load that is under way" not in done.stdout
+    assert "tune_rounds is a whole number" in checks[f"tune-{TUNE.index(knobs) + 1}"].refusal(CHECKS)
 
 
-def test_a_tuning_that_was_not_begun_cannot_go_on() -> None:
+def test_a_tuning_that_was_not_begun_cannot_go_on(checks: dict[str, Any]) -> None:
     """A mistyped name is no new tuning."""
-    done = play("-i", "inventory/vms", "playbooks/tune.yml", "-e", "tune_resume=no-such-tune")
-    assert done.returncode != 0
-    assert "tune_resume is 'no-such-tune'" in done.stdout
+    assert "tune_resume is 'no-such-tune'" in checks[f"tune-{len(TUNE) + 1}"].refusal(CHECKS)
 
 
-def test_pictures_without_a_monitor_are_refused(tmp_path: Path) -> None:
+def test_pictures_without_a_monitor_are_refused(loads: dict[str, Any]) -> None:
     """`load_screenshots` in a landscape without Flower is refused before any host is touched."""
-    inventory = tmp_path / "hosts.yml"
-    groups = ", ".join(f"{group}: {{hosts: {{b: }}}}" for group in ("broker", "results", "workers", "client"))
-    inventory.write_text(f"all: {{children: {{{groups}}}}}")
-    done = play("-i", str(inventory), "run-load.yml", "-e", "load_screenshots=true")
-    assert done.returncode != 0
-    assert "no host in the group 'monitor'" in " ".join(done.stdout.split())
-    assert "Look for a load that is under way" not in done.stdout
+    assert "no host in the group 'monitor'" in loads["unseen"].refusal(CHECKS)
 
 
 @pytest.mark.parametrize(
     ("playbook", "knob"),
-    [("resume-load", "load_take_up=again"), ("resume-load", "stack=post2017"), ("dead-letters", "letters_action=read")],
+    [*(("resume-load", knob) for knob in TAKE_UP), ("dead-letters", "letters_action=read")],
 )
-def test_what_cannot_be_done_with_a_run_or_letters_is_refused(playbook: str, knob: str) -> None:
+def test_what_cannot_be_done_with_a_run_or_letters_is_refused(checks: dict[str, Any], playbook: str, knob: str) -> None:
     """Another action, or a client that knows none of them, is named before any host is touched."""
-    done = play("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", knob)
-    said = " ".join(done.stdout.split())
-    assert done.returncode != 0
+    number = TAKE_UP.index(knob) + 1 if playbook == "resume-load" else 1
+    said = checks[f"{playbook}-{number}"].refusal(CHECKS)
     assert f"is '{knob.partition('=')[2] if 'stack' not in knob else 'resume'}', for the stack" in said
-    assert "Look for a load" not in said
-    assert "Ask for them" not in said

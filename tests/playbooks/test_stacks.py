@@ -24,21 +24,26 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def site(folder: Path, python: str, candidate: str, *options: str, **stacks: str) -> str:
-    """Return what site.yml says of a landscape on this machine: a stack by host, what /usr/bin/python3 and apt say."""
-    script(folder / "apt-cache", f"echo '  Candidate: {candidate}'")
+def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
+    """Return what site.yml says of a landscape on this machine, of hosts with these variables.
+
+    `python` of a host is what its /usr/bin/python3 says of itself, and `candidate` which python2.7 its apt knows.
+    """
+    script(folder / "apt-cache", """echo "  Candidate: ${2#python2.7-}" """)
     script(folder / "apt-get", "exit 100")
-    table = json.loads(json.dumps(STACKS))
-    table["modern"]["python"] = str(script(folder / "python3", f"echo {python}"))
-    table["post2017"]["python"] = str(folder / "python2.7")
-    hosts: dict[str, Any] = {name: {"stack": stack} if stack else {} for name, stack in stacks.items()}
+    known = {}
+    for name, variables in hosts.items():
+        table = json.loads(json.dumps(STACKS))
+        table["modern"]["python"] = str(script(folder / f"python3-{name}", f"echo {variables.get('python', '3.13')}"))
+        table["post2017"]["python"] = str(folder / "python2.7")
+        table["post2017"]["python_packages"] = [f"python2.7-{variables.get('candidate', '(none)')}"]
+        known[name] = {"stacks": table, **variables}
     inventory = folder / "hosts.json"
-    groups = {name: {"hosts": hosts} for name in ("broker", "results", "workers", "client")}
+    groups = {name: {"hosts": known} for name in ("broker", "results", "workers", "client")}
     this = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
     inventory.write_text(json.dumps({"all": {"vars": this, "children": groups}}))
-    extra = json.dumps({"stacks": table})
     done = subprocess.run(
-        ["ansible-playbook", "-i", inventory, "site.yml", "--check", "--extra-vars", extra, *options],
+        ["ansible-playbook", "-i", inventory, "site.yml", "--check", *options],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,
@@ -48,43 +53,56 @@ def site(folder: Path, python: str, candidate: str, *options: str, **stacks: str
     )
     assert done.returncode != 0
     assert "changed=0" in done.stdout
+    assert not re.search("changed=[1-9]", done.stdout)
     return re.sub(r"\s+", " ", done.stdout)
 
 
-def test_a_host_without_python_2_7_cannot_have_the_posts_stack(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pythons(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What is said of hosts with an old Python, a new one, or 2.7 at hand."""
+    hosts: dict[str, dict[str, Any]] = {
+        "without": {"stack": "post2017"},
+        "new": {},
+        "one": {"stack": "modern", "python": "3.9"},
+        "two": {"python": "3.9"},
+        "old": {"stack": "post2017", "candidate": "2.7.18-8"},
+    }
+    return site(tmp_path_factory.mktemp("pythons"), hosts)
+
+
+def test_a_host_without_python_2_7_cannot_have_the_posts_stack(pythons: str) -> None:
     """It is named with what it needs and the way out; the hosts that can are not, and nobody is touched."""
-    said = site(tmp_path, "3.13", "(none)", old="post2017", new="")
-    assert "old (post2017 needs Python 2.7, that is Debian 11, Ubuntu 16.04; the host has none)" in said
-    assert "set stack to one of modern, post2017" in said
-    assert "new (" not in said
-    assert "Set up the broker" not in said
+    assert "without (post2017 needs Python 2.7, that is Debian 11, Ubuntu 16.04; the host has none)" in pythons
+    assert "set stack to one of modern, post2017" in pythons
+    assert "new (" not in pythons
+    assert "Set up the broker" not in pythons
 
 
-def test_a_host_with_an_old_python_cannot_have_the_modern_stack(tmp_path: Path) -> None:
+def test_a_host_with_an_old_python_cannot_have_the_modern_stack(pythons: str) -> None:
     """All such hosts are told at once, whether modern is chosen or nothing is."""
-    said = site(tmp_path, "3.9", "2.7.18-8", one="modern", two="", old="post2017")
-    assert "one (modern needs Python 3.10" in said
-    assert "two (modern needs Python 3.10" in said
-    assert "24.04; the host has 3.9)" in said
-    assert "old (" not in said
-    assert "Set up the broker" not in said
+    assert "one (modern needs Python 3.10" in pythons
+    assert "two (modern needs Python 3.10" in pythons
+    assert "24.04; the host has 3.9)" in pythons
+    assert "old (" not in pythons
+    assert "Set up the broker" not in pythons
 
 
 def test_the_stack_of_the_command_line_outranks_the_inventorys(tmp_path: Path) -> None:
     """With -e stack=post2017 every host needs Python 2.7."""
-    said = site(tmp_path, "3.13", "(none)", "--extra-vars", "stack=post2017", one="modern")
+    said = site(tmp_path, {"one": {"stack": "modern"}}, "--extra-vars", "stack=post2017")
     assert "one (post2017 needs Python 2.7" in said
 
 
 def test_a_stack_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
     """The host, the name and the right ones."""
-    said = site(tmp_path, "3.13", "2.7", one="post2018")
+    said = site(tmp_path, {"one": {"stack": "post2018", "candidate": "2.7"}})
     assert "one is to have the stack 'post2018', which there is not. Set stack to one of: modern, post2017" in said
 
 
 def test_the_posts_stack_is_refused_where_tls_is_asked_for(tmp_path: Path) -> None:
     """Its AMQP library compares no name; the host is named, with both ways out, and the modern one is not."""
-    said = site(tmp_path, "3.13", "2.7", "--extra-vars", "tls=true", old="post2017", new="modern")
+    hosts = {"old": {"stack": "post2017", "candidate": "2.7"}, "new": {"stack": "modern"}}
+    said = site(tmp_path, hosts, "--extra-vars", "tls=true")
     assert "old is to have the stack 'post2017', whose AMQP library does not look at whose certificate" in said
     assert "Set tls: false" in said
     assert "new is to have" not in said
@@ -114,10 +132,21 @@ def test_the_posts_stack_has_the_posts_versions(part: str, pins: list[str]) -> N
     assert [pin for pin in pins if f"{pin} " not in text] == []
 
 
-@pytest.mark.parametrize(("address", "refused"), [("8.8.8.8", True), ("172.32.0.1", True), ("172.31.0.1", False)])
-def test_the_posts_stack_is_refused_on_a_public_address(tmp_path: Path, address: str, refused: bool) -> None:
-    """Its versions have holes; a private address is let through to the next check, which ends this play."""
-    said = site(tmp_path, "3.13", "(none)", "--extra-vars", f"service_address={address}", old="post2017", new="modern")
+ADDRESSES = [("8.8.8.8", True), ("172.32.0.1", True), ("172.31.0.1", False)]
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What is said of a host with the post's stack on each address, and of one with the modern stack."""
+    hosts = {f"old{n}": {"stack": "post2017", "service_address": at} for n, (at, _) in enumerate(ADDRESSES)}
+    return site(tmp_path_factory.mktemp("addresses"), {**hosts, "new": {"service_address": "8.8.8.8"}})
+
+
+@pytest.mark.parametrize(("address", "refused"), ADDRESSES)
+def test_the_posts_stack_is_refused_on_a_public_address(addresses: str, address: str, refused: bool) -> None:
+    """Its versions have holes; a private address is let through."""
+    host = f"old{ADDRESSES.index((address, refused))}"
     sentence = f"'post2017', whose versions have holes that nobody mends any more, on {address}"
-    assert (sentence in said) is refused
-    assert "new is to have" not in said
+    assert (f"{host} is to have the stack {sentence}" in addresses) is refused
+    assert re.findall(rf"{host} : ok=. changed=0 unreachable=0 failed=(.)", addresses) == [str(int(refused))]
+    assert "new is to have" not in addresses

@@ -6,7 +6,6 @@ import datetime
 import importlib.util
 import re
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-Play = Callable[..., "subprocess.CompletedProcess[str]"]
+Refused = Callable[[dict[str, Any]], tuple[Any, str]]
 
 ROLE = Path(__file__).parents[2] / "roles" / "certificates"
 REMEDY = "ansible-playbook playbooks/renew-certificates.yml"
@@ -193,41 +192,60 @@ def test_a_wildcard_is_for_the_hosts_below_it(tmp_path: Path, elsewhere: dict[st
     assert keep(tmp_path, hosts=[{**elsewhere, "address": "a.broker1.example.org"}]).faults
 
 
-def test_the_role_fails_over_an_expired_certificate(play: Play, tmp_path: Path) -> None:
+def test_the_role_fails_over_an_expired_certificate(play_cases: Callable[..., Any], tmp_path: Path) -> None:
     """It makes what is missing, also in check mode; and the message names the command."""
-    settings = {
-        "certificates_directory": str(tmp_path),
-        "certificates_hosts": [HOST],
-        "certificates_remedy": REMEDY,
-    }
-    role = [{"import_role": {"name": "certificates"}}]
-    assert play(role, settings, "--check").returncode == 0
-    assert (tmp_path / "broker1.pem").is_file()
-    keep(tmp_path, "certificates", days=0)
-    done = play(role, settings)
-    assert done.returncode != 0
-    assert "TLS: the certificate of broker1 has expired" in done.stdout
-    assert REMEDY in done.stdout
-    assert play(role, {**settings, "certificates_renew": "certificates"}, "--check").returncode != 0
-    assert play(role, {**settings, "certificates_renew": "certificates"}).returncode == 0
-    assert play(role, settings).returncode == 0
+    keep(tmp_path / "expired", days=0)
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "certificates_remedy": REMEDY}
+    here |= {"certificates_hosts": [HOST], "certificates_directory": str(tmp_path / "expired")}
+    renewed = {**here, "certificates_renew": "certificates"}
+    # One host after the other, each to its end.
+    role = {"strategy": "ansible.builtin.host_pinned", "tasks": [{"import_role": {"name": "certificates"}}]}
+    play = {"hosts": "all", "gather_facts": False, **role}
+
+    new = {**here, "certificates_directory": str(tmp_path / "new")}
+    checked = play_cases([play], {"new": new, "renewed": renewed}, "--check", "--forks=1").cases
+    assert not checked["new"].failed
+    assert (tmp_path / "new" / "broker1.pem").is_file()
+    assert checked["renewed"].failed
+
+    cases = play_cases([play], {"expired": here, "renewed": renewed, "again": here}, "--forks=1").cases
+    assert cases["expired"].failed
+    assert "TLS: the certificate of broker1 has expired" in cases["expired"].said
+    assert REMEDY in cases["expired"].said
+    for name in ("renewed", "again"):
+        assert cases[name].passed[-1].startswith("certificates : make | ")
+        assert not cases[name].failed
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"certificates_days": 0}, "certificates_days is 0"),
-        ({"certificates_days": 5000}, "certificates_authority_days 3650"),
-        ({"certificates_warn_days": 365}, "certificates_warn_days 365"),
-        ({"certificates_hosts": [{**HOST, "key": "/nowhere"}]}, "broker1: a certificate from elsewhere, and no key"),
-        ({"certificates_renew": "all"}, "certificates_renew"),
-    ],
-)
-def test_bad_input_is_refused(play: Play, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+RIGHT: dict[str, Any] = {"certificates_hosts": [HOST], "certificates_remedy": REMEDY}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"certificates_days": 0}, "certificates_days is 0"),
+    ({"certificates_days": 5000}, "certificates_authority_days 3650"),
+    ({"certificates_warn_days": 365}, "certificates_warn_days 365"),
+    ({"certificates_hosts": [{**HOST, "key": "/nowhere"}]}, "broker1: a certificate from elsewhere, and no key"),
+    ({"certificates_renew": "all"}, "certificates_renew"),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(play_inputs: Callable[..., Refused], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Refused]:
+    """Where each bad input would have its certificates made, by its place in the list, and what became of it."""
+    folder = tmp_path_factory.mktemp("refused")
+    wrong = [
+        {**RIGHT, **settings, "certificates_directory": str(folder / str(number))}
+        for number, (settings, _) in enumerate(REFUSED)
+    ]
+    right = {**RIGHT, "certificates_directory": str(folder / "right")}
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    told = play_inputs("certificates", right, wrong, **here)
+    assert (folder / "right" / "broker1.pem").is_file()
+    return folder, told
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED)
+def test_bad_input_is_refused(refused: tuple[Path, Refused], settings: dict[str, Any], message: str) -> None:
     """By name, and nothing is made."""
-    right = {"certificates_hosts": [HOST], "certificates_remedy": REMEDY}
-    variables = {**right, "certificates_directory": str(tmp_path / "tls"), **settings}
-    done = play([{"import_role": {"name": "certificates"}}], variables)
-    assert done.returncode != 0
-    assert message in re.sub(r"\s+", " ", done.stdout)
-    assert not (tmp_path / "tls").exists()
+    folder, told = refused
+    directory = folder / str(REFUSED.index((settings, message)))
+    assert message in told({**RIGHT, **settings, "certificates_directory": str(directory)})[0].refusal()
+    assert not directory.exists()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
-import re
-import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-Play = Callable[..., "subprocess.CompletedProcess[str]"]
+Render = Callable[[Path, dict[str, Any]], str]
+Refused = Callable[[dict[str, Any]], tuple[Any, str]]
 
 ROLE = Path(__file__).parents[2] / "roles" / "rabbitmq"
 USER = {"name": "app", "password": "not-to-be-seen", "configure": ".*", "write": ".*", "read": ".*"}
@@ -27,62 +27,57 @@ module: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 
 
-@pytest.mark.parametrize(
-    ("settings", "messages"),
-    [
-        ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example taskmill"]),
-        ({"rabbitmq_vhost": "a b"}, ["rabbitmq_vhost is 'a b'"]),
-        ({"rabbitmq_listen_addresses": []}, ["rabbitmq_listen_addresses is []", "at least one IP address"]),
-        ({"rabbitmq_listen_addresses": ["broker"]}, ["broker", "no host names"]),
-        ({"rabbitmq_memory_high_watermark": "40%"}, ["rabbitmq_memory_high_watermark is '40%'", "for example 2GiB"]),
-        ({"rabbitmq_memory_high_watermark": "1.5"}, ["rabbitmq_memory_high_watermark is '1.5'"]),
-        ({"rabbitmq_memory_high_watermark": 0}, ["rabbitmq_memory_high_watermark is '0'"]),
-        ({"rabbitmq_disk_free_limit": "lots"}, ["rabbitmq_disk_free_limit is 'lots'", "for example 1GiB"]),
-        ({"rabbitmq_port": "amqp"}, ["rabbitmq_port", "amqp"]),
-        ({"rabbitmq_tls_key": "/nowhere.key"}, ["rabbitmq_tls_key '/nowhere.key'", "both are files"]),
-        (
-            {"rabbitmq_tls_certificate": "/nowhere", "rabbitmq_tls_key": "/nowhere"},
-            ["both are files on the controller"],
-        ),
-        ({"rabbitmq_erl_args": '+S "2:2"'}, ["rabbitmq_erl_args", "double quotes"]),
-        ({"rabbitmq_users": []}, ["rabbitmq_users names []", "at least one user"]),
-        ({"rabbitmq_users": [USER, USER]}, ['["app", "app"]', "each name once"]),
-        ({"rabbitmq_users": [{**USER, "name": "guest"}]}, ["none called guest"]),
-        ({"rabbitmq_users": [{**USER, "password": ""}]}, ["the password of app is empty"]),
-        ({"rabbitmq_users": [{"name": "app"}]}, ["password", "missing", "rabbitmq_users"]),
-        ({"rabbitmq_queues": [{"name": "red"}, {"name": "red"}]}, ['["red", "red"]', "each queue must be there once"]),
-        ({"rabbitmq_queues": ["red"]}, ["rabbitmq_queues"]),
-        (
-            {"rabbitmq_queues": [{"name": "red"}], "rabbitmq_dead_letters": "red"},
-            ["rabbitmq_dead_letters is 'red'", "a queue that no worker consumes"],
-        ),
-        ({"rabbitmq_max_message_size": 0}, ["rabbitmq_max_message_size is 0", "a number of bytes"]),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example taskmill"]),
+    ({"rabbitmq_vhost": "a b"}, ["rabbitmq_vhost is 'a b'"]),
+    ({"rabbitmq_listen_addresses": []}, ["rabbitmq_listen_addresses is []", "at least one IP address"]),
+    ({"rabbitmq_listen_addresses": ["broker"]}, ["broker", "no host names"]),
+    ({"rabbitmq_memory_high_watermark": "40%"}, ["rabbitmq_memory_high_watermark is '40%'", "for example 2GiB"]),
+    ({"rabbitmq_memory_high_watermark": "1.5"}, ["rabbitmq_memory_high_watermark is '1.5'"]),
+    ({"rabbitmq_memory_high_watermark": 0}, ["rabbitmq_memory_high_watermark is '0'"]),
+    ({"rabbitmq_disk_free_limit": "lots"}, ["rabbitmq_disk_free_limit is 'lots'", "for example 1GiB"]),
+    ({"rabbitmq_port": "amqp"}, ["rabbitmq_port", "amqp"]),
+    ({"rabbitmq_tls_key": "/nowhere.key"}, ["rabbitmq_tls_key '/nowhere.key'", "both are files"]),
+    (
+        {"rabbitmq_tls_certificate": "/nowhere", "rabbitmq_tls_key": "/nowhere"},
+        ["both are files on the controller"],
+    ),
+    ({"rabbitmq_erl_args": '+S "2:2"'}, ["rabbitmq_erl_args", "double quotes"]),
+    ({"rabbitmq_users": []}, ["rabbitmq_users names []", "at least one user"]),
+    ({"rabbitmq_users": [USER, USER]}, ['["app", "app"]', "each name once"]),
+    ({"rabbitmq_users": [{**USER, "name": "guest"}]}, ["none called guest"]),
+    ({"rabbitmq_users": [{**USER, "password": ""}]}, ["the password of app is empty"]),
+    ({"rabbitmq_users": [{"name": "app"}]}, ["password", "missing", "rabbitmq_users"]),
+    ({"rabbitmq_queues": [{"name": "red"}, {"name": "red"}]}, ['["red", "red"]', "each queue must be there once"]),
+    ({"rabbitmq_queues": ["red"]}, ["rabbitmq_queues"]),
+    (
+        {"rabbitmq_queues": [{"name": "red"}], "rabbitmq_dead_letters": "red"},
+        ["rabbitmq_dead_letters is 'red'", "a queue that no worker consumes"],
+    ),
+    ({"rabbitmq_max_message_size": 0}, ["rabbitmq_max_message_size is 0", "a number of bytes"]),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(play_inputs: Callable[..., Refused]) -> Refused:
+    """What became of every bad input."""
+    return play_inputs("rabbitmq", INPUT, [{**INPUT, **settings} for settings, _ in REFUSED])
+
+
+@pytest.mark.parametrize(("settings", "messages"), REFUSED)
 def test_bad_input_is_refused_before_anything_is_touched(
-    play: Play, settings: dict[str, Any], messages: list[str]
+    refused: Refused, settings: dict[str, Any], messages: list[str]
 ) -> None:
     """The play fails in the validation, names the input and the fix, and shows no password."""
-    done = play([{"import_role": {"name": "rabbitmq"}}], {**INPUT, **settings}, "--check")
-    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
-    assert done.returncode != 0
+    case, output = refused({**INPUT, **settings})
+    said = case.refusal()
     assert [message for message in messages if message not in said] == []
-    assert "rabbitmq : configure" not in said
-    assert "not-to-be-seen" not in said
+    assert "not-to-be-seen" not in output
 
 
-def render(play: Play, folder: Path, template: str, **settings: Any) -> str:
+def rendered(render: Render, template: str, **settings: Any) -> str:
     """Return a rendered template of the role."""
-    target = folder / "rendered"
-    variables = {
-        **yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()),
-        **yaml.safe_load((ROLE / "vars" / "main.yml").read_text()),
-        **INPUT,
-        **settings,
-    }
-    done = play([{"template": {"src": str(ROLE / "templates" / template), "dest": str(target)}}], variables)
-    assert done.returncode == 0, done.stdout
-    return target.read_text()
+    return render(ROLE / "templates" / template, {**INPUT, **settings})
 
 
 @pytest.mark.parametrize(
@@ -94,28 +89,28 @@ def render(play: Play, folder: Path, template: str, **settings: Any) -> str:
         ("800MB", "vm_memory_high_watermark.absolute = 800MB"),
     ],
 )
-def test_a_watermark_is_a_share_or_an_amount(play: Play, tmp_path: Path, given: object, line: str) -> None:
+def test_a_watermark_is_a_share_or_an_amount(render: Render, given: object, line: str) -> None:
     """The form of the value decides which of the two settings of RabbitMQ is written."""
-    written = render(play, tmp_path, "rabbitmq.conf.j2", rabbitmq_memory_high_watermark=given)
+    written = rendered(render, "rabbitmq.conf.j2", rabbitmq_memory_high_watermark=given)
     assert [text for text in written.splitlines() if text.startswith("vm_memory")] == [line]
 
 
-def test_with_a_certificate_nothing_is_served_without_tls(play: Play, tmp_path: Path) -> None:
+def test_with_a_certificate_nothing_is_served_without_tls(render: Render) -> None:
     """The listeners are those of TLS, on the same addresses and port; without one there is no word of it."""
     settings = {"rabbitmq_listen_addresses": ["10.0.0.1", "::1"], "rabbitmq_port": 5671}
-    written = render(play, tmp_path, "rabbitmq.conf.j2", rabbitmq_tls_certificate="broker.pem", **settings).splitlines()
+    written = rendered(render, "rabbitmq.conf.j2", rabbitmq_tls_certificate="broker.pem", **settings).splitlines()
     listeners = [line for line in written if line.startswith("listeners")]
     assert listeners == ["listeners.tcp = none", "listeners.ssl.1 = 10.0.0.1:5671", "listeners.ssl.2 = ::1:5671"]
     assert "ssl_options.certfile = /etc/rabbitmq/tls/certificate.pem" in written
-    assert "ssl" not in render(play, tmp_path, "rabbitmq.conf.j2", **settings)
+    assert "ssl" not in rendered(render, "rabbitmq.conf.j2", **settings)
 
 
-def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> None:
+def test_without_management_no_line_speaks_of_it(render: Render) -> None:
     """RabbitMQ refuses to start on a setting of a plugin that is off."""
-    assert "management" in render(play, tmp_path, "rabbitmq.conf.j2")
-    assert "management" not in render(play, tmp_path, "rabbitmq.conf.j2", rabbitmq_management=False)
-    assert render(play, tmp_path, "enabled_plugins.j2").endswith("\n[rabbitmq_management].\n")
-    assert render(play, tmp_path, "enabled_plugins.j2", rabbitmq_management=False).endswith("\n[].\n")
+    assert "management" in rendered(render, "rabbitmq.conf.j2")
+    assert "management" not in rendered(render, "rabbitmq.conf.j2", rabbitmq_management=False)
+    assert rendered(render, "enabled_plugins.j2").endswith("\n[rabbitmq_management].\n")
+    assert rendered(render, "enabled_plugins.j2", rabbitmq_management=False).endswith("\n[].\n")
 
 
 @pytest.mark.parametrize(
@@ -151,47 +146,63 @@ def test_without_management_no_line_speaks_of_it(play: Play, tmp_path: Path) -> 
     ],
 )
 def test_an_old_node_gets_its_settings_as_erlang_terms(
-    play: Play, tmp_path: Path, settings: dict[str, Any], lines: list[str]
+    render: Render, settings: dict[str, Any], lines: list[str]
 ) -> None:
     """Amounts are bytes, since it knows no units, and every bracket is closed."""
-    written = render(play, tmp_path, "rabbitmq.config.j2", **settings)
+    written = rendered(render, "rabbitmq.config.j2", **settings)
     assert [line for line in lines if line not in [text.strip() for text in written.splitlines()]] == []
     assert [written.count(bracket) for bracket in "[{"] == [written.count(bracket) for bracket in "]}"]
     assert written.endswith("\n].\n")
 
 
-@pytest.mark.parametrize(
-    ("policy", "file"),
-    [
-        ("  Installed: (none)\n  Candidate: 3.5.7-1ubuntu0.16.04.4", "rabbitmq.config"),
-        ("  Installed: 3.5.7-1\n  Candidate: 4.0.5-4", "rabbitmq.config"),
-        ("  Installed: (none)\n  Candidate: 3.8.2-0ubuntu1.5", "rabbitmq.conf"),
-        ("  Installed: (none)\n  Candidate: (none)", "rabbitmq.conf"),
-        ("  Installed: 3.10.8-1.1\n  Candidate: 4.0.5-4", "rabbitmq.conf"),
-    ],
-)
-def test_the_form_of_the_configuration_follows_the_release(play: Play, tmp_path: Path, policy: str, file: str) -> None:
+POLICIES = [
+    ("  Installed: (none)\n  Candidate: 3.5.7-1ubuntu0.16.04.4", "rabbitmq.config"),
+    ("  Installed: 3.5.7-1\n  Candidate: 4.0.5-4", "rabbitmq.config"),
+    ("  Installed: (none)\n  Candidate: 3.8.2-0ubuntu1.5", "rabbitmq.conf"),
+    ("  Installed: (none)\n  Candidate: (none)", "rabbitmq.conf"),
+    ("  Installed: 3.10.8-1.1\n  Candidate: 4.0.5-4", "rabbitmq.conf"),
+]
+
+
+@pytest.fixture(scope="module")
+def configured(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The first tasks of configure.yml, for what apt-cache says by policy, and for an old node by its management."""
+    ask, refuse = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[:2]
+    own = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    this = {**own, "ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {}
+    for number, (policy, _) in enumerate(POLICIES):
+        folder = tmp_path_factory.mktemp("policy")
+        program = folder / "apt-cache"
+        program.write_text(f"#!/bin/sh\ncat <<'END'\nrabbitmq-server:\n{policy}\nEND\n")
+        program.chmod(0o755)
+        (folder / "apt-get").symlink_to("/bin/true")
+        hosts[f"policy{number}"] = {**this, "path": f"{folder}:{os.environ['PATH']}"}
+    known = {**this, "__rabbitmq_policy": {"stdout": "  Installed: 3.6.6-1"}}
+    old = {name: {**known, "rabbitmq_management": on} for name, on in {"managed": True, "unmanaged": False}.items()}
+    ask["environment"]["PATH"] = "{{ path }}"
+    show = {"debug": {"msg": "It gets {{ __rabbitmq_configuration }}."}}
+    plays = [
+        {"hosts": "policy*", "gather_facts": False, "tasks": [ask, show]},
+        {"hosts": "*managed", "gather_facts": False, "tasks": [refuse]},
+    ]
+    cases: dict[str, Any] = play_cases(plays, {**hosts, **old}).cases
+    return cases
+
+
+@pytest.mark.parametrize(("policy", "file"), POLICIES)
+def test_the_form_of_the_configuration_follows_the_release(configured: dict[str, Any], policy: str, file: str) -> None:
     """The installed one counts, or else the one that would be installed; the boundary is 3.8.2."""
-    program = tmp_path / "apt-cache"
-    program.write_text(f"#!/bin/sh\ncat <<'END'\nrabbitmq-server:\n{policy}\nEND\n")
-    program.chmod(0o755)
-    (tmp_path / "apt-get").symlink_to("/bin/true")
-    ask = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[0]
-    ask["environment"]["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
-    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-    done = play([ask, {"debug": {"msg": "It gets {{ __rabbitmq_configuration }}."}}], variables)
-    assert f"It gets {file}." in done.stdout
+    case = configured[f"policy{POLICIES.index((policy, file))}"]
+    assert not case.failed
+    assert f"It gets {file}." in case.said
 
 
-def test_an_old_node_is_not_set_up_without_its_management(play: Play) -> None:
+def test_an_old_node_is_not_set_up_without_its_management(configured: dict[str, Any]) -> None:
     """Its users and queues are reachable through the API alone: that is said, with the version."""
-    refuse = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[1]
-    variables = {**yaml.safe_load((ROLE / "vars" / "main.yml").read_text()), "rabbitmq_management": False}
-    known = {"__rabbitmq_policy": {"stdout": "  Installed: 3.6.6-1"}}
-    done = play([refuse], {**variables, **known})
-    assert done.returncode != 0
-    assert "RabbitMQ 3.6.6 of localhost" in re.sub(r"\s+", " ", done.stdout)
-    assert play([refuse], {**variables, **known, "rabbitmq_management": True}).returncode == 0
+    assert "RabbitMQ 3.6.6 of unmanaged" in configured["unmanaged"].refusal(r"^configure \| Refuse ")
+    assert configured["managed"].passed
+    assert not configured["managed"].failed
 
 
 WANTED: dict[str, Any] = {

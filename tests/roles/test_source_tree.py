@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from ansible.module_utils.testing import patch_module_args
 
 Play = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ROLE = Path(__file__).parents[2] / "roles" / "source_tree"
 
 
 @pytest.fixture
@@ -27,13 +35,41 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mirror(play: Play, source: Path, tmp_path: Path) -> Callable[..., str]:
-    """Return a function that applies the role to `tmp_path / "target"` and returns the last line of the output."""
+    """Return a function that applies the role to `tmp_path / "target"` and returns the output."""
 
     def run(*options: str) -> str:
         variables = {"source_tree_from": str(source), "source_tree_to": str(tmp_path / "target")}
         done = play([{"import_role": {"name": "source_tree"}}], variables, *options)
         assert done.returncode == 0, done.stdout
         return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def install(
+    source: Path, tmp_path: Path, resolve: Callable[[Any, dict[str, Any]], Any], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., bool]:
+    """Return a function that does the role's one task in this process, and tells whether it changed something.
+
+    The task's arguments are the role's own words, and its module is run with what they come to.
+    """
+    [task] = yaml.safe_load((ROLE / "tasks" / "install.yml").read_text())
+    specification = importlib.util.spec_from_file_location("mirror_tree", ROLE / "library" / "mirror_tree.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    variables = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    variables |= {"source_tree_from": str(source), "source_tree_to": str(tmp_path / "target")}
+
+    def run(*, check: bool = False) -> bool:
+        arguments = resolve(task["mirror_tree"], variables)
+        with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit) as ended:
+            module.main()
+        said = json.loads(capsys.readouterr().out)
+        assert ended.value.code == 0, said
+        return bool(said["changed"])
 
     return run
 
@@ -55,20 +91,20 @@ def test_the_target_equals_the_source_but_for_bytecode(
     assert "changed=0" in mirror()
 
 
-def test_check_mode_changes_nothing(mirror: Callable[..., str], tmp_path: Path) -> None:
+def test_check_mode_changes_nothing(install: Callable[..., bool], tmp_path: Path) -> None:
     """A run with --check tells of the change and writes nothing, where there is no directory yet and where there is."""
-    assert "changed=1" in mirror("--check")
+    assert install(check=True)
     assert not (tmp_path / "target").exists()
-    mirror()
+    install()
     (tmp_path / "target" / "start.sh").write_text("other\n")
-    assert "changed=1" in mirror("--check")
+    assert install(check=True)
     assert (tmp_path / "target" / "start.sh").read_text() == "other\n"
 
 
-def test_what_the_source_does_not_have_is_removed(mirror: Callable[..., str], source: Path, tmp_path: Path) -> None:
+def test_what_the_source_does_not_have_is_removed(install: Callable[..., bool], source: Path, tmp_path: Path) -> None:
     """Files, directories and links go; the bytecode of what stays is left, and nothing outside is touched."""
     target = tmp_path / "target"
-    mirror()
+    install()
     wanted = tree(target)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -81,16 +117,18 @@ def test_what_the_source_does_not_have_is_removed(mirror: Callable[..., str], so
     (target / "inner" / "__pycache__").mkdir()
     (target / "start.sh").unlink()
     (target / "start.sh").symlink_to(source / "start.sh")
-    assert "changed=1" in mirror()
+    assert install()
     assert tree(target) == {**wanted, "__init__.pyc": b"", "inner/__pycache__": None}
     assert not (target / "start.sh").is_symlink()
     assert (outside / "kept").exists()
-    assert "changed=0" in mirror()
+    assert not install()
 
 
-def test_the_difference_is_shown_file_by_file(mirror: Callable[..., str], source: Path) -> None:
+def test_the_difference_is_shown_file_by_file(
+    mirror: Callable[..., str], install: Callable[..., bool], source: Path
+) -> None:
     """With --diff, a changed line stands below the file's name."""
-    mirror()
+    install()
     (source / "inner" / "module.py").write_text("VALUE = 2\n")
     said = mirror("--diff", "--check")
     assert "--- before: inner/module.py" in said
@@ -98,35 +136,40 @@ def test_the_difference_is_shown_file_by_file(mirror: Callable[..., str], source
     assert "__init__" not in said
 
 
-def test_drift_is_set_right(mirror: Callable[..., str], tmp_path: Path) -> None:
+def test_drift_is_set_right(install: Callable[..., bool], tmp_path: Path) -> None:
     """A mode that has changed on the host is set back."""
-    mirror()
+    install()
     (tmp_path / "target" / "__init__.py").chmod(0o666)
-    assert "changed=1" in mirror()
+    assert install()
     assert (tmp_path / "target" / "__init__.py").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_source_that_is_not_there_is_named(play: Play, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def refused(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with a target for each source that cannot be copied, and what became of copying."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "empty").mkdir()
+    this = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    cases = {}
+    for name in ("nothing", "empty"):
+        target = folder / f"target-{name}"
+        target.mkdir()
+        (target / "file").touch()
+        cases[name] = {**this, "source_tree_from": str(folder / name), "source_tree_to": str(target)}
+    role = [{"hosts": "all", "gather_facts": False, "tasks": [{"import_role": {"name": "source_tree"}}]}]
+    return folder, play_cases(role, cases).cases
+
+
+def test_a_source_that_is_not_there_is_named(refused: tuple[Path, dict[str, Any]]) -> None:
     """The message has the path; the target stays as it is."""
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "file").touch()
-    variables = {"source_tree_from": str(tmp_path / "nothing"), "source_tree_to": str(target)}
-    done = play([{"import_role": {"name": "source_tree"}}], variables)
-    assert done.returncode != 0
-    assert "There is no directory" in done.stdout
-    assert (target / "file").exists()
+    folder, cases = refused
+    assert f"There is no directory {folder}/nothing" in cases["nothing"].refusal()
+    assert (folder / "target-nothing" / "file").exists()
 
 
-def test_an_empty_source_empties_nothing(play: Play, tmp_path: Path) -> None:
+def test_an_empty_source_empties_nothing(refused: tuple[Path, dict[str, Any]]) -> None:
     """A directory without a file is taken for a mistake."""
-    target, empty = tmp_path / "target", tmp_path / "empty"
-    target.mkdir()
-    empty.mkdir()
-    (target / "file").touch()
-    done = play(
-        [{"import_role": {"name": "source_tree"}}], {"source_tree_from": str(empty), "source_tree_to": str(target)}
-    )
-    assert done.returncode != 0
-    assert "holds no file" in done.stdout
-    assert (target / "file").exists()
+    folder, cases = refused
+    assert cases["empty"].failed
+    assert "holds no file" in cases["empty"].said
+    assert (folder / "target-empty" / "file").exists()

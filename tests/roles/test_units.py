@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError
-
-Play = Callable[..., "subprocess.CompletedProcess[str]"]
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted(path for path in ROOT.glob("roles/*/templates/*.j2") if "for_systemd" in path.read_text())
@@ -79,30 +75,19 @@ def plugin() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def rendered(play: Play, tmp_path: Path) -> Callable[[Path], dict[int, str]]:
+@pytest.fixture(scope="module")
+def rendered(render: Callable[[Path, dict[str, Any]], str]) -> Callable[[Path], dict[int, str]]:
     """Return a function that renders a template for each systemd."""
 
-    def render(template: Path) -> dict[int, str]:
-        role = template.parents[1]
-        variables: dict[str, Any] = {f"{role.name}_{name}": f"/{name}" for name in ("app", "directory", "virtualenv")}
-        for folder in ("defaults", "vars"):
-            if (role / folder / "main.yml").exists():
-                variables |= yaml.safe_load((role / folder / "main.yml").read_text()) or {}
+    def for_each(template: Path) -> dict[int, str]:
+        role = template.parents[1].name
+        variables: dict[str, Any] = {f"{role}_{name}": f"/{name}" for name in ("app", "directory", "virtualenv")}
         variables |= {"__flower_environment": "/opt/flower/venv", "item": {"memory_max": "1G"}}
         variables |= {"celery_worker_writable_paths": ["/srv"], "host_stats_broker_api_url": ""}
-        tasks = [
-            {
-                "template": {"src": str(template), "dest": str(tmp_path / str(version))},
-                "vars": {f"__{role.name}_systemd": {"stdout": f"systemd {version} ({version}.1)\n+PAM"}},
-            }
-            for version in VERSIONS
-        ]
-        done = play(tasks, variables)
-        assert done.returncode == 0, done.stdout
-        return {version: (tmp_path / str(version)).read_text() for version in VERSIONS}
+        said = {version: {"stdout": f"systemd {version} ({version}.1)\n+PAM"} for version in VERSIONS}
+        return {version: render(template, {**variables, f"__{role}_systemd": said[version]}) for version in VERSIONS}
 
-    return render
+    return for_each
 
 
 def directives(text: str) -> list[str]:
