@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wiring
 import yaml
+from wiring import ROOT
 
-ROOT = Path(__file__).parents[2]
 BATCH_MODULES = {"batches", "read_ahead"}
 QUEUES = ["red"]
 #: Variables of a worker host each, as an inventory of its own would have them.
@@ -36,10 +35,6 @@ HOSTS: dict[str, dict[str, Any]] = {
 def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the environment of each worker, by HOST.WORKER, as wiring and role make it; nothing is installed."""
     folder = tmp_path_factory.mktemp("batches")
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "service_address": "127.0.0.1"}
-    groups = {name: {"hosts": HOSTS} for name in ("broker", "results", "workers", "client")}
-    inventory = folder / "hosts.json"
-    inventory.write_text(json.dumps({"all": {"vars": here, "children": groups}}))
     installed = {"digests": {f"/opt/{app}/venv": "0" for app in ("fibonacci", "proj")}}
     render = {
         "template": {
@@ -48,35 +43,16 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
         },
         "loop": "{{ celery_worker_workers }}",
     }
-    rendering = {
-        "hosts": "workers",
-        "gather_facts": False,
-        "vars": {
-            "ansible_facts": {"processor_nproc": 2},
-            "__celery_worker_inspection": {"stdout": json.dumps(installed)},
-            "__celery_worker_systemd": {"stdout": "systemd 257 (257.1)"},
-        },
-        "tasks": [
-            # For its defaults and its own variables; it looks at the workers, too.
-            {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}},
-            render,
-        ],
-    }
-    (folder / "playbooks").mkdir()
-    (folder / "playbooks/group_vars").symlink_to(ROOT / "playbooks/group_vars")
-    # The wiring finds the source from its playbook.
-    (folder / "app").symlink_to(ROOT / "app")
-    (folder / "playbooks/render.yml").write_text(json.dumps([rendering]))
-    done = subprocess.run(
-        ["ansible-playbook", "-i", inventory, folder / "playbooks/render.yml"],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    # For its defaults and its own variables; it looks at the workers, too.
+    validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
+    wiring.play(
+        folder,
+        wiring.landscape(HOSTS),
+        [validate, render],
+        ansible_facts={"processor_nproc": 2},
+        __celery_worker_inspection={"stdout": json.dumps(installed)},
+        __celery_worker_systemd={"stdout": "systemd 257 (257.1)"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     return {path.name: sourced(path) for host in HOSTS for path in folder.glob(f"{host}.w*")}
 
 

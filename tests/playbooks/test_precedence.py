@@ -6,12 +6,12 @@ import configparser
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
+import wiring
 import yaml
+from wiring import ROOT
 
-ROOT = Path(__file__).parents[2]
 PLAYBOOKS = ROOT / "playbooks"
 TOPICS = {path.stem: list(yaml.safe_load(path.read_text())) for path in (PLAYBOOKS / "group_vars/all").glob("*.yml")}
 #: These speak to no host of an inventory, or only to this machine, by variables of the group lab alone.
@@ -40,31 +40,13 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Return what a play beside the wiring sees where an inventory sets every variable of the wiring to a mark."""
     folder = tmp_path_factory.mktemp("order")
     marks = {name: f"{name} of the inventory" for names in TOPICS.values() for name in names}
-    (folder / "inventory").mkdir()
     inventory = {"all": {"hosts": {"one": {}}, "vars": marks if request.param == "hosts.yml" else {}}}
-    (folder / "inventory/hosts.yml").write_text(json.dumps(inventory))
     if request.param == "group_vars/all":
-        (folder / "inventory/group_vars").mkdir()
+        (folder / "inventory/group_vars").mkdir(parents=True)
         (folder / "inventory/group_vars/all.yml").write_text(json.dumps(marks))
-    (folder / "playbooks").mkdir()
-    (folder / "playbooks/group_vars").symlink_to(PLAYBOOKS / "group_vars")
-    show = {
-        "copy": {
-            "content": "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}",
-            "dest": f"{folder}/seen",
-        }
-    }
-    play_book = [
-        {
-            "hosts": "one",
-            "gather_facts": False,
-            "vars": {"names": list(marks)},
-            "tasks": [show | {"delegate_to": "localhost", "connection": "local"}],
-        }
-    ]
-    (folder / "playbooks/show.yml").write_text(json.dumps(play_book))
-    done = play("-i", f"{folder}/inventory/hosts.yml", f"{folder}/playbooks/show.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
+    values = "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}"
+    show = {"copy": {"content": values, "dest": f"{folder}/seen"}, "delegate_to": "localhost", "connection": "local"}
+    wiring.play(folder, inventory, [show], names=list(marks))
     found: dict[str, str] = json.loads((folder / "seen").read_text())
     return found
 
