@@ -275,6 +275,15 @@ def state(posted: Posted, collected: Collected | None) -> str:
     return COMPLETE
 
 
+def is_collected(record: dict[str, Any]) -> bool:
+    """Say whether every message of the run is accounted for, by a result or as lost.
+
+    Only a collecting that comes to its end counts what is lost, whatever became of the posting before it.
+    """
+    counts = record["counts"]
+    return bool(counts["retrieved"] + counts["lost"] == counts["posted"])
+
+
 def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
     """Return versions and settings that matter."""
     broker = posted.before.get("broker") or {}

@@ -1,0 +1,109 @@
+"""A run whose collecting was interrupted is not repaired: of what was not fetched, nothing is known."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from services import stored
+from taskmill import journal, record, repair
+from taskmill.backend import Results
+from taskmill.broker import Broker
+from taskmill.clock import Moment
+from taskmill.collect import Collected, Collector
+from taskmill.courier import Tally
+from taskmill.errors import TaskmillError
+from taskmill.plan import Kind, Plan
+from taskmill.post import Posted
+from taskmill.progress import Reporter
+
+TASKS = 4000
+PLAN = Plan("p", (Kind("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)
+
+
+class Store:
+    """Results of a few ids, in place of memcached; with `stop` the client is told to stop at the first answer."""
+
+    def __init__(self, values: dict[bytes, Any], stop: threading.Event | None = None) -> None:
+        """Keep what is stored."""
+        self.values = values
+        self.stop = stop
+
+    def get(self, ids: list[bytes]) -> dict[bytes, Any]:
+        """Return those that are stored."""
+        if self.stop is not None:
+            self.stop.set()
+        return {identifier: self.values[identifier] for identifier in ids if identifier in self.values}
+
+    def unreachable(self) -> list[str]:
+        """Return no server."""
+        return []
+
+
+class Run:
+    """The folder of a run that was posted whole, and collected as often as a test says."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write the ids as a posting thread would."""
+        self.folder = folder
+        (folder / "ids").mkdir()
+        PLAN.save(folder)
+        self.ids = journal.new_ids(TASKS)
+        one = journal.Journal(folder / "ids", 0, 0)
+        one.write(b"".join(identifier + b" red\n" for identifier in self.ids), TASKS, Moment.now().wall)
+        one.confirm(TASKS)
+        one.close()
+        tally = Tally("00-000", TASKS, posted=TASKS, confirmed=TASKS)
+        self.posted = Posted(Moment.now(), threads=[tally], finished=True, ended=Moment.now())
+
+    def collect(self, store: Store) -> Collected:
+        """Collect, and write the record as the command does."""
+        stop = store.stop or threading.Event()
+        collected = Collector(PLAN, self.folder, cast("Results", store), stop, Reporter(io.StringIO())).run()
+        client = {"peak_memory_bytes": 0, "cpu_seconds": 0.0}
+        record.save(self.folder, record.build(PLAN, self.folder, self.posted, collected, {}, client))
+        return collected
+
+    def repair(self) -> dict[str, Any]:
+        """Repair with nothing in the store; there is no broker, so nothing may be posted."""
+        stop, reporter = threading.Event(), Reporter(io.StringIO())
+        empty = cast("Results", Store({}))
+        return repair.repair(PLAN, self.folder, cast("Broker", None), empty, stop, reporter).record
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return a run that was posted."""
+    return Run(tmp_path)
+
+
+def test_run_whose_collecting_was_interrupted_is_not_repaired(run: Run) -> None:
+    """Some were fetched, the store lost the rest: the rest is not called correct, and the way on is named."""
+    everything = {identifier: stored(identifier, 5) for identifier in run.ids}
+    collected = run.collect(Store(everything, threading.Event()))
+    assert 0 < collected.retrieved < TASKS
+    before = (run.folder / "run.json").read_bytes()
+    with pytest.raises(TaskmillError, match=f"taskmill collect {run.folder}"):
+        run.repair()
+    assert (run.folder / "run.json").read_bytes() == before
+
+
+def test_run_that_is_collected_to_its_end_after_all_is_repaired(run: Run) -> None:
+    """The control: what an interruption left is no obstacle once all is accounted for."""
+    everything = {identifier: stored(identifier, 5) for identifier in run.ids}
+    run.collect(Store(everything, threading.Event()))
+    assert run.collect(Store(everything)).finished
+    assert run.repair()["counts"]["correct"] == TASKS
+
+
+def test_later_collecting_that_was_interrupted_counts_too(run: Run) -> None:
+    """A run that was whole once is not any more while a new collecting of it is not at its end."""
+    everything = {identifier: stored(identifier, 5) for identifier in run.ids}
+    run.collect(Store(everything))
+    run.collect(Store(everything, threading.Event()))
+    with pytest.raises(TaskmillError, match="not collected to its end"):
+        run.repair()
