@@ -17,6 +17,19 @@ from services import CLIENT, QUEUES, WORKER, Memcached, RabbitMQ, Worker, depth,
 
 SOURCE = Path(__file__).parent.parent / "src"
 TASKS = tuple(f"--task=fibonacci.tasks.{name}={name}" for name in ("red", "green", "blue"))
+#: What a test asks for, by itself or by a fixture of its, when it needs RabbitMQ, memcached or a worker.
+SERVICES = frozenset({"rabbitmq", "memcached", "start_memcached"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a service or a browser, before tests are selected by their marks."""
+    for item in items:
+        names = set(getattr(item, "fixturenames", ()))
+        if names & SERVICES:
+            item.add_marker(pytest.mark.service)
+        if "browser" in names:
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +52,21 @@ def memcached() -> Iterator[Memcached]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def start_memcached() -> Iterator[Callable[..., Memcached]]:
+    """Yield what starts a memcached of so many megabytes for one test, that may stop it."""
+    started: list[Memcached] = []
+
+    def start(megabytes: int = 64) -> Memcached:
+        started.append(Memcached(megabytes))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +136,7 @@ def taskmill(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Taskmi
 
     What a test before left to the worker, such as messages that were posted twice, is worked off first.
     """
-    wait_until(lambda: not any(depth(rabbitmq, queue) for queue in QUEUES), 30, "empty queues")
+    wait_until(lambda: not any(depth(rabbitmq, queue) for queue in QUEUES), 60, "empty queues")
     return Taskmill(
         {"CELERY_BROKER_URL": rabbitmq.url(CLIENT), "CELERY_RESULT_BACKEND": memcached.url}, tmp_path / "runs"
     )

@@ -188,7 +188,7 @@ class RabbitMQ:
             self.processes.append(
                 subprocess.Popen([epmd], env=self.environment, stdout=log, stderr=log, start_new_session=True)
             )
-            wait_until(lambda: answers(self.epmd_port), 10, "epmd answering")
+            wait_until(lambda: answers(self.epmd_port), 60, "epmd answering")
         self.processes.append(
             subprocess.Popen([server], env=self.environment, stdout=log, stderr=log, start_new_session=True)
         )
@@ -307,7 +307,7 @@ class Memcached:
         if os.geteuid() == 0:
             command += ["-u", "nobody"]
         self.process = subprocess.Popen(command, start_new_session=True)
-        wait_until(lambda: answers(self.port), 10, "memcached answering")
+        wait_until(lambda: answers(self.port), 60, "memcached answering")
 
     def stop(self) -> None:
         """End it."""
@@ -365,6 +365,16 @@ class Worker:
         if self.process is None or self.process.poll() is not None:
             raise RuntimeError(f"worker {self.name} is not running: {self.log.read_text()[-3000:]}")
         return " ready." in self.log.read_text()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have it stand still, pool processes included: what it has not done by now is not done meanwhile."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, pool processes included."""

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import re
-import time
+from collections.abc import Callable
 from typing import Any
 
 import memcache
@@ -29,33 +29,23 @@ def fill(store: Memcached, count: int, result: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("result", [6765, None, "x" * 150, {"rows": list(range(400))}])
-def test_result_bytes_is_the_slab_that_memcached_uses(result: Any) -> None:
+def test_result_bytes_is_the_slab_that_memcached_uses(start_memcached: Callable[..., Memcached], result: Any) -> None:
     """The size that preflight reckons with is that of the slab in which memcached puts such a result."""
-    store = Memcached()
-    store.start()
-    try:
-        fill(store, 1, result)
-        ((_, slabs),) = memcache.Client([f"127.0.0.1:{store.port}"]).get_slab_stats()
-        used = {
-            int(slab["chunk_size"]) for slab in slabs.values() if isinstance(slab, dict) and int(slab["used_chunks"])
-        }
-        assert used == {result_bytes(result, 1.25)}
-    finally:
-        store.stop()
+    store = start_memcached()
+    fill(store, 1, result)
+    ((_, slabs),) = memcache.Client([f"127.0.0.1:{store.port}"]).get_slab_stats()
+    used = {int(slab["chunk_size"]) for slab in slabs.values() if isinstance(slab, dict) and int(slab["used_chunks"])}
+    assert used == {result_bytes(result, 1.25)}
 
 
-def test_memcached_of_the_size_asked_for_keeps_every_result() -> None:
+def test_memcached_of_the_size_asked_for_keeps_every_result(start_memcached: Callable[..., Memcached]) -> None:
     """What preflight lets pass fits without an eviction; what it refuses does not fit."""
-    store = Memcached(megabytes=6)
-    store.start()
-    try:
-        results = Results(store.url)
-        fits = next(tasks for tasks in range(40000, 0, -100) if accepted(results, tasks))
-        assert fits > 13000
-        assert fill(store, fits, 6765)["evictions"] == 0
-        assert fill(store, 2 * 3449, 6765)["evictions"] > 0
-    finally:
-        store.stop()
+    store = start_memcached(6)
+    results = Results(store.url)
+    fits = next(tasks for tasks in range(40000, 0, -100) if accepted(results, tasks))
+    assert fits > 13000
+    assert fill(store, fits, 6765)["evictions"] == 0
+    assert fill(store, 2 * 3449, 6765)["evictions"] > 0
 
 
 def accepted(results: Results, tasks: int) -> bool:
@@ -75,15 +65,22 @@ def test_what_is_not_memcached_is_told(monkeypatch: pytest.MonkeyPatch, memcache
         results.stats()
 
 
-def test_many_ids_are_fetched_at_once(memcached: Memcached) -> None:
+def test_many_ids_are_fetched_at_once(memcached: Memcached, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of a thousand takes one round trip, not a thousand."""
     client = memcache.Client([f"127.0.0.1:{memcached.port}"])
     ids = journal.new_ids(1000)
     for identifier in ids:
         client.set(KEY_PREFIX + identifier, "x")
-    before = time.monotonic()
+    commands: list[bytes] = []
+    send = memcache._Host.send_cmd
+
+    def counted(host: Any, command: bytes) -> None:
+        commands.append(command)
+        send(host, command)
+
+    monkeypatch.setattr(memcache._Host, "send_cmd", counted)
     found = Results(memcached.url).get(ids)
-    assert time.monotonic() - before < 0.5
+    assert [command[:4] for command in commands] == [b"get "]
     assert found == dict.fromkeys(ids, "x")
 
 

@@ -376,18 +376,32 @@ def test_a_folder_without_a_search_cannot_be_resumed(taskmill: Taskmill, tmp_pat
 SEARCH = ("capacity", *TASKS, "--n=18", "--expect=2584", "--tolerance=0.5", "--rounds=1")
 
 
+def interrupted(taskmill: Taskmill) -> tuple[Path, str]:
+    """Begin a search, interrupt it at its first paced load, and return its folder and what it said."""
+    process = taskmill.popen(*SEARCH, f"--runs-directory={taskmill.runs}", "--seconds=3")
+    wait_until(lambda: bool(list(taskmill.runs.glob("*/loads/*-per-s"))), 60, "a paced load")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    return next(taskmill.runs.iterdir()), out
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_search_that_is_interrupted_says_how_to_go_on(taskmill: Taskmill) -> None:
+    """What it had found by then is kept."""
+    folder, out = interrupted(taskmill)
+    assert f"taskmill capacity --resume {folder}" in out
+    data = json.loads((folder / "capacity.json").read_text())
+    assert data["state"] == "interrupted"
+    assert data["unpaced"]["pool_processes"] == 2
+
+
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("worker")
 def test_the_capacity_of_a_real_cluster_is_found(taskmill: Taskmill) -> None:
-    """Interrupted at its first load it leaves what goes on; at its end there is an answer, and what it rests on."""
-    runs = f"--runs-directory={taskmill.runs}"
-    process = taskmill.popen(*SEARCH, runs, "--seconds=3")
-    wait_until(lambda: bool(list(taskmill.runs.glob("*/loads/*-per-s"))), 60, "a paced load")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, out + err
-    folder = next(taskmill.runs.iterdir())
-    assert f"taskmill capacity --resume {folder}" in out
+    """A search that was interrupted goes on; at its end there is an answer, and what it rests on."""
+    folder, _ = interrupted(taskmill)
     done = taskmill("capacity", f"--resume={folder}", "--budget=60", timeout=120)
     assert done.code == 0, done.out + done.err
     data = json.loads((folder / "capacity.json").read_text())

@@ -4,16 +4,18 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import memcache
 import pytest
 
 from services import Memcached, stored
-from taskmill import journal
-from taskmill.backend import Results
+from taskmill import collect, journal
+from taskmill.backend import BATCH, Results
 from taskmill.collect import Collected, Collector, judge, same
 from taskmill.errors import TaskmillError
 from taskmill.plan import Kind, Plan
@@ -23,12 +25,67 @@ from taskmill.progress import Reporter
 POSTED = 1795388520.25
 
 
+class Clock(threading.Event):
+    """Stands in for the clock that collecting looks at and for the event that it waits by, so that nobody waits.
+
+    Time goes on when it is waited for, and by a millisecond with every batch that is asked for. What is to happen
+    meanwhile happens at its second.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Begin at zero; what collecting asks the result store for is counted from here on."""
+        super().__init__()
+        self.seconds = 0.0
+        #: When each batch was asked for, and how many ids it had.
+        self.asked: list[tuple[float, int]] = []
+        #: When a batch last had a result.
+        self.found = 0.0
+        self._begin = time.monotonic()
+        self._later: list[tuple[float, Callable[[], object]]] = []
+        monkeypatch.setattr(collect, "time", SimpleNamespace(monotonic=lambda: self._begin + self.seconds))
+        real = Results.get
+
+        def get(results: Results, ids: list[bytes]) -> dict[bytes, Any]:
+            self.pass_by(0.001)
+            self.asked.append((self.seconds, len(ids)))
+            found = real(results, ids)
+            self.found = self.seconds if found else self.found
+            return found
+
+        monkeypatch.setattr(Results, "get", get)
+
+    def at(self, seconds: float, what: Callable[..., object], *arguments: Any) -> None:
+        """Have something happen at that second."""
+        self._later.append((seconds, lambda: what(*arguments)))
+
+    def pass_by(self, seconds: float) -> None:
+        """Let so much time go by."""
+        self.seconds += seconds
+        due = [what for moment, what in self._later if moment <= self.seconds]
+        self._later = [one for one in self._later if one[0] > self.seconds]
+        for what in due:
+            what()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait without waiting."""
+        assert timeout is not None
+        self.pass_by(timeout)
+        return self.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock of the test."""
+    return Clock(monkeypatch)
+
+
 class Shelf:
     """A run folder and the results of its ids."""
 
-    def __init__(self, folder: Path, memcached: Memcached) -> None:
+    def __init__(self, folder: Path, memcached: Memcached, clock: Clock) -> None:
         """Begin with no ids."""
         self.folder = folder
+        self.clock = clock
         (folder / "ids").mkdir()
         self.url = memcached.url
         self.store = memcache.Client([f"127.0.0.1:{memcached.port}"])
@@ -48,11 +105,11 @@ class Shelf:
         for identifier in ids:
             assert self.store.set(f"celery-task-meta-{identifier.decode()}", stored(identifier, result, **fields))
 
-    def collect(self, deadline: float = 0.5, stop: threading.Event | None = None) -> Collected:
+    def collect(self, deadline: float = 0.5) -> Collected:
         """Collect with the expectation 5."""
         plan = Plan("p", (Kind("a", "red"),), 1, (), check=True, expect=5, deadline=deadline)
         reporter = Reporter(self.said)
-        return Collector(plan, self.folder, Results(self.url), stop or threading.Event(), reporter).run()
+        return Collector(plan, self.folder, Results(self.url), self.clock, reporter).run()
 
     def faults(self) -> list[dict[str, str]]:
         """Read faults.jsonl."""
@@ -60,67 +117,79 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, memcached: Memcached) -> Shelf:
+def shelf(tmp_path: Path, memcached: Memcached, clock: Clock) -> Shelf:
     """Return an empty shelf."""
-    return Shelf(tmp_path, memcached)
+    return Shelf(tmp_path, memcached, clock)
 
 
-def test_lost_head_of_a_queue_keeps_no_later_result_back(shelf: Shelf) -> None:
+def test_lost_head_of_a_queue_keeps_no_later_result_back(shelf: Shelf, clock: Clock) -> None:
     """With the first 3,500 of a queue lost, all later results are fetched, and soon."""
     ids = shelf.post(6000)
     shelf.finish(ids[3500:])
     outcome = shelf.collect(deadline=3)
     assert (outcome.correct, outcome.lost) == (2500, 3500)
-    assert [fault["id"].encode() for fault in shelf.faults()] == ids[:3500] or sorted(
-        fault["id"].encode() for fault in shelf.faults()
-    ) == sorted(ids[:3500])
+    assert sorted(fault["id"].encode() for fault in shelf.faults()) == sorted(ids[:3500])
+    assert clock.found < 1
 
 
-def test_losses_all_over_a_queue_keep_no_later_result_back(shelf: Shelf) -> None:
+def test_losses_all_over_a_queue_keep_no_later_result_back(shelf: Shelf, clock: Clock) -> None:
     """Lost ids that nearly fill the head do not turn the rest into a trickle of a few a second."""
     ids = shelf.post(8000)
     shelf.finish(ids[::20] + ids[996:])
     outcome = shelf.collect(deadline=3)
     assert (outcome.correct, outcome.lost) == (7054, 946)
-    assert outcome.ended.wall - outcome.started.wall < 3
+    # Well before the deadline that would have fetched them all, and without asking for everything again and again.
+    assert clock.found < 1
+    assert sum(number for when, number in clock.asked if when <= clock.found) < 3 * 8000
 
 
-def test_few_results_among_many_losses_are_fetched_without_waiting_between(shelf: Shelf) -> None:
+def test_few_results_among_many_losses_are_fetched_without_waiting_between(shelf: Shelf, clock: Clock) -> None:
     """Where 19 of 20 are lost, the others are there already: their pace is not that of tasks at work."""
     ids = shelf.post(8000)
     shelf.finish(ids[::20])
     outcome = shelf.collect(deadline=3)
     assert (outcome.correct, outcome.lost) == (400, 7600)
-    assert outcome.ended.wall - outcome.started.wall < 3
+    assert clock.found < 1
+    assert sum(number for when, number in clock.asked if when <= clock.found) < 3 * 8000
 
 
-def test_results_that_come_late_are_fetched(shelf: Shelf) -> None:
+def test_results_that_come_late_are_fetched(shelf: Shelf, clock: Clock) -> None:
     """While results keep coming, the deadline does not pass, whatever their order."""
     ids = shelf.post(2400)
-    later = threading.Timer(0.4, shelf.finish, (ids[:1200],))
-    latest = threading.Timer(0.9, shelf.finish, (ids[1200:],))
-    later.start()
-    latest.start()
+    clock.at(0.4, shelf.finish, ids[:1200])
+    clock.at(0.9, shelf.finish, ids[1200:2000])
+    clock.at(1.7, shelf.finish, ids[2000:])
     outcome = shelf.collect(deadline=1.0)
     assert (outcome.correct, outcome.lost) == (2400, 0)
 
 
-def test_id_set_aside_is_fetched_when_its_result_comes(shelf: Shelf) -> None:
+def test_results_that_come_past_the_deadline_are_lost(shelf: Shelf, clock: Clock) -> None:
+    """The deadline counts from the last new result, and nothing is waited for beyond it."""
+    ids = shelf.post(20)
+    shelf.finish(ids[:5])
+    clock.at(2.5, shelf.finish, ids[5:])
+    outcome = shelf.collect(deadline=1.0)
+    assert (outcome.correct, outcome.lost) == (5, 15)
+    assert 1.0 < clock.seconds < 2.5
+
+
+def test_id_set_aside_is_fetched_when_its_result_comes(shelf: Shelf, clock: Clock) -> None:
     """A head that was passed over is not forgotten."""
     ids = shelf.post(3000)
     shelf.finish(ids[1500:])
-    timer = threading.Timer(1.0, shelf.finish, (ids[:1500],))
-    timer.start()
+    clock.at(1.0, shelf.finish, ids[:1500])
     outcome = shelf.collect(deadline=3.0)
     assert (outcome.correct, outcome.lost) == (3000, 0)
+    assert clock.found > 1
 
 
-def test_a_task_that_is_not_done_is_waited_for(shelf: Shelf) -> None:
+def test_a_task_that_is_not_done_is_waited_for(shelf: Shelf, clock: Clock) -> None:
     """STARTED and RETRY are not results."""
     ids = shelf.post(2)
     shelf.finish(ids, status="STARTED", result={"pid": 1})
-    threading.Timer(0.3, shelf.finish, (ids,)).start()
+    clock.at(0.3, shelf.finish, ids)
     assert shelf.collect(deadline=2.0).correct == 2
+    assert clock.found >= 0.3
 
 
 def test_unconfirmed_id_without_result_is_not_called_lost(shelf: Shelf) -> None:
@@ -132,34 +201,26 @@ def test_unconfirmed_id_without_result_is_not_called_lost(shelf: Shelf) -> None:
     assert [fault["outcome"] for fault in shelf.faults()] == ["unsent"] * 2
 
 
-def test_stop_leaves_the_rest_for_next_time(shelf: Shelf) -> None:
+def test_stop_leaves_the_rest_for_next_time(shelf: Shelf, clock: Clock) -> None:
     """An interrupted collection counts nothing as lost, and the next one begins anew from the ids on disk."""
     ids = shelf.post(100)
     shelf.finish(ids[:40])
-    stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
-    outcome = shelf.collect(deadline=30, stop=stop)
+    clock.at(0.3, clock.set)
+    outcome = shelf.collect(deadline=30)
     assert (outcome.correct, outcome.lost, outcome.finished) == (40, 0, False)
     shelf.finish(ids[40:])
+    clock.clear()
     again = shelf.collect()
     assert (again.correct, again.lost, again.finished) == (100, 0, True)
 
 
-def test_waiting_asks_seldom(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_asks_seldom(shelf: Shelf, clock: Clock) -> None:
     """When nothing comes, memcached is asked about once a second, not in a busy loop."""
     shelf.post(5000)
-    asked: list[int] = []
-    real: Callable[..., Any] = Results.get
-
-    def counted(self: Results, ids: list[bytes]) -> Any:
-        asked.append(len(ids))
-        return real(self, ids)
-
-    monkeypatch.setattr(Results, "get", counted)
     shelf.collect(deadline=2.5)
     # One widening pass, a few pauses, one last look: some forty batches of a thousand at the very most.
-    assert len(asked) < 40
-    assert max(asked) <= 2000
+    assert len(clock.asked) < 40
+    assert max(number for _, number in clock.asked) <= 2 * BATCH
 
 
 def test_value_of_another_program_spoils_no_other(shelf: Shelf, memcached: Memcached) -> None:
@@ -181,13 +242,14 @@ def test_value_of_another_program_spoils_no_other(shelf: Shelf, memcached: Memca
     assert {fault["id"].encode() for fault in shelf.faults()} == {ids[number] for number in (3, 17, 25, 39)}
 
 
-def test_memcached_that_dies_is_an_error_and_not_a_loss(tmp_path: Path) -> None:
+def test_memcached_that_dies_is_an_error_and_not_a_loss(
+    tmp_path: Path, clock: Clock, start_memcached: Callable[..., Memcached]
+) -> None:
     """What cannot be fetched because memcached is away is not counted as lost."""
-    own = Memcached()
-    own.start()
-    shelf = Shelf(tmp_path, own)
+    own = start_memcached()
+    shelf = Shelf(tmp_path, own, clock)
     shelf.finish(shelf.post(10)[:3])
-    threading.Timer(0.3, own.stop).start()
+    clock.at(0.3, own.stop)
     with pytest.raises(TaskmillError, match=r"cannot be reached: 7 results are not fetched yet.*taskmill collect"):
         shelf.collect(deadline=3.0)
     assert "waiting for it" in shelf.said.getvalue()

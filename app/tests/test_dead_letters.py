@@ -140,7 +140,7 @@ def test_bad_messages_become_dead_letters_and_the_others_go_on(
             send(one)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
-    wait_until(lambda: dead(rabbitmq) == 8 * len(kinds), 30, "all dead letters")
+    wait_until(lambda: dead(rabbitmq) == 8 * len(kinds), 60, "all dead letters")
     letters = take_all(rabbitmq, DEAD, OTHER_VHOST)
     assert {(letter.headers["x-death"][0]["reason"], letter.headers["x-death"][0]["queue"]) for letter in letters} == {
         ("rejected", "red")
@@ -172,11 +172,11 @@ def test_without_the_module_they_are_lost_and_end_the_worker(
     """The negative control: Celery acknowledges what it cannot decode, logs the content, and dies of a missing id."""
     kinds = bad_messages(tmp_path / "mark")
     send(kinds["not JSON"])
-    wait_until(lambda: SECRET in plain_worker.log.read_text(), 20, "the content in the log")
+    wait_until(lambda: SECRET in plain_worker.log.read_text(), 60, "the content in the log")
     assert dead(rabbitmq) == depth(rabbitmq, "red", OTHER_VHOST) == 0
     send(kinds["no id"])
     assert plain_worker.process is not None
-    assert plain_worker.process.wait(30) != 0
+    assert plain_worker.process.wait(60) != 0
 
 
 def test_wrong_arguments_are_the_failure_of_the_task(
@@ -185,7 +185,7 @@ def test_wrong_arguments_are_the_failure_of_the_task(
     """The message is good and the call is not: the result says TypeError, and nothing is a dead letter."""
     fields = headers()
     send(message(body(1, 2, 3), fields))
-    wait_until(lambda: judged(memcached, fields["id"]) != ("", ""), 20, "a result")
+    wait_until(lambda: judged(memcached, fields["id"]) != ("", ""), 60, "a result")
     verdict, detail = judged(memcached, fields["id"])
     assert verdict == "failed"
     assert "TypeError" in detail
@@ -196,7 +196,7 @@ def test_wrong_arguments_are_the_failure_of_the_task(
 def test_task_that_kills_its_process_is_parked_and_named(worker: Worker, other: Taskmill, rabbitmq: RabbitMQ) -> None:
     """It begins once and as often again as it may; then its message is kept, its result says so, the rest is right."""
     process = other.popen("run", *GOOD, "--tasks=400", "--threads=2", "--window=20")
-    wait_until(lambda: other.ids_written() > 20, 30, "20 ids on disk")
+    wait_until(lambda: other.ids_written() > 20, 60, "20 ids on disk")
     poison = other("run", "--task=killer.kill=red", "--tasks=1", "--n=1", "--allow-waiting", "--deadline=40")
     folder = other.latest
     out, err = process.communicate(timeout=60)

@@ -7,7 +7,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from services import DEAD, FLOWER, IDLE, OTHER_VHOST, QUEUES, VHOST, WORKER, Mem
 ADDRESSES = {"CELERY_BROKER_URL": "amqp://u:p@h/v", "CELERY_RESULT_BACKEND": "cache+memcached://h:11211/"}
 
 
-def run(code: str, environment: dict[str, str], timeout: float = 40) -> subprocess.CompletedProcess[str]:
+def run(code: str, environment: dict[str, str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run Python code as a client of the app."""
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -97,7 +96,7 @@ def test_worker_with_an_unknown_queue_does_not_start(rabbitmq: RabbitMQ, memcach
     one.start()
     assert one.process is not None
     try:
-        assert one.process.wait(30) != 0
+        assert one.process.wait(60) != 0
     finally:
         one.stop()
     assert "rde" in log.read_text()
@@ -125,14 +124,14 @@ app = Celery(broker="{url}")
 seen = []
 control = {{}}
 def ask():
-    control.update(app.control.inspect(timeout=3).stats() or {{}})
+    control.update(app.control.inspect(timeout=60, limit=1).stats() or {{}})
 thread = threading.Thread(target=ask)
 thread.start()
 with app.connection() as connection:
     beat = lambda event: seen.append(event["hostname"])
     receiver = app.events.Receiver(connection, handlers={{"worker-heartbeat": beat}})
     try:
-        receiver.capture(limit=1, timeout=20, wakeup=True)
+        receiver.capture(limit=1, timeout=60, wakeup=True)
     except TimeoutError:
         pass
 thread.join()
@@ -157,7 +156,7 @@ def test_monitor_needs_no_more_than_its_permissions(rabbitmq: RabbitMQ, worker: 
 def test_task_of_a_killed_pool_process_is_done_again(taskmill: Taskmill, worker: Worker) -> None:
     """Late acknowledgement and reject on loss: kill -9 of a pool process loses no task."""
     process = taskmill.popen("run", *TASKS, "--tasks=300", "--n=24", "--expect=46368", "--no-profile", "--deadline=30")
-    wait_until(lambda: (taskmill.runs / "latest" / ".faults.jsonl").exists(), 30, "collecting")
+    wait_until(lambda: (taskmill.runs / "latest" / ".faults.jsonl").exists(), 60, "collecting")
     assert worker.process is not None
     children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
@@ -204,12 +203,11 @@ def test_result_that_memcached_did_not_take_is_stored_later(fragile: tuple[Worke
     done = run(POST_AND_WAIT, one.environment)
     ids = done.stdout.split()
     assert len(ids) == 20, done.stderr
-    wait_until(lambda: "did not store a result" in one.log.read_text(), 20, "a failed write in the log")
-    time.sleep(1)
+    wait_until(lambda: one.log.read_text().count("did not store a result") > 2, 60, "failed writes in the log")
     store.start()
     client: Any = memcache.Client([f"127.0.0.1:{store.port}"], dead_retry=1)
     keys = [f"celery-task-meta-{identifier}" for identifier in ids]
-    wait_until(lambda: len(client.get_multi(keys)) == 20, 40, "20 results", 0.2)
+    wait_until(lambda: len(client.get_multi(keys)) == 20, 60, "20 results", 0.2)
     metas = [json.loads(value) for value in client.get_multi(keys).values()]
     assert {meta["status"] for meta in metas} == {"SUCCESS"}
     assert [len(meta.get("taskmill", [])) for meta in metas] == [4] * 20

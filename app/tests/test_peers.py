@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import peers.peer
 from peers import bare_pool, cli, load
 from peers.peer import Deadline, Peer, one_by_one, setting
 
 
-def peer(*values: Any) -> Peer:
-    """Return a peer whose results are these."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the seconds that the clocks of a load show from now on."""
+    seconds = [50.0]
+    monkeypatch.setattr(peers.peer, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(load, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    return seconds
+
+
+def test_right_wrong_and_missing_results_are_told_apart(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    """What raised is lost, whatever it raised, and the first of these is said."""
+
+    def post(*_: int) -> list[Any]:
+        clock[0] += 2
+        return [55, 54, 55, TimeoutError("late"), ValueError("failed")]
 
     def fetch(handles: Sequence[Any], _deadline: Deadline) -> Iterator[Any]:
+        clock[0] += 1
         yield from handles
 
-    return Peer(post=lambda tasks, _n: list(values)[:tasks], fetch=fetch)
-
-
-def test_right_wrong_and_missing_results_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    """What raised is lost, whatever it raised, and the first of these is said."""
-    found = load.run(peer(55, 54, 55, TimeoutError("late"), ValueError("failed")), 5, 10, 55, 5)
+    found = load.run(Peer(post=post, fetch=fetch), 5, 10, 55, 5)
     assert (found.tasks, found.correct, found.wrong, found.lost) == (5, 2, 1, 2)
-    assert 0 <= found.post_s <= found.total_s < 5
+    assert (found.post_s, found.total_s) == (2, 3)
     assert capsys.readouterr().err == "2 without a result: TimeoutError('late')\n"
 
 
-def test_results_that_never_come_cost_the_deadline_once() -> None:
+def test_results_that_never_come_cost_the_deadline_once(clock: list[float]) -> None:
     """The first waits until the deadline, all others are not asked for."""
     asked = []
 
     def get(handle: int, seconds: float) -> int:
         asked.append(handle)
-        time.sleep(seconds)
+        clock[0] += seconds
         raise TimeoutError
 
     found = load.run(Peer(post=lambda tasks, _n: range(tasks), fetch=one_by_one(get)), 1000, 10, 55, 0.3)
     assert (found.lost, asked) == (1000, [0])
-    assert 0.3 <= found.total_s < 2
+    assert found.total_s == pytest.approx(0.3)
 
 
-def test_a_result_renews_the_deadline() -> None:
+def test_a_result_renews_the_deadline(clock: list[float]) -> None:
     """Slow is not lost: each of these takes more than half of the deadline."""
+    allowed = []
 
-    def get(_handle: int, _seconds: float) -> int:
-        time.sleep(0.25)
+    def get(_handle: int, seconds: float) -> int:
+        allowed.append(seconds)
+        clock[0] += 0.25
         return 55
 
     found = load.run(Peer(post=lambda tasks, _n: range(tasks), fetch=one_by_one(get)), 4, 10, 55, 0.4)
     assert found.correct == 4
+    assert allowed == pytest.approx([0.4] * 4)
+    assert found.total_s == pytest.approx(1.0)
 
 
 def test_what_nobody_works_on_counts_as_posted() -> None:

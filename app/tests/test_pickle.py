@@ -68,11 +68,11 @@ def test_worker_loads_no_pickle(
         routing_key="red",
     )
     # Delivered once and given back: a worker looks up the count of what comes again.
-    wait_until(lambda: one.basic_get("red") is not None, 10, "the message")
+    wait_until(lambda: one.basic_get("red") is not None, 60, "the message")
     one.connection.close()
     client: Any = memcache.Client([f"127.0.0.1:{memcached.port}"], unpickler=lambda _file: None)
     with running(rabbitmq, memcached, tmp_path, "--include=taskmill.dead_letters"):
-        wait_until(lambda: '"result": 55' in str(result(client, key)), 30, "the result")
+        wait_until(lambda: '"result": 55' in str(result(client, key)), 60, "the result")
     assert not mark.exists()
 
 

@@ -4,16 +4,39 @@ import pstats
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from taskmill import profile
 
+#: Seconds that are lost when a profile rounds.
+SLACK = 0.001
 
-def spin(seconds: float) -> None:
-    """Use the CPU in many short calls."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+
+class Watch:
+    """Takes the time that calls take from outside, summed over all of them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+
+    def time(self, function: Callable[..., float], *arguments: Any) -> float:
+        """Call a function, add what it took, and return what it returns."""
+        begin = time.perf_counter()
+        returned = function(*arguments)
+        with self._lock:
+            self.seconds += time.perf_counter() - begin
+        return returned
+
+
+def spin(steps: int) -> float:
+    """Use the CPU in many short calls, and return the seconds that it took."""
+    begin = time.perf_counter()
+    for _ in range(steps):
         step()
+    return time.perf_counter() - begin
 
 
 def step() -> int:
@@ -21,15 +44,17 @@ def step() -> int:
     return sum(range(2000))
 
 
-def rest(times: int) -> None:
-    """Sleep in several calls."""
-    for _ in range(times):
-        nap()
+def rest(times: int, watch: Watch | None = None) -> float:
+    """Sleep in several calls, and return the seconds that they took, as they say themselves."""
+    watch = watch or Watch()
+    return sum(watch.time(nap) for _ in range(times))
 
 
-def nap() -> None:
-    """Sleep a little."""
+def nap() -> float:
+    """Sleep a little, and return the seconds that it took."""
+    begin = time.perf_counter()
     time.sleep(0.05)
+    return time.perf_counter() - begin
 
 
 def in_threads(profiler: profile.Profiler, *works: tuple[object, ...]) -> None:
@@ -64,16 +89,19 @@ def test_branch_fits_the_interpreter() -> None:
 def test_every_thread_is_in_the_profile_with_its_own_time(tmp_path: Path) -> None:
     """Threads that sleep and a thread that computes, side by side, each get the calls and seconds that are theirs."""
     profiler = profile.Profiler()
-    in_threads(profiler, (spin, 0.6), (rest, 8), (rest, 8), (rest, 8))
+    naps, rests, spins = Watch(), Watch(), Watch()
+    slept: list[float] = []
+    spun: list[float] = []
+    works = [(lambda: slept.append(rests.time(rest, 8, naps)),)] * 3
+    in_threads(profiler, (lambda: spun.append(spins.time(spin, 3000)),), *works)
     profiler.dump(tmp_path / "profile" / "one.pstats")
     found = rows(tmp_path / "profile" / "one.pstats")
-    assert found["nap"][0] == 24
-    assert 24 * 0.05 <= found["nap"][2] < 24 * 0.05 + 1.5
-    assert found["rest"][0] == 3
-    assert 24 * 0.05 <= found["rest"][2] < 24 * 0.05 + 1.5
-    assert found["step"][0] > 100
-    assert 0.5 < found["spin"][2] < 1.2
-    # Nothing of the sleepers' time is charged to the thread that computes.
+    assert [found[name][0] for name in ("nap", "rest", "spin", "step")] == [24, 3, 1, 3000]
+    # What a profile says of a call lies between what its function takes the time of and what its caller does; nothing
+    # of the sleepers' time is charged to the thread that computes.
+    assert 24 * 0.05 <= sum(slept) <= found["nap"][2] + SLACK <= naps.seconds + 2 * SLACK
+    assert naps.seconds <= found["rest"][2] + SLACK <= rests.seconds + 2 * SLACK
+    assert sum(spun) <= found["spin"][2] + SLACK <= spins.seconds + 2 * SLACK
     assert found["step"][2] < found["spin"][2]
 
 

@@ -207,7 +207,7 @@ def test_events_tell_of_what_is_sent_where_the_app_wants_them(broker: RabbitMQ) 
     told: list[int] = []
     try:
         ids = publish([signature("a.b", (n,)) for n in range(300)], app=register(other, "a.b"), progress=told.append)
-        wait_until(lambda: one.queue_declare("many-other", passive=True).message_count == 300, 10, "300 events")
+        wait_until(lambda: one.queue_declare("many-other", passive=True).message_count == 300, 60, "300 events")
     finally:
         one.queue_unbind("many-other", "celeryev", "task.#")
         one.connection.close()
@@ -304,7 +304,7 @@ from fibonacci.tasks import blue, red
 from taskmill import publish
 if __name__ == "__main__":
     ids = publish(((red, blue)[n % 2].s(n % 20) for n in range(4100)), app="fibonacci", processes=2)
-    print([app.AsyncResult(one).get(timeout=30) for one in ids[2000:2010]])
+    print([app.AsyncResult(one).get(timeout=60) for one in ids[2000:2010]])
 """
     script = Path(__file__).parent / "published.tmp.py"
     script.write_text(program)
@@ -316,7 +316,7 @@ if __name__ == "__main__":
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
     finally:
         script.unlink()
@@ -359,7 +359,7 @@ def test_memory_is_that_of_the_ids(broker: RabbitMQ, threads: int) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=80,
+        timeout=150,
     )
     purge_queue(broker, "yellow")
     assert done.returncode == 0, done.stderr
@@ -367,6 +367,7 @@ def test_memory_is_that_of_the_ids(broker: RabbitMQ, threads: int) -> None:
     assert before + 1_000_000 * (after - before) / 30_000 < 400e6
 
 
+@pytest.mark.thorough
 def test_publishing_takes_less_than_a_fifth_of_the_cpu_of_apply_async(broker: RabbitMQ) -> None:
     """Against a loop of calls that wait for confirms; of the time it is less still, but tests share their cores."""
     confirming = Celery("many", broker=broker.url(ADMIN), set_as_current=False)
@@ -389,31 +390,30 @@ def test_broker_restarted_while_publishing_loses_nothing(
     broker: RabbitMQ, how: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The broker is killed and started again: publishing waits, goes on, and every id is in the queue."""
-    reached = threading.Event()
+    reached, killed = threading.Event(), threading.Event()
 
-    def slowly() -> Iterator[Any]:
+    def stopping() -> Iterator[Any]:
         for n in range(8_000):
             if n == 5000:
                 reached.set()
-            if n > 5000 and not n % 100:
-                time.sleep(0.02)
+                assert killed.wait(60)
             yield add.s(n, 1)
 
     def restart() -> None:
-        reached.wait(60)
+        assert reached.wait(60)
         os.killpg(broker.processes[-1].pid, signal.SIGKILL)
         broker.processes.pop().wait()
-        time.sleep(1)
+        killed.set()
+        wait_until(lambda: "is gone; waiting for it" in caplog.text, 60, "publishing that waits for the broker")
         broker.start()
 
     thread = threading.Thread(target=restart)
     thread.start()
     try:
-        ids = publish(slowly(), window=200, **how)
+        ids = publish(stopping(), window=200, **how)
     finally:
         thread.join()
     found = [message.headers["id"] for message in taken(broker)]
-    assert "is gone; waiting for it" in caplog.text
     assert len(ids) == 8_000
     assert set(found) == set(ids)
 
@@ -455,10 +455,9 @@ def test_message_that_no_queue_takes_is_an_error(broker: RabbitMQ, how: dict[str
 
 def test_exchange_that_is_not_there_is_an_error() -> None:
     """Nothing is waited for that does not come back by itself."""
-    start = time.monotonic()
     with pytest.raises(PublishError, match="no exchange 'nowhere'"):
-        publish([add.s(1, 2).set(exchange="nowhere", exchange_type="topic", routing_key="a")])
-    assert time.monotonic() - start < 10
+        # Who waited would wait for longer than a test may take.
+        publish([add.s(1, 2).set(exchange="nowhere", exchange_type="topic", routing_key="a")], broker_deadline=3600)
 
 
 def failing() -> Iterator[Any]:

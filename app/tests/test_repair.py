@@ -50,7 +50,7 @@ def test_missing_results_are_posted_again_and_merged(taskmill: Taskmill, memcach
     """The loss is seen, then repaired; done again, there is nothing to do; the run's own figures stay."""
     assert taskmill("post", *TASKS, "--tasks=300", "--n=2", "--expect=1", "--no-profile").code == 0
     folder = taskmill.latest
-    wait_until(lambda: results_of(memcached, ids(folder)) == 300, 30, "all results")
+    wait_until(lambda: results_of(memcached, ids(folder)) == 300, 60, "all results")
     gone = random.Random(1).sample(ids(folder), GONE)
     lose_results(memcached, gone)
     # The control: without a repair the run has lost them.
@@ -118,7 +118,7 @@ def test_repair_without_workers_ends_and_can_be_done_again(
     with running(rabbitmq, memcached, tmp_path, INCLUDE):
         assert taskmill("post", *RED, "--tasks=50").code == 0
         folder = taskmill.latest
-        wait_until(lambda: results_of(memcached, ids(folder)) == 50, 30, "all results")
+        wait_until(lambda: results_of(memcached, ids(folder)) == 50, 60, "all results")
     lose_results(memcached, ids(folder)[:GONE])
     assert taskmill("collect", str(folder), "--deadline=1").code == 1
     refused = taskmill("repair", str(folder), "--deadline=1")
@@ -131,7 +131,7 @@ def test_repair_without_workers_ends_and_can_be_done_again(
     assert waiting.code == 3
     assert f"{GONE} messages wait in red" in waiting.err
     with running(rabbitmq, memcached, tmp_path, INCLUDE):
-        wait_until(lambda: results_of(memcached, ids(folder)) == 50, 30, "all results")
+        wait_until(lambda: results_of(memcached, ids(folder)) == 50, 60, "all results")
         second = taskmill("repair", str(folder))
     assert second.code == 0, second.out + second.err
     assert [one["posted"] for one in record(folder)["repaired"]] == [GONE, 0]

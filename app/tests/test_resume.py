@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import TASKS, Taskmill
-from services import wait_until
+from services import Worker, wait_until
 from taskmill import journal
 from taskmill.errors import TaskmillError
 
@@ -20,8 +19,6 @@ WINDOW = 20
 LOAD = (*TASKS, "--threads=2", f"--window={WINDOW}", "--no-profile")
 #: A pace that takes seconds on any machine, so that there is time to kill the client on its way.
 POSTING = ("--n=2", "--expect=1", "--rate=800")
-#: Tasks that are long enough for the client to wait for them once all are posted.
-COLLECTING = ("--n=22", "--expect=17711")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -30,21 +27,16 @@ def record(folder: Path) -> dict[str, Any]:
     return data
 
 
-def kill(taskmill: Taskmill, when: Callable[[], bool], *options: str, tasks: int) -> Path:
-    """Start a run, kill its client at that moment, and return its folder."""
-    process = taskmill.popen("run", *LOAD, f"--tasks={tasks}", *options)
-    wait_until(when, 30, "the moment to kill the client")
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    return taskmill.latest
-
-
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_client_killed_while_posting_is_taken_up(taskmill: Taskmill, processes: int) -> None:
     """All planned tasks are there once; at most a window of each thread was sent twice, and that is counted."""
     tasks = 3000
-    folder = kill(taskmill, lambda: taskmill.ids_written() > 400, *POSTING, f"--processes={processes}", tasks=tasks)
+    process = taskmill.popen("run", *LOAD, *POSTING, f"--processes={processes}", f"--tasks={tasks}")
+    wait_until(lambda: taskmill.ids_written() > 400, 60, "400 ids on disk")
+    process.kill()
+    process.communicate(timeout=60)
+    folder = taskmill.latest
     before = {identifier for one in journal.read(folder / "ids") for identifier, _ in one.lines}
     assert 400 < len(before) < tasks
     done = taskmill("resume", str(folder))
@@ -63,11 +55,15 @@ def test_client_killed_while_posting_is_taken_up(taskmill: Taskmill, processes: 
     assert f"{data['client']['republished']:,} of them are sent once more" in done.err
 
 
-@pytest.mark.usefixtures("worker")
-def test_client_killed_while_collecting_is_taken_up(taskmill: Taskmill) -> None:
+def test_client_killed_while_collecting_is_taken_up(taskmill: Taskmill, worker: Worker) -> None:
     """Nothing is posted once more, and all results are fetched."""
-    collecting = taskmill.runs / "latest" / ".faults.jsonl"
-    folder = kill(taskmill, collecting.exists, *COLLECTING, tasks=600)
+    process = taskmill.popen("run", *LOAD, "--n=2", "--expect=1", "--rate=1200", "--tasks=600")
+    wait_until(lambda: taskmill.ids_written() > 0, 60, "an id on disk")
+    with worker.paused():
+        wait_until((taskmill.runs / "latest" / ".faults.jsonl").exists, 60, "collecting")
+        process.kill()
+        process.communicate(timeout=60)
+    folder = taskmill.latest
     assert not (folder / "run.json").exists()
     done = taskmill("resume", str(folder))
     assert done.code == 0, done.out + done.err
@@ -80,7 +76,7 @@ def test_client_killed_while_collecting_is_taken_up(taskmill: Taskmill) -> None:
 def test_client_that_was_stopped_is_taken_up(taskmill: Taskmill) -> None:
     """Ctrl-C while posting, then resume: nothing is sent twice, and what the first client required still is."""
     process = taskmill.popen("run", *LOAD, *POSTING, "--tasks=2000", "--require=completed_per_s>=1000000")
-    wait_until(lambda: taskmill.ids_written() > 200, 30, "200 ids on disk")
+    wait_until(lambda: taskmill.ids_written() > 200, 60, "200 ids on disk")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err

@@ -227,7 +227,7 @@ def test_pickled_value_is_refused(taskmill: Taskmill, memcached: Memcached, tmp_
     assert taskmill("post", *TASKS, "--tasks=3", "--n=5", "--expect=5").code == 0
     store, witness = client(memcached), tmp_path / "witness"
     key = f"celery-task-meta-{ids(taskmill.latest)[0]}"
-    wait_until(lambda: store.get(key) is not None, 30, "a result", 0.1)
+    wait_until(lambda: store.get(key) is not None, 60, "a result", 0.1)
     store.set(key, Bomb(str(witness)))
     done = taskmill("collect", str(taskmill.latest), "--deadline=3")
     assert done.code == 1
