@@ -1,4 +1,4 @@
-"""The article's stack on Debian 11 after site.yml and a small load, and the Celery 4.0.2 that its author went back from."""
+"""The article's stack on Debian 11 after site.yml and a small load, and the Celery 4.0.2 its author went back from."""
 
 from __future__ import annotations
 

@@ -114,3 +114,14 @@ def test_private_key_is_roots_alone(host: Host) -> None:
     """Nobody else reads the key that opens the lab's hosts."""
     key = host.file(f"{LAB}/keys/id_ed25519")
     assert (key.user, key.mode) == ("root", 0o600)
+
+
+def test_the_switch_for_the_whole_machine_is_left_to_others(host: Host) -> None:
+    """Interfaces forward for the lab alone, and ip_forward is not touched."""
+    assert host.check_output("cat /proc/sys/net/ipv4/ip_forward") == "0"
+    for interface in ("host0", "tm-inner"):
+        assert host.check_output(f"cat /proc/sys/net/ipv4/conf/{interface}/forwarding") == "1"
+    rules = host.check_output("nft list table ip taskmill-forwarding")
+    assert "iifname @others oifname @others drop" in rules
+    assert '"host0"' in rules
+    assert "tm-inner" not in rules
