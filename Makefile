@@ -84,9 +84,12 @@ lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
 	yamllint --strict .
 	ansible-lint --strict
 
+UNITS := 'not service and not browser and not thorough'
+
 .PHONY: test-units
-test-units: .venv/dev ## The tests that need no host
+test-units: .venv/dev ## The tests that need no host and no service
 	pytest -q --numprocesses auto tests
+	cd app && pytest -q --numprocesses auto -m $(UNITS)
 
 # test-SCENARIO@SUITE, such as test-rabbitmq@bookworm.
 test-%: .venv/dev
