@@ -37,27 +37,30 @@ def size(path: Path) -> int:
     return sum((Path(folder) / name).lstat().st_blocks * 512 for folder, _, names in os.walk(path) for name in names)
 
 
-def prune(lab: Path, limit: int) -> list[str]:
-    """Remove the images that were not used for longest until images and downloads take `limit` bytes at most.
+def is_stale(lab: Path, image: Path) -> bool:
+    """Tell whether an image stands on another base than new hosts would."""
+    records = [read_json(path) for path in image.glob("*/host.json")]
+    bases = [(record.get("suite", ""), lab / record.get("layers", ["none"])[-1]) for record in records]
+    return any(current_base(lab, suite) != base for suite, base in bases)
 
-    What a host stands on stays. Return what was removed.
+
+def prune(lab: Path, limit: int) -> list[str]:
+    """Remove images that no host can be made from, and then those that were not used for longest, and downloads.
+
+    Until images and downloads take `limit` bytes at most; what a host stands on stays. Return what was removed.
     """
     with locked(lab / "locks" / "images"):
-        used = layers_in_use(lab)
-        caches = [path for path in [*lab.glob("images/[!.]*"), *lab.glob("cache/*")] if path.is_dir()]
-        caches.sort(key=lambda path: path.stat().st_mtime)
-        sizes = {path: size(path) for path in caches}
+        used = {layer for path in lab.glob("hosts/*/*/host.json") for layer in read_json(path).get("layers", [])}
+        images = [path for path in lab.glob("images/[!.]*") if not any((lab / x).is_relative_to(path) for x in used)]
+        sizes = {path: size(path) for path in [*lab.glob("images/[!.]*"), *lab.glob("cache/*")]}
         removed = []
-        for path in caches:
-            if sum(sizes.values()) <= limit:
-                break
-            if any(layer.is_relative_to(path) for layer in used):
-                continue
-            # A directory of downloads may be mounted in a host, so it stays, and is emptied.
-            for child in path.iterdir() if path.parent.name == "cache" else [path]:
-                remove_tree(child)
-            removed.append(str(path.relative_to(lab)))
-            del sizes[path]
+        for path in sorted([*images, *lab.glob("cache/*")], key=lambda path: path.stat().st_mtime):
+            if sum(sizes.values()) > limit or (path in images and is_stale(lab, path)):
+                # A directory of downloads may be mounted in a host, so it stays, and is emptied.
+                for child in [path] if path in images else path.iterdir():
+                    remove_tree(child)
+                removed.append(str(path.relative_to(lab)))
+                del sizes[path]
     return removed
 
 
