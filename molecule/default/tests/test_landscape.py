@@ -156,11 +156,14 @@ REACHED = {
 }
 SCAN = """
 import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
 def answers(port):
     with socket.socket() as one:
-        one.settimeout(1)
+        one.settimeout(2)
         return one.connect_ex((sys.argv[1], port)) == 0
-print(json.dumps([port for port in map(int, sys.argv[2:]) if answers(port)]))
+ports = list(map(int, sys.argv[2:]))
+with ThreadPoolExecutor(len(ports)) as pool:
+    print(json.dumps([port for port, there in zip(ports, pool.map(answers, ports)) if there]))
 """
 
 
