@@ -11,6 +11,7 @@ from testinfra.host import Host
 
 PASSWORD = "not-to-be-seen"
 WORKERS = ["w1", "w2"]
+UNITS = "/etc/systemd/system"
 
 
 def ask(host: Host, question: str) -> dict[str, Any]:
@@ -140,10 +141,24 @@ def test_a_worker_that_cannot_start_fails_the_play_and_is_brought_back(host: Hos
 
 
 def test_a_removed_worker_is_gone(host: Host) -> None:
-    """w3 was stopped, and nothing of it is left."""
+    """w3 was stopped, and nothing of it is left but what the role has not written."""
     assert step(host, "source")["after"][2] == "0"
-    assert host.check_output("find /etc/celery /etc/systemd -name '*w3*'") == ""
+    assert host.check_output("find /etc/celery /etc/systemd -name '*w3*'") == f"{UNITS}/celery-worker@w3.service.d"
     assert "w3" not in host.check_output("systemctl list-units --all --no-legend 'celery-worker@*'")
+
+
+@pytest.mark.parametrize("unit", ["celery-worker@w1", "celery-worker@w3", "celery-worker@"])
+def test_what_an_administrator_said_of_a_unit_stays(host: Host, unit: str) -> None:
+    """Drop-ins of one worker, of all of them, and of one that is gone; its limits, which the role wrote, went."""
+    assert host.check_output("ls %s", f"{UNITS}/{unit}.service.d") == "override.conf"
+    assert f"SAID_BY={unit}" in host.file(f"{UNITS}/{unit}.service.d/override.conf").content_string
+
+
+@pytest.mark.parametrize("name", ["beat", "flower"])
+def test_a_file_of_somebody_else_is_no_worker(host: Host, name: str) -> None:
+    """It stays, also where it is a copy of a worker's; nobody tries to stop a worker of that name, or to start one."""
+    assert host.file(f"/etc/celery/{name}.env").exists
+    assert name not in host.check_output("systemctl list-units --all --no-legend 'celery-worker@*'")
 
 
 def test_a_changed_source_restarts_every_worker_and_loses_no_task(host: Host) -> None:
