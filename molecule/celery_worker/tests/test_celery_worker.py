@@ -122,6 +122,32 @@ def test_the_unit_is_enabled_and_hardened(host: Host, worker: str) -> None:
     assert float(re.findall(r"Overall exposure level for \S+: ([\d.]+)", rating)[0]) <= 3.0
 
 
+def test_the_function_is_timed_as_the_workers_run_it(host: Host) -> None:
+    """By their user, with the environment of w1, without a privilege, unable to write; its argument as given."""
+    timed = step(host, "timed")
+    told = timed["value"]
+    assert timed["expected"] == told
+    assert told["argument"] == 'it\'s 100 % of "$HOME" \\ `id`'
+    assert (told["user"], told["directory"]) == ("celery", "/opt/fibonacci/src")
+    assert PASSWORD in told["broker"]
+    assert (told["capabilities"], told["no_new_privileges"]) == ("0" * 16, "1")
+    assert told["writable"] == []
+    assert timed["seconds"] > 0
+
+
+def test_timing_the_function_leaves_nothing(host: Host) -> None:
+    """Neither its unit nor the script nor what it said."""
+    assert host.check_output("find /run /tmp /var/tmp -name '*taskmill-bare*' -o -name 'bare.py'") == ""
+    assert host.check_output("systemctl list-units --all --no-legend 'taskmill-bare*'") == ""
+
+
+def test_the_source_of_the_app_is_not_in_the_journal(host: Host) -> None:
+    """The module that brings it says that it ran, and nothing of the archive."""
+    said = host.check_output("journalctl --no-pager --output=cat --identifier=ansible-mirror_tree")
+    assert "path=/opt/fibonacci/src/fibonacci" in said
+    assert set(re.findall(r"archive=(\S+)", said)) == {"NOT_LOGGING_PARAMETER"}
+
+
 def test_a_changed_setting_restarts_that_worker_alone(host: Host) -> None:
     """When w2 and w3 changed, w1 went on as it was; when only w3 changed again, w2 did too."""
     setting, repair = step(host, "setting"), step(host, "repair")
