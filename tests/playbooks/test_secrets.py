@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import wiring
+import yaml
+from wiring import ROOT
+
+ROLE = ROOT / "roles/celery_worker"
 
 SECRET = "postgres://app:not-to-be-seen@db/app"
 WORKERS = [
@@ -67,6 +71,36 @@ def test_a_tuning_says_that_values_are_left_out(left: dict[str, str]) -> None:
     """What is for the inventory would replace an environment by its names otherwise."""
     assert "leave it in the inventory as it is" in left["for the inventory"]
     assert left["for the inventory"].count("prefetch_multiplier: 8") == 3
+
+
+def test_what_fails_while_workers_are_set_up_shows_no_value(tmp_path: Path) -> None:
+    """The files that are made of a worker's entry cannot be written: it is named, its environment is not shown."""
+    tasks = yaml.safe_load((ROLE / "tasks/configure.yml").read_text())
+    writing = [
+        task
+        for task in tasks
+        if "{{ __celery_worker_name }}" in task.get("ansible.builtin.template", {}).get("dest", "")
+    ]
+    assert len(writing) == 2
+    for task in writing:
+        file = task["ansible.builtin.template"]
+        file |= {"src": str(ROLE / "templates" / file["src"]), "dest": f"{tmp_path}/nowhere/{Path(file['dest']).name}"}
+        del task["notify"]
+    validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
+    limited = [{"memory_max": "1G", **worker} for worker in WORKERS]
+    said = wiring.play(
+        tmp_path,
+        wiring.landscape({"one": {}}, celery_worker_workers=limited),
+        [validate, {"block": writing[:1], "rescue": writing[1:]}],
+        "-v",
+        code=2,
+        ansible_facts={"processor_nproc": 2},
+        __celery_worker_inspection={"stdout": json.dumps({"digests": {"/opt/fibonacci/venv": "0"}})},
+        __celery_worker_systemd={"stdout": "systemd 257 (257.1)"},
+    )
+    assert said.count("failed: [one] (item=w1)") == 2
+    assert "does not exist" in said
+    assert "not-to-be-seen" not in said
 
 
 def test_no_password_of_the_landscape_is_in_the_record(tmp_path: Path) -> None:

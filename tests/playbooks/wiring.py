@@ -20,10 +20,13 @@ HERE = {
 GROUPS = ("broker", "results", "workers", "client", "monitor")
 
 
-def play(folder: Path, inventory: dict[str, Any], tasks: list[dict[str, Any]], **variables: Any) -> str:
+def play(
+    folder: Path, inventory: dict[str, Any], tasks: list[dict[str, Any]], *options: str, code: int = 0, **variables: Any
+) -> str:
     """Play tasks on the hosts of an inventory (the content of its hosts.yml), with variables of the play.
 
-    The playbook stands in ``folder``, with links to what stands beside the real ones. Returns what Ansible printed.
+    The playbook stands in ``folder``, with links to what stands beside the real ones. Returns what Ansible printed,
+    which has to end with ``code``.
     """
     playbooks = folder / "playbooks"
     playbooks.mkdir()
@@ -37,7 +40,7 @@ def play(folder: Path, inventory: dict[str, Any], tasks: list[dict[str, Any]], *
     book = playbooks / "play.yml"
     book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": variables, "tasks": tasks}]))
     done = subprocess.run(
-        ["ansible-playbook", "-i", hosts, book],
+        ["ansible-playbook", "-i", hosts, book, *options],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
@@ -45,7 +48,7 @@ def play(folder: Path, inventory: dict[str, Any], tasks: list[dict[str, Any]], *
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 

@@ -11,6 +11,7 @@ from testinfra.host import Host
 
 PASSWORD = "not-to-be-seen"
 WORKERS = ["w1", "w2"]
+UNITS = "/etc/systemd/system"
 
 
 def ask(host: Host, question: str) -> dict[str, Any]:
@@ -121,6 +122,32 @@ def test_the_unit_is_enabled_and_hardened(host: Host, worker: str) -> None:
     assert float(re.findall(r"Overall exposure level for \S+: ([\d.]+)", rating)[0]) <= 3.0
 
 
+def test_the_function_is_timed_as_the_workers_run_it(host: Host) -> None:
+    """By their user, with the environment of w1, without a privilege, unable to write; its argument as given."""
+    timed = step(host, "timed")
+    told = timed["value"]
+    assert timed["expected"] == told
+    assert told["argument"] == 'it\'s 100 % of "$HOME" \\ `id`'
+    assert (told["user"], told["directory"]) == ("celery", "/opt/fibonacci/src")
+    assert PASSWORD in told["broker"]
+    assert (told["capabilities"], told["no_new_privileges"]) == ("0" * 16, "1")
+    assert told["writable"] == []
+    assert timed["seconds"] > 0
+
+
+def test_timing_the_function_leaves_nothing(host: Host) -> None:
+    """Neither its unit nor the script nor what it said."""
+    assert host.check_output("find /run /tmp /var/tmp -name '*taskmill-bare*' -o -name 'bare.py'") == ""
+    assert host.check_output("systemctl list-units --all --no-legend 'taskmill-bare*'") == ""
+
+
+def test_the_source_of_the_app_is_not_in_the_journal(host: Host) -> None:
+    """The module that brings it says that it ran, and nothing of the archive."""
+    said = host.check_output("journalctl --no-pager --output=cat --identifier=ansible-mirror_tree")
+    assert "path=/opt/fibonacci/src/fibonacci" in said
+    assert set(re.findall(r"archive=(\S+)", said)) == {"NOT_LOGGING_PARAMETER"}
+
+
 def test_a_changed_setting_restarts_that_worker_alone(host: Host) -> None:
     """When w2 and w3 changed, w1 went on as it was; when only w3 changed again, w2 did too."""
     setting, repair = step(host, "setting"), step(host, "repair")
@@ -140,10 +167,24 @@ def test_a_worker_that_cannot_start_fails_the_play_and_is_brought_back(host: Hos
 
 
 def test_a_removed_worker_is_gone(host: Host) -> None:
-    """w3 was stopped, and nothing of it is left."""
+    """w3 was stopped, and nothing of it is left but what the role has not written."""
     assert step(host, "source")["after"][2] == "0"
-    assert host.check_output("find /etc/celery /etc/systemd -name '*w3*'") == ""
+    assert host.check_output("find /etc/celery /etc/systemd -name '*w3*'") == f"{UNITS}/celery-worker@w3.service.d"
     assert "w3" not in host.check_output("systemctl list-units --all --no-legend 'celery-worker@*'")
+
+
+@pytest.mark.parametrize("unit", ["celery-worker@w1", "celery-worker@w3", "celery-worker@"])
+def test_what_an_administrator_said_of_a_unit_stays(host: Host, unit: str) -> None:
+    """Drop-ins of one worker, of all of them, and of one that is gone; its limits, which the role wrote, went."""
+    assert host.check_output("ls %s", f"{UNITS}/{unit}.service.d") == "override.conf"
+    assert f"SAID_BY={unit}" in host.file(f"{UNITS}/{unit}.service.d/override.conf").content_string
+
+
+@pytest.mark.parametrize("name", ["beat", "flower"])
+def test_a_file_of_somebody_else_is_no_worker(host: Host, name: str) -> None:
+    """It stays, also where it is a copy of a worker's; nobody tries to stop a worker of that name, or to start one."""
+    assert host.file(f"/etc/celery/{name}.env").exists
+    assert name not in host.check_output("systemctl list-units --all --no-legend 'celery-worker@*'")
 
 
 def test_a_changed_source_restarts_every_worker_and_loses_no_task(host: Host) -> None:

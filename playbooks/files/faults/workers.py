@@ -25,6 +25,8 @@ ALWAYS = ["executions", "ready"]
 #: Seconds that workers may take until they take tasks; a warm stop of the ones before is part of it.
 PATIENCE = 120
 INCLUDE = "--include="
+#: The line in a worker's environment file by which it is the role's.
+MARK = "# Environment of the worker {}."
 
 
 def systemctl(*words):
@@ -35,6 +37,12 @@ def systemctl(*words):
 def unit(name):
     """Return the unit of a worker."""
     return f"celery-worker@{name}.service"
+
+
+def installed():
+    """Return, sorted, the names of the workers that the role has installed; other files are no workers."""
+    paths = sorted(ROLE.glob("*.env"))
+    return [path.stem for path in paths if MARK.format(path.stem) in path.read_text().splitlines()]
 
 
 def variables_of(path):
@@ -70,7 +78,7 @@ def write(path, text):
 
 def begin(directory, wanted):
     """Start the workers anew that are not as wanted; return when all take tasks, their notes empty."""
-    names = sorted(path.stem for path in ROLE.glob("*.env"))
+    names = installed()
     piece = f"[Service]\nReadWritePaths={directory}\nEnvironmentFile={VARIABLES}/%i.env\n"
     all_new = write(PIECE, piece)
     outdated = []
@@ -115,7 +123,7 @@ def end():
     PIECE.unlink()
     shutil.rmtree(str(VARIABLES))
     systemctl("daemon-reload")
-    systemctl("restart", *(unit(path.stem) for path in ROLE.glob("*.env")))
+    systemctl("restart", *map(unit, installed()))
 
 
 if sys.argv[1] == "begin":

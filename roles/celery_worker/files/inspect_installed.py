@@ -2,9 +2,9 @@
 
 Usage: python - DIRECTORY VIRTUALENV... Prints one JSON object:
 
-workers  names of the workers that have an environment file
+workers  names of the workers whose environment file the role has written
 enabled  names of the workers that start at boot
-limited  names of the workers that have limits of their own
+limited  names of the workers whose limits the role has written
 unit     whether the unit they are instances of is there
 digests  by VIRTUALENV, SHA-256 over the source below DIRECTORY and over its packages
 """
@@ -13,7 +13,14 @@ import glob
 import hashlib
 import json
 import os
+import re
 import sys
+
+#: What stands in an environment file that the role has written, as a line each: of which worker it is, and the digest.
+MARK = "# Environment of the worker {}."
+DIGEST = "CELERY_WORKER_DIGEST="
+#: What the role writes to a worker's limits, without comments and empty lines.
+LIMITS = re.compile(r"^\[Service\]\nMemory(Max|Limit)=\S+$")
 
 
 def digest_code(directory, virtualenv):
@@ -39,18 +46,50 @@ def names(pattern):
     return sorted(path[len(start) : -len(end)] for path in glob.glob(pattern))
 
 
+def lines_of(path):
+    """Return the lines of a file, as text."""
+    with open(path, "rb") as stream:
+        return stream.read().decode("utf-8", "replace").splitlines()
+
+
+def is_environment(name, lines):
+    """Tell whether the role has written these lines, for the worker of that name."""
+    marks = [line for line in lines if line.startswith(MARK[: MARK.index("{")])]
+    digests = [line for line in lines if line.startswith(DIGEST)]
+    # Earlier versions left no mark.
+    return bool(digests) and marks in ([], [MARK.format(name)])
+
+
+def is_limits(lines):
+    """Tell whether the role has written these lines to a worker's limits."""
+    own = [line for line in lines if line and not line.startswith("#")]
+    return bool(LIMITS.match("\n".join(own))) and lines[0].startswith("#")
+
+
+def workers(directory):
+    """Return, sorted, the names of the workers whose environment file in `directory` the role has written."""
+    pattern = os.path.join(directory, "*.env")
+    return [name for name in names(pattern) if is_environment(name, lines_of(pattern.replace("*", name)))]
+
+
+def limited(directory):
+    """Return, sorted, the names of the workers whose limits among the units in `directory` the role has written."""
+    pattern = os.path.join(directory, "celery-worker@*.service.d", "limits.conf")
+    return [name for name in names(pattern) if name and is_limits(lines_of(pattern.replace("*", name)))]
+
+
 def main():
     """Print what is installed."""
-    unit = "/etc/systemd/system/celery-worker@{}.service"
-    wants = "/etc/systemd/system/multi-user.target.wants/celery-worker@*.service"
+    units = "/etc/systemd/system"
     found = {
-        "workers": names("/etc/celery/*.env"),
-        "enabled": names(wants),
-        "limited": names(unit.format("*") + ".d"),
-        "unit": os.path.exists(unit.format("")),
+        "workers": workers("/etc/celery"),
+        "enabled": names(os.path.join(units, "multi-user.target.wants", "celery-worker@*.service")),
+        "limited": limited(units),
+        "unit": os.path.exists(os.path.join(units, "celery-worker@.service")),
         "digests": {virtualenv: digest_code(sys.argv[1], virtualenv) for virtualenv in sys.argv[2:]},
     }
     print(json.dumps(found))
 
 
-main()
+if __name__ == "__main__":
+    main()
