@@ -1,4 +1,13 @@
 # The two commands: `make load` (fresh machine to finished report) and `make test`. `make help` lists the rest.
+
+# Ansible ends at once in a locale that is not UTF-8, or that the machine does not have: the first UTF-8 one that it has stands in
+# (C.UTF-8 where there is one). Before SHELL, as bash would complain of the same locale.
+ifneq ($(shell locale charmap 2>&1),UTF-8)
+export LC_ALL := $(shell locale -a 2>/dev/null | grep -im1 'utf-\?8$$')
+endif
+# Ansible overlooks the file in a folder that everyone may write to, and where another one is named.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # ANSIBLE=2.16 is for hosts with Ubuntu 16.04, in an environment of its own.
@@ -7,40 +16,47 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # STACK=post2017 is what the post ran; in the labs each stack has hosts of its own.
 INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
+# ansible-playbook, with the options of the user, such as ARGS='-K --limit w1 --check -v'.
+PLAY = ansible-playbook -i $(INVENTORY) $(value ARGS)
+
+# $1 as it stands between the quotes of a JSON string, within those of the shell.
+quoted = $(subst ','\'',$(subst ",\",$(subst \,\\,$1)))
+# Those of the make variables that are given, as extra variables: $1 is a list of VARIABLE=extra_variable.
+knobs = $(foreach pair,$1,$(call knob,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair)))))
+knob = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
-KNOB_NAMES := TASKS N THREADS PROCESSES NAME RATE REQUIRE PROFILE_COST PYSPY SCREENSHOTS
-# Those of the names that are given, as extra variables with that prefix.
-knobs = $(foreach knob,$2,$(if $($(knob)),-e '$1_$(shell echo $(knob) | tr A-Z a-z)=$($(knob))'))
-KNOBS := $(call knobs,load,$(KNOB_NAMES)) \
-         $(if $(STACK),-e stack=$(STACK))
+KNOBS := $(call knobs,TASKS=load_tasks N=load_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
+         REQUIRE=load_require PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots STACK=stack)
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@printf '\n%s\n' "What runs Ansible hands it ARGS: ARGS='-K --limit worker1 --check -v', ARGS=--ask-vault-pass, ARGS='--vault-id NAME@FILE'."
 
 .PHONY: load
 load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post2017 and so on; README.md lists the knobs)
-	ansible-playbook -i $(INVENTORY) run-load.yml $(KNOBS)
+	$(PLAY) run-load.yml $(KNOBS)
 
 .PHONY: site
 site: $(VENV)/controller ## Provision the landscape (the lab's hosts first, where the inventory has some)
-	ansible-playbook -i $(INVENTORY) site.yml $(KNOBS)
+	$(PLAY) site.yml $(KNOBS)
 
 .PHONY: capacity
 capacity: site ## How many tasks per second the cluster does, steadily (BUDGET=600 SECONDS=20 ROUNDS=3 TOLERANCE=0.05)
-	ansible-playbook -i $(INVENTORY) playbooks/capacity.yml $(KNOBS) $(call knobs,capacity,BUDGET SECONDS ROUNDS TOLERANCE)
+	$(PLAY) playbooks/capacity.yml $(KNOBS) $(call knobs,BUDGET=capacity_budget SECONDS=capacity_seconds ROUNDS=capacity_rounds TOLERANCE=capacity_tolerance)
 
 .PHONY: tune
 tune: site ## Which settings of the workers suit the load: tries a grid, recommends, restores (BUDGET=1800 SECONDS=10 ROUNDS=3)
-	ansible-playbook -i $(INVENTORY) playbooks/tune.yml $(KNOBS) $(call knobs,tune,BUDGET SECONDS ROUNDS)
+	$(PLAY) playbooks/tune.yml $(KNOBS) $(call knobs,BUDGET=tune_budget SECONDS=tune_seconds ROUNDS=tune_rounds)
 
 .PHONY: compare
+compare: override INVENTORY = inventory/lab-stacks
 compare: $(VENV)/controller ## taskmill, the post's stack and other task queues in turn, on a lab of their own (ROUNDS=3 RESUME=FOLDER)
-	ansible-playbook -i inventory/lab-stacks playbooks/compare-peers.yml $(call knobs,peers,ROUNDS RESUME)
+	$(PLAY) playbooks/compare-peers.yml $(call knobs,ROUNDS=peers_rounds RESUME=peers_resume)
 
 .PHONY: lab-down
 lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
-	ansible-playbook -i $(INVENTORY) playbooks/lab-down.yml
+	$(PLAY) playbooks/lab-down.yml
 
 # The controller's own Python, from hashed locks.
 

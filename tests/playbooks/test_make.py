@@ -1,0 +1,154 @@
+"""How make runs Ansible: in a locale that it takes, with this checkout's settings, and with what the user hands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+Made = tuple[list[dict[str, Any]], str]
+
+#: Stands in for ansible-playbook: writes down what it is called with and, where asked to, how Ansible itself starts.
+PROGRAM = f"""#!{sys.executable}
+import json, os, subprocess, sys
+call = {{"arguments": sys.argv[1:]}}
+if "START" in os.environ:
+    done = subprocess.run(["{ANSIBLE}", "--version"], capture_output=True, text=True)
+    call.update(starts=done.returncode == 0, says=done.stdout + done.stderr)
+with open(os.environ["CALLS"], "a") as calls:
+    print(json.dumps(call), file=calls)
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Made]:
+    """Return a function that runs make in a checkout, and returns each call of ansible-playbook and what make wrote."""
+    environment = tmp_path / "venv"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to(sys.executable)
+    program = environment / "bin" / "ansible-playbook"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+
+    def run(*arguments: str, checkout: Path = ROOT, **variables: str) -> Made:
+        (environment / "controller").touch()
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        names = ("LANG", "LC_", "ANSIBLE", "MAKE")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+        done = subprocess.run(
+            ["make", f"VENV={os.path.relpath(environment, checkout)}", *arguments],
+            cwd=checkout,
+            env={**kept, "LANG": "C.UTF-8", "CALLS": str(calls), **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in calls.read_text().splitlines()], done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of one's own, as far as make looks at it."""
+    checkout = tmp_path / "checkout"
+    (checkout / "app").mkdir(parents=True)
+    for name in ("Makefile", "ansible.cfg", "app/pyproject.toml"):
+        shutil.copy(ROOT / name, checkout / name)
+    shutil.copytree(ROOT / "requirements", checkout / "requirements")
+    return checkout
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LANG": "en_XX.UTF-8"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "xx_YY"},
+        {"LANG": "C"},
+        {"LANG": "POSIX", "LC_CTYPE": "C.UTF-8", "LC_TIME": "xx_YY"},
+    ],
+    ids=lambda locale: " ".join("=".join(pair) for pair in locale.items()),
+)
+def test_ansible_starts_in_any_locale(make: Callable[..., Made], locale: dict[str, str]) -> None:
+    """One that the machine does not have, or that is not UTF-8, is replaced, and nothing complains of it."""
+    calls, said = make("site", START="yes", **locale)
+    assert [(call["starts"], call["says"][:16]) for call in calls] == [(True, "ansible-playbook")]
+    assert "locale" not in said
+
+
+def test_a_locale_that_will_do_stays(make: Callable[..., Made]) -> None:
+    """What Ansible starts in anyway is the user's choice."""
+    _, said = make("--eval", 'show:\n\t@echo "<$${LC_ALL-unset} $$LANG>"', "show", LANG="C.UTF-8")
+    assert "<unset C.UTF-8>" in said
+
+
+def test_this_checkouts_settings_are_read(make: Callable[..., Made], checkout: Path) -> None:
+    """In a folder that everyone may write to, and where another file is named, which Ansible alone goes by."""
+    checkout.chmod(0o777)
+    for variables in ({}, {"ANSIBLE_CONFIG": "/etc/ansible/other.cfg"}):
+        calls, _ = make("site", checkout=checkout, START="yes", **variables)
+        assert f"config file = {checkout}/ansible.cfg" in calls[0]["says"]
+
+
+@pytest.mark.parametrize(
+    ("target", "playbooks"),
+    [
+        ("load", ["site.yml", "run-load.yml"]),
+        ("capacity", ["site.yml", "playbooks/capacity.yml"]),
+        ("tune", ["site.yml", "playbooks/tune.yml"]),
+        ("compare", ["playbooks/compare-peers.yml"]),
+        ("lab-down", ["playbooks/lab-down.yml"]),
+    ],
+)
+def test_every_play_gets_the_users_options(make: Callable[..., Made], target: str, playbooks: list[str]) -> None:
+    """As the shell reads them: with quotes, and a variable of the shell."""
+    options = "-K --limit w1 --vault-id 'prod@my file' -e \"x=$HOME\" --check -v"
+    calls, _ = make(target, f"ARGS={options}", HOME="/home/me")
+    wanted = ["-K", "--limit", "w1", "--vault-id", "prod@my file", "-e", "x=/home/me", "--check", "-v"]
+    assert [[word for word in call["arguments"] if word in playbooks] for call in calls] == [[one] for one in playbooks]
+    for call in calls:
+        began = call["arguments"].index("-K")
+        assert call["arguments"][began : began + len(wanted)] == wanted
+
+
+def test_help_tells_of_the_options(make: Callable[..., Made]) -> None:
+    """With the example for a vault."""
+    _, said = make("help")
+    assert "ARGS='-K --limit worker1 --check -v'" in said
+    assert "ARGS=--ask-vault-pass" in said
+
+
+@pytest.mark.parametrize("value", ["it's mine", 'a "b" c', "a,b (c)", "a\\b $x `y` #z", "completed_per_s>=500,p99<60"])
+def test_a_knob_arrives_as_it_was_given(make: Callable[..., Made], value: str) -> None:
+    """Whatever the shell, make or YAML would make of it; knobs that are not given say nothing."""
+    calls, _ = make("load", f"NAME={value}", f"REQUIRE={value}", "TASKS=20", "STACK=post2017")
+    for call in calls:
+        words = call["arguments"]
+        given = [json.loads(word) for option, word in pairwise(words) if option == "-e"]
+        assert given == [{"load_tasks": "20"}, {"load_name": value}, {"load_require": value}, {"stack": "post2017"}]
+        assert words[words.index("-i") + 1] == "inventory/lab-2017"
+
+
+def test_knobs_of_a_search_go_to_the_search(make: Callable[..., Made]) -> None:
+    """The name in make is the same for a search and for tuning, the variable is not."""
+    for target, prefix in (("capacity", "capacity"), ("tune", "tune")):
+        calls, _ = make(target, "ROUNDS=2", "BUDGET=60")
+        assert [word for word in calls[-1]["arguments"] if word.startswith("{")] == [
+            f'{{"{prefix}_budget": "60"}}',
+            f'{{"{prefix}_rounds": "2"}}',
+        ]
+        assert not any(word.startswith("{") for word in calls[0]["arguments"])
