@@ -44,7 +44,7 @@ def test_the_broker_is_as_the_inventory_has_it(host: Host) -> None:
 
 def test_every_service_runs_and_starts_at_boot(host: Host) -> None:
     """Those that were stopped and disabled, too."""
-    for unit in ("rabbitmq-server", "memcached", "flower", "celery-worker@till", "nftables"):
+    for unit in ("rabbitmq-server", "memcached", "flower", "celery-worker@till"):
         assert host.service(unit).is_enabled, unit
     for unit in ("rabbitmq-server", "memcached", "flower", "celery-worker@till"):
         assert host.service(unit).is_running, unit
