@@ -19,6 +19,8 @@ HOSTS: dict[str, dict[str, Any]] = {
     "example": {},
     "example_without": {"app_batch": 1},
     "example_2017": {"stack": "post2017"},
+    # As compare-peers.yml sets them.
+    "example_measured": {"celery_worker_workers": "{{ peers_workers }}"},
     "own_app": {"app_name": "proj"},
     "own_app_that_asks": {
         "app_name": "proj",
@@ -32,10 +34,11 @@ HOSTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Return the environment of each worker, by HOST.WORKER, as wiring and role make it; nothing is installed."""
+def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Return the environment of each worker, by HOST.WORKER, as wiring and role make it; by HOST.grid what is tuned."""
     folder = tmp_path_factory.mktemp("batches")
     installed = {"digests": {f"/opt/{app}/venv": "0" for app in ("fibonacci", "proj")}}
+    installed["digests"]["/opt/fibonacci/venv-pypy3"] = "0"
     render = {
         "template": {
             "src": str(ROOT / "roles/celery_worker/templates/worker.env.j2"),
@@ -43,17 +46,19 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
         },
         "loop": "{{ celery_worker_workers }}",
     }
+    grid = {"copy": {"content": "{{ tune_grid | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}.grid"}}
     # For its defaults and its own variables; it looks at the workers, too.
     validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
     wiring.play(
         folder,
         wiring.landscape(HOSTS),
-        [validate, render],
+        [validate, render, grid],
         ansible_facts={"processor_nproc": 2},
         __celery_worker_inspection={"stdout": json.dumps(installed)},
         __celery_worker_systemd={"stdout": "systemd 257 (257.1)"},
     )
-    return {path.name: sourced(path) for host in HOSTS for path in folder.glob(f"{host}.w*")}
+    grids = {f"{host}.grid": json.loads((folder / f"{host}.grid").read_text()) for host in HOSTS}
+    return grids | {path.name: sourced(path) for host in HOSTS for path in folder.glob(f"{host}.[wp]*")}
 
 
 def sourced(path: Path) -> dict[str, str]:
@@ -73,7 +78,7 @@ def loaded(environment: dict[str, str]) -> set[str]:
     return set(modules.split(","))
 
 
-@pytest.mark.parametrize("worker", ["example.w1", "example.w2"])
+@pytest.mark.parametrize("worker", ["example.w1", "example.w2", "example_measured.w1", "example_measured.p2"])
 def test_the_example_asks_for_batches(workers: dict[str, dict[str, str]], worker: str) -> None:
     """Its workers load what makes them, and are told how many."""
     assert loaded(workers[worker]) >= BATCH_MODULES | {"task_times", "dead_letters"}
@@ -101,6 +106,16 @@ def test_batches_are_off_where_they_are_said_to_be_or_cannot_be(
     """By one variable for all workers; and the post's stack has none of it."""
     assert loaded(workers[worker]) & BATCH_MODULES == set()
     assert "CELERY_WORKER_BATCH" not in workers[worker]
+
+
+@pytest.mark.parametrize(
+    ("host", "batches"), [("example", [1, 100]), ("example_without", [1]), ("own_app", [1]), ("own_app_that_asks", [1])]
+)
+def test_tuning_tries_batches_where_they_are_known_to_be_right(
+    workers: dict[str, dict[str, Any]], host: str, batches: list[int]
+) -> None:
+    """It would recommend them to an app that loses messages by them, since they are faster."""
+    assert workers[f"{host}.grid"]["batch"] == batches
 
 
 def test_every_list_of_workers_in_the_repository_that_is_the_examples_asks_as_the_example_does() -> None:
