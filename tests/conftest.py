@@ -118,6 +118,8 @@ def play_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Played
             env={
                 **os.environ,
                 "ANSIBLE_FORCE_COLOR": "0",
+                # The names of all tasks are looked at.
+                "ANSIBLE_STDOUT_CALLBACK": "default",
                 "ANSIBLE_TIMEOUT": "2",
                 "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
                 "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",

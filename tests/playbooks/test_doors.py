@@ -21,7 +21,7 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["ansible-playbook", *arguments],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_TIMEOUT": "2"},
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_TIMEOUT": "2"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -82,7 +82,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     """
     folder = tmp_path_factory.mktemp("doors") / "playbooks"
     folder.mkdir()
-    for shared in ("group_vars", "filter_plugins", "action_plugins"):
+    for shared in ("group_vars", "filter_plugins", "action_plugins", "tasks"):
         (folder / shared).symlink_to(ROOT / "playbooks" / shared)
     cases: dict[str, list[dict[str, Any]]] = {
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
@@ -98,7 +98,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         plays[-1]["vars"] = {key: value for key, value in own.items() if key not in cases[playbook][0]}
         if playbook in {"resume-load", "dead-letters"}:
             assert play["hosts"] == "client[0]"
-            plays[-1]["tasks"] = play["tasks"][:1]
+            plays[-1]["tasks"] = play["tasks"][:2]
     (folder / "checks.json").write_text(json.dumps(plays))
     hosts = {
         f"{playbook}-{number}": knobs for playbook, several in cases.items() for number, knobs in enumerate(several)

@@ -27,7 +27,13 @@ def play(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["ansible-playbook", *arguments],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_TIMEOUT": "2", **environment},
+        env={
+            **os.environ,
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_STDOUT_CALLBACK": "default",
+            "ANSIBLE_TIMEOUT": "2",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=60,

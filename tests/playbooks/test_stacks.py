@@ -45,7 +45,12 @@ def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
     done = subprocess.run(
         ["ansible-playbook", "-i", inventory, "site.yml", "--check", *options],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "PATH": f"{folder}:{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_STDOUT_CALLBACK": "default",
+            "PATH": f"{folder}:{os.environ['PATH']}",
+        },
         capture_output=True,
         text=True,
         timeout=60,

@@ -42,7 +42,7 @@ def play(
     done = subprocess.run(
         ["ansible-playbook", "-i", hosts, book, *options],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -29,7 +29,7 @@ def play(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [str(PROGRAM), "--inventory", "localhost,", "--extra-vars", f"@{extra}", *options, str(playbook)],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
+            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default"},
             capture_output=True,
             text=True,
             timeout=60,
