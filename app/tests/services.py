@@ -307,7 +307,14 @@ class Memcached:
         if os.geteuid() == 0:
             command += ["-u", "nobody"]
         self.process = subprocess.Popen(command, start_new_session=True)
-        wait_until(lambda: answers(self.port), 60, "memcached answering")
+        wait_until(self.up, 60, "memcached answering")
+
+    def up(self) -> bool:
+        """Say whether it takes connections; raise when it has ended."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise RuntimeError(f"memcached with {self.megabytes} MB ended with code {self.process.returncode}")
+        return answers(self.port)
 
     def stop(self) -> None:
         """End it."""
@@ -444,7 +451,11 @@ class Mark:
 def running(
     rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str, **environment: str
 ) -> Iterator[Worker]:
-    """Yield a worker on red, in the virtual host where the session's is not; empty it afterwards."""
+    """Yield a worker on red, in the virtual host where the session's is not; empty it afterwards.
+
+    What waits in red before stays; dead letters do not.
+    """
+    purge_queue(rabbitmq, DEAD, OTHER_VHOST)
     addresses = {"CELERY_BROKER_URL": rabbitmq.url(WORKER, vhost=OTHER_VHOST), "CELERY_RESULT_BACKEND": memcached.url}
     one = Worker("other", addresses | environment, folder / "log", queues=("red",), options=options)
     one.start()

@@ -17,7 +17,7 @@ import pytest
 from celery import chain, chord
 from celery.result import AsyncResult
 
-from services import ADMIN, OTHER_VHOST, Memcached, RabbitMQ, Worker, channel, wait_until
+from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, Worker, channel, purge_queue, wait_until
 
 QUEUE = "red"
 #: What the workers of the stack `modern` load.
@@ -74,6 +74,17 @@ class Cluster:
         """Post one task."""
         return task.apply_async(args, queue=QUEUE, **options)
 
+    def ask(self, what: str) -> Any:
+        """Return what the one worker answers; it is asked again when the question, or its answer, is lost."""
+        answers: list[Any] = []
+
+        def asked() -> bool:
+            answers[:] = (getattr(self.app.control.inspect(timeout=10, limit=1), what)() or {}).values()
+            return bool(answers)
+
+        wait_until(asked, 60, f"the worker's answer to {what}")
+        return answers[0]
+
     def end(self) -> None:
         """End the workers, and forget the connections that the app made."""
         for worker in self.workers:
@@ -85,13 +96,14 @@ class Cluster:
 @pytest.fixture
 def cluster(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Cluster]:
     """Yield a cluster without workers, and an empty queue."""
-    rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+    purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
     one = Cluster(rabbitmq, memcached, tmp_path)
     try:
         yield one
     finally:
         one.end()
-        rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+        for queue in (QUEUE, DEAD):
+            purge_queue(rabbitmq, queue, OTHER_VHOST)
 
 
 def outcome(result: AsyncResult) -> tuple[str, Any]:
@@ -153,7 +165,7 @@ def test_tasks_go_to_the_pool_in_batches(cluster: Cluster) -> None:
     results = [cluster.post(cluster.tasks.double, number, 0.05) for number in range(100)]
     worker = cluster.start()
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(100)]
-    (stats,) = cluster.app.control.inspect(timeout=60, limit=1).stats().values()
+    stats = cluster.ask("stats")
     assert stats["total"] == {"odd.double": 100}
     jobs = stats["pool"]["writes"]["total"]
     assert 0 < int(jobs) <= 40, (jobs, worker.log.read_text()[-500:])
@@ -170,9 +182,10 @@ def test_tasks_in_batches_send_their_events(cluster: Cluster) -> None:
             succeeded[event["uuid"]] = event["result"]
 
     cluster.start("--task-events")
-    with cluster.app.connection_for_read() as connection:
-        receiver = cluster.app.events.Receiver(connection, handlers={"*": hear})
-        with receiver.consumer_context():
+    with cluster.app.connection_for_read() as address:
+        receiver = cluster.app.events.Receiver(address, handlers={"*": hear})
+        # The events come on a connection of its own.
+        with receiver.consumer_context() as (connection, *_):
             results = [cluster.post(cluster.tasks.double, number) for number in range(30)]
             deadline = time.monotonic() + 60
             while len(succeeded) < len(results) and time.monotonic() < deadline:
@@ -188,7 +201,7 @@ def test_messages_are_reserved_as_the_tasks_are_long(cluster: Cluster) -> None:
     worker = cluster.start("--prefetch-multiplier=1")
 
     def reserved() -> int:
-        (stats,) = cluster.app.control.inspect(timeout=60, limit=1).stats().values()
+        stats = cluster.ask("stats")
         return int(stats["prefetch_count"])
 
     assert reserved() == 1
@@ -220,7 +233,7 @@ def test_a_worker_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq
     results = [cluster.post(cluster.tasks.double, number, 0.05) for number in range(60)]
     first = cluster.start()
     wait_until(lambda: sum(cluster.executions().values()) > 10, 60, "tasks under way")
-    (active,) = cluster.app.control.inspect(timeout=60, limit=1).active().values()
+    active = cluster.ask("active")
     assert len(active) > 1
     assert {one["id"] for one in active} <= {result.id for result in results}
     assert first.process is not None
@@ -262,7 +275,7 @@ def test_results_that_memcached_does_not_take_are_stored_later(
 ) -> None:
     """With memcached away the messages go back to their queue; no task is acknowledged without its result."""
     store = start_memcached()
-    rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+    purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
     cluster = Cluster(rabbitmq, store, tmp_path)
     try:
         results = [cluster.post(cluster.tasks.double, number, 0.01) for number in range(60)]
@@ -350,7 +363,7 @@ def test_processes_that_are_replaced_after_some_tasks_lose_none(cluster: Cluster
     results = [cluster.post(cluster.tasks.double, number) for number in range(20)]
     cluster.start("--max-tasks-per-child=5")
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(20)]
-    (stats,) = cluster.app.control.inspect(timeout=600, limit=1).stats().values()
+    stats = cluster.ask("stats")
     # To replace a process takes writes of its own.
     assert int(stats["pool"]["writes"]["total"]) >= 20
     wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")

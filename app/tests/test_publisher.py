@@ -36,7 +36,8 @@ def broker(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
     # For processes that import it, and for this one.
     os.environ["MANY_BROKER"] = app.conf.broker_url = rabbitmq.url(ADMIN)
     one = channel(rabbitmq)
-    one.exchange_declare("many-topic", "topic", auto_delete=False)
+    # Durable, as some of these tests start the broker anew.
+    one.exchange_declare("many-topic", "topic", durable=True, auto_delete=False)
     one.queue_bind("yellow", "many-topic", "a.*")
     for queue in QUEUES[1:]:
         one.queue_declare(queue, durable=True, auto_delete=False)

@@ -15,7 +15,7 @@ from kombu import Connection
 from kombu.asynchronous import Hub
 from kombu.transport.pyamqp import Transport
 
-from services import ADMIN, LARGEST, OTHER_VHOST, RabbitMQ, channel
+from services import ADMIN, LARGEST, OTHER_VHOST, RabbitMQ, channel, purge_queue
 from taskmill import read_ahead
 
 QUEUE = "yellow"
@@ -40,7 +40,7 @@ def test_a_frame_that_ends_otherwise_is_refused() -> None:
 def test_messages_come_in_order_while_answers_are_waited_for(rabbitmq: RabbitMQ) -> None:
     """2,000 of them of all sizes, with `basic.qos` and its answer among them, through kombu's own event loop."""
     assert Transport._make_reader is read_ahead.make_reader
-    rabbitmq.ctl("purge_queue", QUEUE, "-p", OTHER_VHOST)
+    purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
     source = random.Random(1)
     bodies = [f"{number} ".encode() + b"." * source.choice((0, 1, 50, 5000)) for number in range(2000)]
     bodies[1000] += b"." * (LARGEST - 100)

@@ -82,32 +82,27 @@ def test_missing_results_are_posted_again_and_merged(taskmill: Taskmill, memcach
 
 
 def test_store_that_was_too_small_is_made_up_for(
-    taskmill: Taskmill, rabbitmq: RabbitMQ, tmp_path: Path, purge: Callable[[str], None]
+    taskmill: Taskmill, rabbitmq: RabbitMQ, tmp_path: Path, start_memcached: Callable[..., Memcached]
 ) -> None:
     """memcached evicts results before they are fetched: each is known by id, and after a repair all are right."""
-    purge("yellow")
-    tasks, small = 7000, Memcached(megabytes=2)
-    small.start()
+    tasks, small = 7000, start_memcached(2)
     taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
     taskmill.environment["CELERY_RESULT_BACKEND"] = small.url
-    try:
-        with running(rabbitmq, small, tmp_path, INCLUDE):
-            assert taskmill("post", *RED, f"--tasks={tasks}", "--result-bytes=1").code == 0
-            folder = taskmill.latest
-            # The last ones are there when no message waits and the store does not change any more.
-            wait_until(lambda: depth(rabbitmq, "red", OTHER_VHOST) == 0, 60, "an empty queue")
-            assert taskmill("collect", str(folder), "--deadline=3").code == 1
-            before = record(folder)
-            lost = before["counts"]["lost"]
-            assert lost > 100
-            assert before["memcached"]["evicted_during_run"] >= lost
-            done = taskmill("repair", str(folder))
-            assert done.code == 0, done.out + done.err
-            counts = record(folder)["counts"]
-            assert counts["posted"] == counts["correct"] == tasks
-            assert record(folder)["repaired"][0]["posted"] == lost
-    finally:
-        small.stop()
+    with running(rabbitmq, small, tmp_path, INCLUDE):
+        assert taskmill("post", *RED, f"--tasks={tasks}", "--result-bytes=1").code == 0
+        folder = taskmill.latest
+        # The last ones are there when no message waits and the store does not change any more.
+        wait_until(lambda: depth(rabbitmq, "red", OTHER_VHOST) == 0, 60, "an empty queue")
+        assert taskmill("collect", str(folder), "--deadline=3").code == 1
+        before = record(folder)
+        lost = before["counts"]["lost"]
+        assert lost > 100
+        assert before["memcached"]["evicted_during_run"] >= lost
+        done = taskmill("repair", str(folder))
+        assert done.code == 0, done.out + done.err
+        counts = record(folder)["counts"]
+        assert counts["posted"] == counts["correct"] == tasks
+        assert record(folder)["repaired"][0]["posted"] == lost
 
 
 def test_repair_without_workers_ends_and_can_be_done_again(

@@ -19,15 +19,16 @@ REPORT = "/opt/app/junit.xml"
 
 def test_the_app_passes_its_tests(host: Any, capsys: Any) -> None:
     """pytest ends well there, and its whole report is shown here."""
-    workers = int(os.environ.get("PYTEST_WORKERS") or 2)
+    workers = int(os.environ.get("PYTEST_WORKERS") or 4)
     options = [
         "-q", "-p", "no:cacheprovider", "--durations=10", f"--junitxml={REPORT}",
         "-m", os.environ.get("PYTEST_MARKERS") or MARKERS,
     ]  # fmt: skip
     if workers > 1:
-        # Each process has services of its own; one that has nothing left to do takes over what another has not begun.
+        # More than there are cores, since they wait most of the time. Each has services of its own; one that has
+        # nothing left to do takes over what another has not begun.
         options += [f"--numprocesses={workers}", "--dist=worksteal"]
-    command = f"cd /opt/app/project && PYTHONDONTWRITEBYTECODE=1 ../venv/bin/python -m pytest {shlex.join(options)}"
+    command = f"cd /opt/app/project && ../venv/bin/python -m pytest {shlex.join(options)}"
     done = host.run(command)
     with capsys.disabled():
         print(done.stdout, done.stderr)
