@@ -88,7 +88,8 @@ test-all: .venv/dev ## Every check and test there is, for a night (JOBS=2 ONLY=f
 	$(call suite,all)
 
 .PHONY: clean
-clean: .venv/dev ## Empty the lab's cache: bases, images, downloads (the labs have to be down)
+clean: .venv/dev ## Delete what labs and tests keep: bases, images, downloads, logs (the labs have to be down)
+	@! ls /var/lib/taskmill-lab/networks 2>/dev/null | grep . || { echo 'These labs are up: take them down first, each with make lab-down INVENTORY=...' >&2; exit 1; }
 	ansible-playbook -i inventory/lab playbooks/lab-down.yml -e lab_host_purge=true
 	rm -rf .cache
 

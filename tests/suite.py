@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -30,20 +33,26 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / ".cache" / "tests"
 IMAGES = Path("/var/lib/taskmill-lab/images")
-#: What makes the hosts of a scenario, unless its step says otherwise.
+# What makes the hosts of a scenario, unless its step says otherwise.
 INPUTS = ("ansible.cfg", "roles", "playbooks", "plugins", "app/src", "requirements")
-#: What makes them in every case; {} is the scenario.
+# What makes them in every case; {} is the scenario.
 SCENARIO_INPUTS = (
     ".config/molecule",
     "molecule/resources",
-    *(f"molecule/{{}}/{name}" for name in ("molecule.yml", "prepare.yml", "converge.yml", "files", "tasks")),
+    *(
+        f"molecule/{{}}/{name}"
+        for name in ("molecule.yml", "prepare.yml", "converge.yml", "files", "inventory", "tasks")
+    ),
 )
-#: The actions that make hosts what they are to be.
+# The actions that make hosts what they are to be.
 MAKING = ("prepare", "check", "converge", "idempotence")
+# Seconds that a step may take, unless it says otherwise; and to take its hosts down afterwards.
 DEADLINE = 1500
-"""Seconds that a step may take, unless it says otherwise."""
+DESTROY_DEADLINE = 180
+# Lines of its log that are shown of a step that fails, up to where it failed.
 TAIL = 200
-"""Lines of its log that are shown of a step that fails, up to where it failed."""
+# Held by the one that uses the addresses of the scenarios.
+LOCK = Path("/run/lock/taskmill-tests")
 
 
 @dataclass
@@ -74,14 +83,34 @@ class Outcome:
 
 def digest(paths: Iterable[Path]) -> str:
     """Return a hash of the files below the paths, their names and modes; what git ignores does not count."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *map(str, paths)]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    listed = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--"]
+    names = subprocess.run([*listed, *map(str, paths)], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
     total = hashlib.sha256()
     for name in sorted({name for name in names if name}):
-        path = ROOT / name
+        path = ROOT / os.fsdecode(name)
         if path.is_file():
-            total.update(f"{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes() + b"\0")
+            total.update(b"%s\0%o\0" % (name, path.stat().st_mode & 0o111) + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started in its session; what takes things down at an interrupt has time for it."""
+    for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+            while time.monotonic() < deadline:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+    process.wait(10)
 
 
 class Running:
@@ -95,13 +124,15 @@ class Running:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.log = self.folder / "log"
-        self.end = time.monotonic() + step.deadline
+        self.limit = step.deadline
+        self.end = time.monotonic() + self.limit
         self.note = ""
         self.said: list[str] = []
+        junit = f"--junitxml={self.folder}/tests.xml"
         self.environment = {
             **os.environ,
             **step.environment,
-            "PYTEST_ADDOPTS": f"--junitxml={self.folder}/tests.xml",
+            "PYTEST_ADDOPTS": shlex.join([*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), junit]),
             "APP_JUNIT_XML": f"{self.folder}/app.xml",
             "MOLECULE_EPHEMERAL_DIRECTORY": str(RESULTS / "molecule" / step.name),
         }
@@ -123,14 +154,8 @@ class Running:
             while process.poll() is None:
                 late = time.monotonic() > self.end
                 if late or self.stop.wait(0.2):
-                    self.note = f"did not end within {self.step.deadline} s" if late else "interrupted"
-                    # Its own end first: it takes down what it has started.
-                    for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-                        with contextlib.suppress(ProcessLookupError):
-                            os.killpg(process.pid, number)
-                        with contextlib.suppress(subprocess.TimeoutExpired):
-                            process.wait(seconds)
-                    break
+                    self.note = f"did not end within {self.limit} s" if late else "interrupted"
+                    end(process)
         if process.returncode != 0 and not self.said:
             self.said = self.log.read_text(errors="replace").splitlines()[-TAIL:]
         return process.returncode == 0
@@ -151,12 +176,20 @@ class Running:
             paths = [*inputs, *(path.format(scenario) for path in SCENARIO_INPUTS)]
             image = f"{self.step.name}-{digest(map(Path, [*paths, 'roles/lab_host']))}"
             self.environment["LAB_IMAGE"] = image
+        good = False
         try:
-            return self.molecule("destroy") and self.molecule("create") and self.actions(sequence, image)
+            if self.molecule("destroy"):
+                if image and not (IMAGES / image / "seconds").is_file():
+                    # Its saving was cut off.
+                    shutil.rmtree(IMAGES / image, ignore_errors=True)
+                good = self.molecule("create") and self.actions(sequence, image)
         finally:
+            # Come what may, an interruption included.
             self.stop = threading.Event()
-            self.end = time.monotonic() + 120
-            self.molecule("destroy")
+            self.limit = DESTROY_DEADLINE
+            self.end = time.monotonic() + self.limit
+            down = self.molecule("destroy")
+        return good and down
 
     def actions(self, sequence: list[str], image: str) -> bool:
         """Do what stands between the making of the hosts and their end."""
@@ -181,7 +214,9 @@ class Running:
             if not self.call("ansible-playbook", f"--inventory={ephemeral}/inventory", *save):
                 return False
             if (IMAGES / image).is_dir():
-                (IMAGES / image / "seconds").write_text(f"{seconds:.1f}\n")
+                # Last: an image without it is no whole one.
+                os.sync()
+                write(IMAGES / image / "seconds", f"{seconds:.1f}\n")
         return all(self.molecule(action) for action in phases)
 
     def outcome(self) -> Outcome:
@@ -196,7 +231,11 @@ class Running:
 def tests_in(folder: Path) -> Iterator[tuple[str, float, str]]:
     """Read the reports of pytest in a folder."""
     for path in sorted(folder.glob("*.xml")):
-        for case in ET.parse(path).iter("testcase"):
+        cases: list[ET.Element] = []
+        # One that was cut off says nothing; the step has failed.
+        with contextlib.suppress(ET.ParseError):
+            cases = list(ET.parse(path).iter("testcase"))
+        for case in cases:
             kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
             result = "skipped" if kinds == {"skipped"} else "failed" if kinds else "passed"
             yield f"{case.get('classname')}::{case.get('name')}", float(case.get("time", 0)), result
@@ -212,6 +251,8 @@ class Suite:
         self.console = console
         self.outcomes: dict[str, Outcome] = {}
         self.stop = threading.Event()
+        self.tree = tree()
+        self.before: dict[str, Any] = {}
         self.lock = threading.Lock()
         self.waiting: list[Step] = []
         self.under_way: dict[str, float] = {}
@@ -228,7 +269,12 @@ class Suite:
                     return
                 step = self.waiting.pop(0)
                 self.under_way[step.name] = time.monotonic()
-            outcome = Running(step, self.stop).outcome()
+            begun = time.monotonic()
+            try:
+                outcome = Running(step, self.stop).outcome()
+            except Exception:  # noqa: BLE001 - whatever it is, the other steps go on
+                said = traceback.format_exc().splitlines()
+                outcome = Outcome("failed", time.monotonic() - begun, "an error of tests/suite.py", [], said)
             with self.lock:
                 del self.under_way[step.name]
                 self.outcomes[step.name] = outcome
@@ -244,8 +290,10 @@ class Suite:
 
     def keep(self) -> None:
         """Write down what is done, for the next time."""
-        data = {"tree": tree(), "steps": {name: asdict(outcome) for name, outcome in self.outcomes.items()}}
-        (RESULTS / "results.json").write_text(json.dumps(data, indent=1))
+        steps = {**self.before, **{name: asdict(outcome) for name, outcome in self.outcomes.items()}}
+        # What was tested on files that changed meanwhile, was tested on neither.
+        known = self.tree if tree() == self.tree else ""
+        write(RESULTS / "results.json", json.dumps({"tree": known, "steps": steps}, indent=1))
 
     def beside(self, steps: list[Step], jobs: int) -> None:
         """Do the steps, so many at a time, and say each minute what is under way."""
@@ -316,25 +364,45 @@ def main() -> int:
     unknown = sorted(set(only) - {step.name for step in steps})
     if unknown:
         parser.error(f"no step is called {', '.join(unknown)}; there are: {', '.join(step.name for step in steps)}")
+    try:
+        tree()
+    except subprocess.CalledProcessError:
+        parser.error(f"{ROOT} is no git clone, by which it is known what has changed")
     chosen = [step for step in steps if (step.name in only if only else given.suite in step.suites)]
     RESULTS.mkdir(parents=True, exist_ok=True)
+    held = LOCK.open("a+")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.seek(0)
+        parser.error(f"tests are under way already, whose hosts have the same addresses: {held.read().strip()}")
+    held.truncate(0)
+    held.write(f"process {os.getpid()}, in {ROOT}\n")
+    held.flush()
     last: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         last = json.loads((RESULTS / "results.json").read_text())
     console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else 140)
     suite = Suite(chosen, given.jobs, console)
-    if given.resume and last.get("tree") == tree():
+    if last.get("tree") == suite.tree:
+        suite.before = last["steps"]
+    if given.resume and suite.before:
         done = {name: Outcome(**outcome) for name, outcome in last["steps"].items() if outcome["result"] == "passed"}
         suite.outcomes = {step.name: done[step.name] for step in chosen if step.name in done}
         suite.steps = [step for step in chosen if step.name not in done]
     begun = time.monotonic()
-    signal.signal(signal.SIGINT, lambda *_: suite.stop.set())
-    signal.signal(signal.SIGTERM, lambda *_: suite.stop.set())
+
+    def interrupt(*_: object) -> None:
+        suite.say("Ending; the hosts of the scenarios are taken down first.")
+        suite.stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     suite.run()
     suite.steps = chosen
     before = None
-    if {step.name for step in chosen} == set(last.get("steps", {})):
-        before = {f"{name}: {test[0]}" for name, outcome in last["steps"].items() for test in outcome["tests"]}
+    if {step.name for step in chosen} <= set(last.get("steps", {})):
+        before = {f"{step.name}: {test[0]}" for step in chosen for test in last["steps"][step.name]["tests"]}
     return 0 if report(suite, time.monotonic() - begun, before) else 1
 
 

@@ -271,7 +271,10 @@ EXPOSURE = {
 
 def test_services_are_closed_in(host: Any) -> None:
     """By systemd's own measure; each has a bound of memory and a user without a shell."""
-    for unit, most in EXPOSURE.get(host.backend.get_hostname(), {}).items():
+    units = EXPOSURE.get(host.backend.get_hostname())
+    if units is None:
+        pytest.skip("no service of the landscape runs here")
+    for unit, most in units.items():
         said = host.check_output(f"systemd-analyze --no-pager security {unit}.service | tail -n 1")
         assert float(re.search(r"([0-9.]+) [A-Z]+", said)[1]) <= most, said  # type: ignore[index]  # fails where it is none
         shown = host.check_output(f"systemctl show --property=MemoryMax,User {unit}.service")

@@ -72,16 +72,18 @@ def test_every_invoice_is_right() -> None:
     """The load was made of the app's task, on its queue, and each value was checked."""
     record = json.loads((SCENARIO / "runs" / "latest" / "run.json").read_text())
     assert record["workload"]["queues"] == ["orders"]
-    assert record["workload"]["task"] == "shop.tasks.invoice" or "shop.tasks.invoice" in str(record["workload"])
+    assert "shop.tasks.invoice" in str(record["workload"])
     assert (record["counts"]["posted"], record["counts"]["correct"], record["counts"]["lost"]) == (500, 500, 0)
 
 
 def test_no_password_of_the_vault_is_seen(host: Host) -> None:
     """In what was printed, in the record, in processes and journals."""
-    for path in SCENARIO.glob("*.txt"):
-        assert SECRET not in path.read_text()
+    said = {path.stem: path.read_text() for path in SCENARIO.glob("*.txt")}
+    assert {"mended", "again", "load"} <= said.keys()
+    assert [name for name, text in said.items() if SECRET in text] == []
     files = [path for path in (SCENARIO / "runs").rglob("*") if path.is_file() and not path.is_symlink()]
     assert files
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     seen = host.run("cat /proc/[0-9]*/cmdline; journalctl --quiet --no-pager --output=cat").stdout
+    assert len(seen) > 1000
     assert SECRET not in seen

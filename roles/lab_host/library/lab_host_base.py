@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible.module_utils.taskmill_lab import (
     LabError,
     fingerprint,
@@ -18,7 +18,7 @@ from ansible.module_utils.taskmill_lab import (
     run,
     write_file,
 )
-from ansible.module_utils.taskmill_lab_layers import current_base, layers_in_use
+from ansible.module_utils.taskmill_lab_layers import prune
 
 DOCUMENTATION = r"""
 module: lab_host_base
@@ -27,7 +27,7 @@ description:
   - Builds a Debian system with mmdebstrap, beside its final place, and moves it there when it is
     complete. Packages come from the mirror that this machine uses itself.
   - A base is named after the hash of what makes it, and never changes, since hosts have it beneath
-    them. The file SUITE.current.json names the one for new hosts; older ones go with their last host.
+    them.
   - Runs that need the same base wait for the one that builds it.
 options:
   directory: {description: Where the lab keeps its files., type: path, required: true}
@@ -36,6 +36,7 @@ options:
   files: {description: Content of files by their path in the base., type: dict, required: true}
   apt_settings: {description: Lines for apt.conf., type: list, elements: str, default: []}
   disabled_units: {description: Units to mask., type: list, elements: str, default: []}
+  cache_size: {description: Most that bases, images and downloads may take such as 8G., type: str, default: 8G}
 author: [taskmill]
 """
 
@@ -52,6 +53,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+base: {description: Name of the base., type: str, returned: always}
 seconds: {description: How long the building took., type: float, returned: when built}
 """
 
@@ -119,40 +121,31 @@ def main() -> None:
             "files": {"type": "dict", "required": True},
             "apt_settings": {"type": "list", "elements": "str", "default": []},
             "disabled_units": {"type": "list", "elements": "str", "default": []},
+            "cache_size": {"type": "str", "default": "8G"},
         },
         supports_check_mode=True,
     )
     given = module.params
-    bases = Path(given["directory"]) / "bases"
+    lab = Path(given["directory"])
     suite = given["suite"]
     inputs = [given[name] for name in ("suite", "packages", "files", "apt_settings", "disabled_units")]
-    base = bases / f"{suite}-{fingerprint([BUILD, *inputs, *own_sources()])}"
-
-    def is_right() -> bool:
-        return base.is_dir() and current_base(bases.parent, suite) == base
-
-    if is_right():
-        module.exit_json(changed=False)
-    if module.check_mode:
-        module.exit_json(changed=True)
+    base = lab / "bases" / f"{suite}-{fingerprint([BUILD, *inputs, *own_sources()])}"
+    if base.is_dir() or module.check_mode:
+        module.exit_json(changed=not base.is_dir(), base=base.name)
     start = time.monotonic()
     try:
-        with locked(bases.parent / "locks" / f"base-{suite}"):
-            if is_right():
-                module.exit_json(changed=False)
+        with locked(lab / "locks" / f"base-{suite}"):
+            # Another run may have built it while this one waited.
             if not base.is_dir():
-                new = bases / f".{suite}.new"
+                new = base.with_name(f".{suite}.new")
                 remove_tree(new)
-                bases.mkdir(parents=True, exist_ok=True)
+                base.parent.mkdir(parents=True, exist_ok=True)
                 build(new, given)
                 new.rename(base)
-            write_file(bases / f"{suite}.current.json", json.dumps({"base": base.name}) + "\n")
-            for other in bases.glob(f"{suite}-*"):
-                if other != base and other not in layers_in_use(bases.parent):
-                    remove_tree(other)
+        prune(lab, human_to_bytes(given["cache_size"]))
     except LabError as error:
         module.fail_json(msg=f"The base system {suite} could not be built: {error}")
-    module.exit_json(changed=True, seconds=round(time.monotonic() - start, 1))
+    module.exit_json(changed=True, base=base.name, seconds=round(time.monotonic() - start, 1))
 
 
 if __name__ == "__main__":

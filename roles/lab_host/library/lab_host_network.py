@@ -73,6 +73,7 @@ table ip {table} {{
   chain forward {{
     type filter hook forward priority filter; policy accept;
     iifname @others oifname @others drop
+    iifname @others meta oifkind != "bridge" drop
   }}
 }}
 """
@@ -96,6 +97,9 @@ class Forwarding:
     def _switch(interface: str) -> Path:
         return SETTINGS / interface / "forwarding"
 
+    def _is_on(self, interface: str) -> bool:
+        return self._switch(interface).read_text().strip() == "1"
+
     def turned_on(self) -> list[str]:
         """Return the interfaces for which labs turned it on."""
         return list(read_json(self.record).get("interfaces", []))
@@ -103,40 +107,51 @@ class Forwarding:
     def _off(self) -> list[str]:
         """Return the interfaces that are up and do not forward; the ports of bridges do not count."""
 
-        def counts(path: Path) -> bool:
-            up = int((path / "flags").read_text(), 16) & 1
-            return (
-                bool(up) and path.name != "lo" and not (path / "brport").exists() and self._switch(path.name).exists()
-            )
+        def is_off(path: Path) -> bool:
+            # Some are no interfaces, and some go at this very moment.
+            with contextlib.suppress(OSError):
+                up = int((path / "flags").read_text(), 16) & 1
+                return bool(up) and path.name != "lo" and not (path / "brport").exists() and not self._is_on(path.name)
+            return False
 
-        names = sorted(path.name for path in INTERFACES.iterdir() if counts(path))
-        return [name for name in names if self._switch(name).read_text().strip() == "0"]
+        return sorted(path.name for path in INTERFACES.iterdir() if is_off(path))
+
+    def _ours(self) -> list[str]:
+        """Return the interfaces that forward for labs alone: none where the machine as a whole forwards."""
+        bridges = {path.name for path in self.networks.iterdir()} if self.networks.is_dir() else set()
+        return [] if self._is_on("all") else sorted({*self.turned_on(), *self._off()} - bridges)
 
     def is_right(self) -> bool:
         """Tell whether every interface forwards, and those that did not before do it for labs alone."""
         rules = run("nft", "list", "table", "ip", self.TABLE, check=False)
-        return not self._off() and all(f'"{name}"' in rules for name in self.turned_on())
+        ours = self._ours()
+        return not self._off() and bool(rules) == bool(ours) and all(f'"{name}"' in rules for name in ours)
 
     def turn_on(self) -> None:
         """Have every interface forward; keep in mind which did not."""
-        bridges = [path.name for path in self.networks.iterdir()]
+        ours = self._ours()
         off = self._off()
-        ours = sorted({*self.turned_on(), *off} - set(bridges))
+        write_file(self.record, json.dumps({"interfaces": ours}) + "\n")
         if ours:
-            write_file(self.record, json.dumps({"interfaces": ours}) + "\n")
             others = ", ".join(f'"{name}"' for name in ours)
             old = f"table ip {self.TABLE}\ndelete table ip {self.TABLE}\n"
             run("nft", "-f", "-", stdin=old + NEIGHBOURS.format(table=self.TABLE, others=others))
+        else:
+            self._remove_rules()
         for name in off:
-            self._switch(name).write_text("1")
+            with contextlib.suppress(OSError):
+                self._switch(name).write_text("1")
+
+    def _remove_rules(self) -> None:
+        if succeeds("nft", "list", "table", "ip", self.TABLE):
+            run("nft", "delete", "table", "ip", self.TABLE)
 
     def turn_off(self) -> None:
         """Set back what was turned on, where the machine as a whole still does not forward."""
-        for name in self.turned_on():
-            if self._switch("all").read_text().strip() == "0" and self._switch(name).exists():
+        for name in [] if self._is_on("all") else self.turned_on():
+            with contextlib.suppress(OSError):
                 self._switch(name).write_text("0")
-        if succeeds("nft", "list", "table", "ip", self.TABLE):
-            run("nft", "delete", "table", "ip", self.TABLE)
+        self._remove_rules()
         self.record.unlink(missing_ok=True)
 
 
@@ -214,6 +229,7 @@ class Network:
             "rules": succeeds("nft", "list", "table", "ip", self.table),
             "guard": self._guard_is_there(),
             "record": self.record.exists(),
+            "forwarding": self.forwarding.record.exists() and not self._other_labs(),
         }
         return [name for name, there in parts.items() if there]
 
@@ -230,7 +246,7 @@ class Network:
         if "guard" in steps:
             run("ip", "route", "delete", *self.guard)
         self.record.unlink(missing_ok=True)
-        if not self._other_labs():
+        if "forwarding" in steps:
             self.forwarding.turn_off()
 
 

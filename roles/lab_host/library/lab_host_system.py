@@ -19,6 +19,7 @@ from ansible.module_utils.taskmill_lab import (
     Group,
     LabError,
     boot_id,
+    fingerprint,
     inside,
     is_running,
     locked,
@@ -54,6 +55,7 @@ options:
   memory: {description: Most memory it may use such as 2G., type: str}
   cores: {description: A taskset list of cores; empty for all., type: str, default: ""}
   capabilities: {description: Further capabilities., type: list, elements: str, default: []}
+  base: {description: Base that a new host is made from., type: str, default: ""}
   image: {description: Image that a new host is made from and that is saved., type: str, default: ""}
   cache_size: {description: Most that images and downloads may take such as 8G., type: str, default: 8G}
   users:
@@ -93,6 +95,15 @@ seconds: {description: How long it took to boot., type: float, returned: when bo
 from_image: {description: Whether it stands on an image., type: bool, returned: always}
 """
 
+LET_IN = """
+id "$1" >/dev/null 2>&1 || useradd --create-home --no-user-group --shell=/bin/bash "$1"
+home=$(getent passwd "$1" | cut -d: -f6)
+umask 077
+mkdir -p "$home/.ssh"
+cat >"$home/.ssh/authorized_keys"
+chown -R "$1" "$home/.ssh"
+"""
+"""Lets a user in by the key at its input; one that is not there is made."""
 PATIENCE = 15
 """Seconds for the SSH server of a busy lab host to answer."""
 NSPAWN_RUN = Path("/run/systemd/nspawn")
@@ -121,6 +132,7 @@ class System:
         self.cores = given["cores"]
         self.memory = human_to_bytes(given["memory"] or "0")
         self.capabilities = given["capabilities"]
+        self.base = given["base"]
         self.image = given["image"]
         self.cache_size = human_to_bytes(given["cache_size"])
         self.users: list[dict[str, Any]] = given["users"]
@@ -134,8 +146,8 @@ class System:
             self.cores,
             self.memory,
             self.capabilities,
-            self.users,
             network,
+            *([fingerprint(self.users)] if self.users else []),
         ]
 
     # What is there
@@ -197,10 +209,10 @@ class System:
 
     def create(self) -> None:
         """Make its files, with an identity of their own where no image brings one."""
-        self.tree.make(self.suite, self.image)
-        if not self.tree.is_from_image():
-            write_file(self.root / "etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
-            make_key(self.root / "etc/ssh/ssh_host_ed25519_key", self.name)
+        with self.tree.made(self.suite, self.base, self.image) as from_image:
+            if not from_image:
+                write_file(self.root / "etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
+                make_key(self.root / "etc/ssh/ssh_host_ed25519_key", self.name)
 
     def write_files(self) -> None:
         """Bring its configuration up to date."""
@@ -215,30 +227,20 @@ class System:
                 make_key(self.key, "taskmill-lab")
         public = self.key.with_suffix(".pub").read_text()
         for name in [user["name"] for user in self.users] or ["root"]:
-            self._let_in(name, public)
+            self._inside(LET_IN, name, stdin=public)
         for user in self.users:
+            self._inside("chpasswd --encrypted", stdin=f"{user['name']}:{user.get('password') or '*'}\n")
             asked = "" if user.get("password") else "NOPASSWD: "
             write_file(self.root / "etc/sudoers.d" / user["name"], f"{user['name']} ALL=(ALL) {asked}ALL\n", 0o440)
         if self.users:
-            remove_tree(self.root / "root/.ssh")
+            self._inside("rm -rf /root/.ssh")
         host_key = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         write_file(self.known_hosts, f"{self.address} {host_key}")
         (self.lab / "ssh").mkdir(mode=0o700, exist_ok=True)
 
-    def _let_in(self, name: str, public: str) -> None:
-        """Let a user in by the key; one that is not there yet is made."""
-        passwd = inside(self.root, "/etc/passwd")
-        if f"\n{name}:" not in passwd.read_text() and name != "root":
-            run("chroot", str(self.root), "useradd", "--create-home", "--no-user-group", "--shell=/bin/bash", name)
-        for user in self.users:
-            if user["name"] == name:
-                run("chroot", str(self.root), "usermod", f"--password={user.get('password') or '*'}", name)
-        fields = next(line.split(":") for line in passwd.read_text().splitlines() if line.startswith(f"{name}:"))
-        keys = inside(self.root, fields[5]) / ".ssh/authorized_keys"
-        write_file(keys, public, 0o600)
-        keys.parent.chmod(0o700)
-        for path in (keys.parent, keys):
-            os.chown(path, int(fields[2]), int(fields[3]))
+    def _inside(self, script: str, *arguments: str, stdin: str = "") -> None:
+        """Run a shell script in its files; a link in them leads to nothing of this machine."""
+        run("chroot", str(self.root), "/bin/sh", "-ec", script, "sh", *arguments, stdin=stdin)
 
     # Running it
 
@@ -270,6 +272,7 @@ class System:
         """Boot it; return what systemd says of it, and the seconds that it took."""
         start = time.monotonic()
         (self.lab / "cache/pip").mkdir(parents=True, exist_ok=True)
+        os.utime(self.lab / "cache/pip")
         pid = self._start_as_unit() if SYSTEMD_RUN.is_dir() else self._start_detached()
         record = {"pid": pid, "started_at": started_at(pid), "boot_id": boot_id()}
         record |= {"address": self.address, "settings": self.settings}
@@ -337,14 +340,15 @@ class System:
 
     # Ending it
 
-    def stop(self) -> None:
-        """Shut it down, or kill it when it takes too long."""
+    def stop(self) -> bool:
+        """Shut it down, or kill it when it takes too long; tell whether it ended by itself."""
         record = self.record()
         self._disconnect(record.get("address", self.address))
+        well = False
         if is_running(record):
             # SIGTERM makes systemd-nspawn ask the system in it to power off.
             send([record["pid"]], signal.SIGTERM)
-            wait_until(lambda: not is_running(record), self.stop_timeout)
+            well = wait_until(lambda: not is_running(record), self.stop_timeout)
         if SYSTEMD_RUN.is_dir():
             if succeeds("systemctl", "is-active", "--quiet", self.unit):
                 run("systemctl", "kill", "--signal=SIGKILL", self.unit)
@@ -352,8 +356,8 @@ class System:
         else:
             self._kill_group()
         self._clear_runtime()
-        self.tree.unmount()
         self.record_file.unlink(missing_ok=True)
+        return well
 
     def _disconnect(self, address: str) -> None:
         """End the shared SSH connection, which would be taken for one to the host that comes next."""
@@ -405,7 +409,12 @@ def ensure_saved(system: System, steps: list[str]) -> dict[str, Any]:
     """Make an image of it; return how it booted from that."""
     if not steps:
         return {}
-    system.stop()
+    if not system.stop():
+        # Files of services that were killed are no beginning for other hosts.
+        unsaved = (
+            f"it did not shut down within {system.stop_timeout} s (lab_host_stop_timeout), so there is no image of it"
+        )
+        return {**ensure_present(system, ["start"]), "unsaved": unsaved}
     system.tree.save(system.image)
     prune(system.lab, system.cache_size)
     return ensure_present(system, ["start"])
@@ -441,6 +450,7 @@ def main() -> None:
             "files": {"type": "dict", "default": {}},
             "boot_timeout": {"type": "int", "default": 90},
             "stop_timeout": {"type": "int", "default": 20},
+            "base": {"type": "str", "default": ""},
             "image": {"type": "str", "default": ""},
             "cache_size": {"type": "str", "default": "8G"},
             "users": {
@@ -465,6 +475,10 @@ def main() -> None:
                 boot = ensure(system, steps_to(system))
     except LabError as error:
         module.fail_json(msg=f"Lab host {system.name}, {system.address}: {error}")
+    if "unsaved" in boot:
+        module.warn(f"Lab host {system.name}: {boot['unsaved']}.")
+    if module.params["state"] == "saved" and not system.tree.record().get("layers"):
+        module.warn(f"Lab host {system.name} is a copy of its base, of which there can be no image: no overlayfs here.")
     if boot.get("systemd") == "degraded":
         module.warn(f"Lab host {system.name} booted, but units failed: see `systemctl --failed` there.")
     module.exit_json(changed=bool(steps), steps=steps, from_image=system.tree.is_from_image(), **boot)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # `su` without a login leaves them out, and ip and nft are there.
 os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+# What lab hosts are made of is read by all their users, whoever makes them.
+os.umask(0o022)
 
 SYSTEMD_RUN = Path("/run/systemd/system")
 """Exists where PID 1 is systemd (sd_booted(3))."""

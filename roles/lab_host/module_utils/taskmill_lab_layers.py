@@ -10,9 +10,12 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.taskmill_lab import LabError, locked, read_json, remove_tree, run, write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ARCHIVES = "var/cache/apt/archives"
 """Where apt keeps the packages that it has fetched."""
@@ -20,47 +23,53 @@ OPTIONS = ("redirect_dir=on,", "")
 """With the first, a directory of a lower layer can be renamed; a kernel may not know it."""
 
 
-def current_base(lab: Path, suite: str) -> Path | None:
-    """Return the base that new hosts of a release stand on; None when there is none."""
-    name = read_json(lab / "bases" / f"{suite}.current.json").get("base")
-    return lab / "bases" / name if name else None
-
-
-def layers_in_use(lab: Path) -> set[Path]:
-    """Return the bases and images that hosts or images stand on."""
-    records = [*lab.glob("hosts/*/*/host.json"), *lab.glob("images/*/*/host.json")]
-    return {lab / layer for record in records for layer in read_json(record).get("layers", [])}
+def layers_in_use(lab: Path, records: str = "hosts/*/*/host.json") -> set[Path]:
+    """Return the bases and images that hosts stand on."""
+    return {lab / layer for record in lab.glob(records) for layer in read_json(record).get("layers", [])}
 
 
 def size(path: Path) -> int:
-    """Return the bytes that a tree takes on disk."""
-    return sum((Path(folder) / name).lstat().st_blocks * 512 for folder, _, names in os.walk(path) for name in names)
-
-
-def is_stale(lab: Path, image: Path) -> bool:
-    """Tell whether an image stands on another base than new hosts would."""
-    records = [read_json(path) for path in image.glob("*/host.json")]
-    bases = [(record.get("suite", ""), lab / record.get("layers", ["none"])[-1]) for record in records]
-    return any(current_base(lab, suite) != base for suite, base in bases)
+    """Return the bytes that a tree takes on disk; what goes meanwhile does not count."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(folder) / name).lstat().st_blocks * 512
+    return total
 
 
 def prune(lab: Path, limit: int) -> list[str]:
-    """Remove images that no host can be made from, and then those that were not used for longest, and downloads.
+    """Remove what new hosts were not made from for longest: images, bases and downloads.
 
-    Until images and downloads take `limit` bytes at most; what a host stands on stays. Return what was removed.
+    They take `limit` bytes at most afterwards, but for those that hosts stand on, which stay. An image without its base
+    goes in any case. Return what was removed.
     """
     with locked(lab / "locks" / "images"):
-        used = {layer for path in lab.glob("hosts/*/*/host.json") for layer in read_json(path).get("layers", [])}
-        images = [path for path in lab.glob("images/[!.]*") if not any((lab / x).is_relative_to(path) for x in used)]
-        sizes = {path: size(path) for path in [*lab.glob("images/[!.]*"), *lab.glob("cache/*")]}
+        used = layers_in_use(lab)
+
+        def is_free(path: Path) -> bool:
+            return not any(layer == path or layer.is_relative_to(path) for layer in used)
+
+        def lacks_base(image: Path) -> bool:
+            return not all(path.is_dir() for path in layers_in_use(lab, f"{image.relative_to(lab)}/*/host.json"))
+
         removed = []
-        for path in sorted([*images, *lab.glob("cache/*")], key=lambda path: path.stat().st_mtime):
-            if sum(sizes.values()) > limit or (path in images and is_stale(lab, path)):
-                # A directory of downloads may be mounted in a host, so it stays, and is emptied.
-                for child in [path] if path in images else path.iterdir():
-                    remove_tree(child)
-                removed.append(str(path.relative_to(lab)))
+
+        def remove(path: Path) -> None:
+            # A directory of downloads may be mounted in a host, so it stays, and is emptied.
+            for child in path.iterdir() if path.parent.name == "cache" else [path]:
+                shutil.rmtree(child, ignore_errors=path.parent.name == "cache")
+            removed.append(str(path.relative_to(lab)))
+
+        kept = [*lab.glob("bases/[!.]*/"), *lab.glob("images/[!.]*/"), *lab.glob("cache/*/")]
+        sizes = {path: size(path) for path in kept}
+        for path in sorted(filter(is_free, kept), key=lambda path: path.stat().st_mtime):
+            if sum(sizes.values()) > limit:
+                remove(path)
                 del sizes[path]
+        for image in filter(is_free, lab.glob("images/[!.]*/")):
+            if lacks_base(image):
+                remove(image)
     return removed
 
 
@@ -85,28 +94,35 @@ class Files:
         """Return where an image keeps this host."""
         return self.lab / "images" / image / self.name
 
-    def make(self, suite: str, image: str) -> None:
-        """Make a new host of the release, from the image where that has it on today's base."""
+    @contextlib.contextmanager
+    def made(self, suite: str, base: str, image: str) -> Iterator[bool]:
+        """Make a new host of a base, or of the image where that has it on this base.
+
+        The block is told whether the host is from the image, and gives it an identity if not. A host whose making is
+        cut off before the end of the block is made anew.
+        """
         self.remove()
         self.directory.mkdir(parents=True)
-        with (
-            locked(self.lab / "locks" / f"base-{suite}", shared=True),
-            locked(self.lab / "locks" / "images", shared=True),
-        ):
-            base = current_base(self.lab, suite)
-            if base is None:
-                raise LabError(f"there is no base system {suite}: lab_host_base builds it")
-            layers = [str(base.relative_to(self.lab))]
+        with locked(self.lab / "locks" / "images", shared=True):
+            layers = [f"bases/{base}"]
+            if not (self.lab / layers[0]).is_dir():
+                raise LabError(f"there is no base system {base}: lab_host_base builds it")
+            os.utime(self.lab / layers[0])
             saved = read_json(self.image(image) / "host.json") if image else {}
-            if saved.get("layers") == layers:
+            from_image = bool(saved) and saved.get("layers") == layers
+            if from_image:
                 os.utime(self.image(image).parent)
                 layers.insert(0, str((self.image(image) / "upper").relative_to(self.lab)))
             self._seed(self.upper, suite)
-            if not self._mount(layers):
-                run("cp", "--archive", "--reflink=auto", str(base), str(self.root))
+            try:
+                self._mount(layers)
+            except LabError:
+                for path in (self.root, self.upper, self.work):
+                    shutil.rmtree(path)
+                run("cp", "--archive", "--reflink=auto", str(self.lab / "bases" / base), str(self.root))
                 self._seed(self.root, suite)
-                layers = []
-            # Last: a host without it is made anew.
+                layers, from_image = [], False
+            yield from_image
             self._note(suite, layers)
 
     def _note(self, suite: str, layers: list[str]) -> None:
@@ -116,37 +132,41 @@ class Files:
         """Tell whether the host was made from an image."""
         return len(self.record().get("layers", [])) > 1
 
-    def _mount(self, layers: list[str]) -> bool:
-        """Put the layers together; tell whether overlayfs does that here."""
+    def _mount(self, layers: list[str]) -> None:
+        """Put the layers together; raise LabError with what the kernel says where that cannot be."""
         for path in (self.root, self.upper, self.work):
             path.mkdir(exist_ok=True)
         lower = ":".join(str(self.lab / layer) for layer in layers)
         directories = f"lowerdir={lower},upperdir={self.upper},workdir={self.work}"
         for options in OPTIONS:
-            with contextlib.suppress(LabError):
+            try:
                 run("mount", "-t", "overlay", "-o", options + directories, f"taskmill-{self.name}", str(self.root))
-                return True
-        for path in (self.root, self.upper, self.work):
-            shutil.rmtree(path)
-        return False
+            except LabError:
+                if options == OPTIONS[-1]:
+                    raise
+            else:
+                return
 
     def mount(self) -> None:
         """Put the layers of a host together, where they are not."""
         layers = self.record().get("layers", [])
-        if layers and not os.path.ismount(self.root) and not self._mount(layers):
-            raise LabError(f"{self.root} cannot be mounted as an overlay any more: end the lab and bring it up anew")
+        if layers and not os.path.ismount(self.root):
+            self._mount(layers)
 
-    def unmount(self) -> None:
-        """Take the layers of a stopped host apart, and keep the packages that it has fetched."""
+    def unmount(self, lazily: bool = False) -> None:
+        """Take the layers of a stopped host apart, and keep the packages that it has fetched.
+
+        Raise LabError when somebody has a file of it open, unless it is done `lazily`.
+        """
         self._harvest()
         if os.path.ismount(self.root):
-            run("umount", str(self.root))
+            run("umount", *(["--lazy"] if lazily else []), str(self.root))
 
     def _seed(self, top: Path, suite: str) -> None:
         """Link the packages that other hosts have fetched into a new host's archive; `top` is a layer or the whole."""
         (top / ARCHIVES).mkdir(parents=True, exist_ok=True)
         for package in (self.lab / "cache" / "apt" / suite).glob("*.deb"):
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
                 os.link(package, top / ARCHIVES / package.name)
 
     def _harvest(self) -> None:
@@ -155,33 +175,41 @@ class Files:
         own = (self.upper if self.upper.is_dir() else self.root) / ARCHIVES
         cache = self.lab / "cache" / "apt" / suite
         for package in own.glob("*.deb") if suite else []:
-            cache.mkdir(parents=True, exist_ok=True)
-            package.replace(cache / package.name)
+            # Downloads may be pruned at the same time.
+            with contextlib.suppress(FileNotFoundError):
+                cache.mkdir(parents=True, exist_ok=True)
+                package.replace(cache / package.name)
+                # Two names of one file are left alone by rename(2).
+                package.unlink(missing_ok=True)
+                os.utime(cache.parent)
 
     def save(self, image: str) -> None:
-        """Turn what a stopped host has of its own into an image, which the host stands on from now on."""
+        """Turn what a stopped host has of its own into an image, which the host stands on from now on.
+
+        An image that hosts stand on is left as it is.
+        """
         record = self.record()
-        suite, layers = record["suite"], record["layers"]
-        self.unmount()
         final = self.image(image)
+        self.unmount()
         with locked(self.lab / "locks" / "images"):
-            new = final.with_name(f".{final.name}.new")
-            remove_tree(new)
-            remove_tree(final)
-            new.mkdir(parents=True)
-            # Cut off from here on, the host has no record and is made anew.
-            self.record_file.unlink()
-            self.upper.rename(new / "upper")
-            remove_tree(self.work)
-            write_file(new / "host.json", json.dumps(record) + "\n")
-            new.rename(final)
-            self._note(suite, [str((final / "upper").relative_to(self.lab)), *layers])
+            if final / "upper" not in layers_in_use(self.lab):
+                new = final.with_name(f".{final.name}.new")
+                remove_tree(new)
+                remove_tree(final)
+                new.mkdir(parents=True)
+                write_file(new / "host.json", json.dumps(record) + "\n")
+                # Cut off from here on, the host has no record and is made anew.
+                self.record_file.unlink()
+                self.upper.rename(new / "upper")
+                remove_tree(self.work)
+                new.rename(final)
+                self._note(record["suite"], [str((final / "upper").relative_to(self.lab)), *record["layers"]])
         self.mount()
 
     def remove(self) -> None:
         """Delete the files of a stopped host."""
         if self.directory.exists():
-            self.unmount()
+            self.unmount(lazily=True)
         remove_tree(self.directory)
         with contextlib.suppress(OSError):
             self.directory.parent.rmdir()

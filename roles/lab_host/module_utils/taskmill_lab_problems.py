@@ -136,7 +136,7 @@ def of_disk(given: dict[str, Any]) -> list[str]:
     directory = Path(given["directory"])
     there = directory / "hosts" / given["bridge"]
     new = [name for name in given["addresses"] if not (there / name).is_dir()]
-    has_base = (directory / "bases" / f"{given['suite']}.current.json").is_file()
+    has_base = any((directory / "bases").glob(f"{given['suite']}-*"))
     needed = len(new) * human_to_bytes(given["disk_per_host"]) + (0 if has_base else GIB)
     place = _nearest(directory)
     free = shutil.disk_usage(place).free
