@@ -165,3 +165,18 @@ def test_a_host_is_removed_though_somebody_looks_into_it(layers: ModuleType, lab
         files.remove()
         assert held.read() == "base"
     assert not files.directory.exists()
+
+
+def test_making_a_host_anew_leaves_the_directory_of_its_lab(
+    layers: ModuleType, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others of the lab may be about to make theirs in it."""
+    files = layers.Files(lab, "tm-lab", "one")
+    gone: list[Path] = []
+    monkeypatch.setattr(Path, "rmdir", lambda path: gone.append(path))
+    for _ in range(2):
+        with files.made("trixie", "trixie-new", ""):
+            pass
+    assert files.directory.parent not in gone
+    files.remove()
+    assert files.directory.parent in gone

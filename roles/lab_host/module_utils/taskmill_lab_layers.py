@@ -101,7 +101,7 @@ class Files:
         The block is told whether the host is from the image, and gives it an identity if not. A host whose making is
         cut off before the end of the block is made anew.
         """
-        self.remove()
+        self._delete()
         self.directory.mkdir(parents=True)
         with locked(self.lab / "locks" / "images", shared=True):
             layers = [f"bases/{base}"]
@@ -206,10 +206,14 @@ class Files:
                 self._note(record["suite"], [str((final / "upper").relative_to(self.lab)), *record["layers"]])
         self.mount()
 
-    def remove(self) -> None:
-        """Delete the files of a stopped host."""
+    def _delete(self) -> None:
         if self.directory.exists():
             self.unmount(lazily=True)
         remove_tree(self.directory)
+
+    def remove(self) -> None:
+        """Delete the files of a stopped host, and the directory of its lab with the last of them."""
+        self._delete()
+        # Not before a host is made: others of the lab are made at the same time.
         with contextlib.suppress(OSError):
             self.directory.parent.rmdir()
