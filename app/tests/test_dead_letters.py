@@ -83,9 +83,12 @@ def worker(
     rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Worker]:
     """Yield a worker with what this file is about, one that runs tasks one by one, and one that batches them."""
-    batches = ",taskmill.batches" if request.param == "in batches" else ""
-    include = f"--include=killer,taskmill.task_times,taskmill.dead_letters{batches}"
-    with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)) as one:
+    include = "--include=killer,taskmill.task_times,taskmill.dead_letters"
+    environment = {"CELERY_WORKER_REDELIVERIES": str(MOST)}
+    if request.param == "in batches":
+        include += ",taskmill.batches"
+        environment["CELERY_WORKER_BATCH"] = "100"
+    with running(rabbitmq, memcached, tmp_path, include, **environment) as one:
         yield one
 
 

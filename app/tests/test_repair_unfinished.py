@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -105,5 +106,25 @@ def test_later_collecting_that_was_interrupted_counts_too(run: Run) -> None:
     everything = {identifier: stored(identifier, 5) for identifier in run.ids}
     run.collect(Store(everything))
     run.collect(Store(everything, threading.Event()))
+    with pytest.raises(TaskmillError, match="not collected to its end"):
+        run.repair()
+
+
+def test_ids_that_were_posted_after_the_collecting_are_not_called_correct(run: Run) -> None:
+    """As when a run that was taken up, and had posted the rest, was killed before it collected that."""
+    run.collect(Store({identifier: stored(identifier, 5) for identifier in run.ids}))
+    one = journal.Journal(run.folder / "ids", 1, 0)
+    one.write(b"".join(identifier + b" red\n" for identifier in journal.new_ids(10)), 10, Moment.now().wall)
+    one.confirm(10)
+    one.close()
+    with pytest.raises(TaskmillError, match="not collected to its end"):
+        run.repair()
+
+
+def test_a_collecting_that_ended_before_its_record_was_written_counts(run: Run) -> None:
+    """The list of faults is of the later one then, and the record of the one before."""
+    run.collect(Store({identifier: stored(identifier, 5) for identifier in run.ids}))
+    written = (run.folder / "run.json").stat().st_mtime_ns
+    os.utime(run.folder / "faults.jsonl", ns=(written + 1, written + 1))
     with pytest.raises(TaskmillError, match="not collected to its end"):
         run.repair()

@@ -36,10 +36,11 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         wiring.landscape(hosts, celery_worker_workers=WORKERS, **ASKED),
         [
             {"copy": {"content": "{{ load_environment | to_nice_json }}", "dest": f"{folder}/environment.json"}},
+            {"import_tasks": "tasks/tune-begin.yml"},
             {"import_tasks": "tasks/tune-report.yml"},
         ],
+        "-v",
         ansible_facts={"processor_nproc": 2},
-        tune_before=WORKERS,
         tune_folder=f"{folder}/tune",
         tune_command=["echo"],
     )

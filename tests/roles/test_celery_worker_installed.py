@@ -52,7 +52,16 @@ def test_only_what_the_role_has_written_makes_a_worker(inspect: Any, tmp_path: P
     """A file in /etc/celery is a worker's when it says so by itself; what is not is never removed."""
     (tmp_path / "w1.env").write_text(text)
     (tmp_path / "broker-ca.pem").write_text("")
-    assert inspect.workers(str(tmp_path)) == (["w1"] if own else [])
+    (tmp_path / "nowhere.env").symlink_to("nowhere")
+    (tmp_path / "folder.env").mkdir()
+    assert inspect.workers(str(tmp_path), ["w1"]) == (["w1"] if own else [])
+
+
+def test_a_copy_by_hand_of_an_earlier_versions_file_makes_no_worker(inspect: Any, tmp_path: Path) -> None:
+    """It has no mark; but what the role has installed starts at boot."""
+    for name in ("w1", "beat"):
+        (tmp_path / f"{name}.env").write_text(environment(None))
+    assert inspect.workers(str(tmp_path), ["w1"]) == ["w1"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import amqp
 
@@ -36,7 +37,7 @@ def connect() -> amqp.Connection:
     user, _, password = login.partition(":")
     host, _, vhost = place.partition("/")
     assert scheme == "amqp"
-    return amqp.Connection(host, user, password, virtual_host=vhost)
+    return amqp.Connection(host, unquote(user), unquote(password), virtual_host=unquote(vhost))
 
 
 def publish(count: int, n: int) -> int:

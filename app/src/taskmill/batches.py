@@ -1,13 +1,13 @@
 """Hand tasks to pool processes in batches, store their results in one go and acknowledge them together.
 
-Loaded by `celery worker --include=batches`, for any app, with the prefork pool. Celery hands every message to a pool
-process by itself, stores every result by itself and acknowledges every message by itself; for tasks of a millisecond
-that costs more than the tasks. Here a pool process gets what has arrived, up to a number of messages and to a time that
-they are expected to take, so heavy tasks still go one by one.
+Loaded by `celery worker --include=batches`, with the prefork pool, where an app asks for batches. Celery hands every
+message to a pool process by itself, stores every result by itself and acknowledges every message by itself; for tasks
+of a millisecond that costs more than the tasks. Here a pool process gets what has arrived, up to a number of messages
+and to a time that they are expected to take, so heavy tasks still go one by one.
 
 | environment variable | meaning |
 |---|---|
-| `CELERY_WORKER_BATCH` | most messages of a batch; 1 leaves all to Celery; default 100 |
+| `CELERY_WORKER_BATCH` | most messages of a batch; 1, the default, leaves all to Celery |
 | `CELERY_WORKER_BATCH_SECONDS` | how long a batch should take; default 0.05 |
 
 Late acknowledgement holds: a message is acknowledged when its result is stored. When a pool process dies, or results
@@ -440,7 +440,7 @@ def unlimited(task: Any, consumer: Any) -> bool:
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Return the handler of messages of one task, as Celery's own strategy does (`celery.worker.strategy.default`)."""
     singly: Callable[..., Any] = default(task, app, consumer, **options)
-    most = int(number("CELERY_WORKER_BATCH", "100"))
+    most = int(number("CELERY_WORKER_BATCH", "1"))
     # Only the prefork pool has an event loop and processes.
     if most == 1 or consumer.hub is None or not unlimited(task, consumer):
         return singly

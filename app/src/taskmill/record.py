@@ -275,13 +275,20 @@ def state(posted: Posted, collected: Collected | None) -> str:
     return COMPLETE
 
 
-def is_collected(record: dict[str, Any]) -> bool:
-    """Say whether every message of the run is accounted for, by a result or as lost.
+def is_collected(record: dict[str, Any], folder: Path) -> bool:
+    """Say whether each id in the folder of the run is accounted for: by a result, as lost, or as never sent.
 
-    Only a collecting that comes to its end counts what is lost, whatever became of the posting before it.
+    Only a collecting that comes to its end counts what is lost, whatever became of the posting before it. One that was
+    interrupted before it wrote the record has left a list of faults that is newer than that.
     """
     counts = record["counts"]
-    return bool(counts["retrieved"] + counts["lost"] == counts["posted"])
+    ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
+    faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
+    return (
+        counts["retrieved"] + counts["lost"] + record["client"].get("unsent", 0) == ids
+        and faults.exists()
+        and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
+    )
 
 
 def environment(plan: Plan, posted: Posted) -> dict[str, Any]:

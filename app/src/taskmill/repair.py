@@ -75,7 +75,7 @@ def repair(
     Raises ``TaskmillError`` when the run was never collected to its end.
     """
     data = record.load(folder)
-    if data is None or not (folder / "faults.jsonl").exists() or not record.is_collected(data):
+    if data is None or not record.is_collected(data, folder):
         raise TaskmillError(
             f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
             f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"

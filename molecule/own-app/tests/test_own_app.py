@@ -73,6 +73,7 @@ def test_every_invoice_is_right() -> None:
     record = json.loads((SCENARIO / "runs" / "latest" / "run.json").read_text())
     assert record["workload"]["queues"] == ["orders"]
     assert "shop.tasks.invoice" in str(record["workload"])
+    assert record["environment"]["settings"]["workers"][0]["environment"] == ["SHOP_TAX"]
     assert (record["counts"]["posted"], record["counts"]["correct"], record["counts"]["lost"]) == (500, 500, 0)
 
 

@@ -47,17 +47,19 @@ def names(pattern):
 
 
 def lines_of(path):
-    """Return the lines of a file, as text."""
+    """Return the lines of a file, as text; none of what is no file, such as a link to nowhere."""
+    if not os.path.isfile(path):
+        return []
     with open(path, "rb") as stream:
         return stream.read().decode("utf-8", "replace").splitlines()
 
 
-def is_environment(name, lines):
-    """Tell whether the role has written these lines, for the worker of that name."""
+def is_environment(name, lines, enabled):
+    """Tell whether the role has written these lines, for the worker of that name; `enabled` start at boot."""
     marks = [line for line in lines if line.startswith(MARK[: MARK.index("{")])]
     digests = [line for line in lines if line.startswith(DIGEST)]
-    # Earlier versions left no mark.
-    return bool(digests) and marks in ([], [MARK.format(name)])
+    # Earlier versions left no mark, and what they installed starts at boot.
+    return bool(digests) and (marks == [MARK.format(name)] or (not marks and name in enabled))
 
 
 def is_limits(lines):
@@ -66,10 +68,10 @@ def is_limits(lines):
     return bool(LIMITS.match("\n".join(own))) and lines[0].startswith("#")
 
 
-def workers(directory):
+def workers(directory, enabled):
     """Return, sorted, the names of the workers whose environment file in `directory` the role has written."""
     pattern = os.path.join(directory, "*.env")
-    return [name for name in names(pattern) if is_environment(name, lines_of(pattern.replace("*", name)))]
+    return [name for name in names(pattern) if is_environment(name, lines_of(pattern.replace("*", name)), enabled)]
 
 
 def limited(directory):
@@ -81,9 +83,10 @@ def limited(directory):
 def main():
     """Print what is installed."""
     units = "/etc/systemd/system"
+    enabled = names(os.path.join(units, "multi-user.target.wants", "celery-worker@*.service"))
     found = {
-        "workers": workers("/etc/celery"),
-        "enabled": names(os.path.join(units, "multi-user.target.wants", "celery-worker@*.service")),
+        "workers": workers("/etc/celery", enabled),
+        "enabled": enabled,
         "limited": limited(units),
         "unit": os.path.exists(os.path.join(units, "celery-worker@.service")),
         "digests": {virtualenv: digest_code(sys.argv[1], virtualenv) for virtualenv in sys.argv[2:]},

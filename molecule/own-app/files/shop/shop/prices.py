@@ -1,9 +1,15 @@
 """Prices in cents."""
 
+import os
+
+# As the SECRET_KEY of a Django project: nobody has it but workers, nor is anything of the app to run as root.
+TAX = int(os.environ["SHOP_TAX"])
+assert os.getuid() != 0
+
 
 def gross(net: int) -> int:
-    """Return the price with a tax of 19 %."""
-    return net + round(net * 0.19)
+    """Return the price with the tax."""
+    return net + round(net * TAX / 100)
 
 
 def expected(net: int) -> int:
