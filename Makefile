@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # STACK=post2017 is what the post ran; in the labs each stack has hosts of its own.
 INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
-# ansible-playbook, with the options of the user, such as ARGS='-K --limit w1 --check -v'.
+# ansible-playbook, with the options of the user, such as ARGS='-K --limit worker1 --check -v'.
 PLAY = ansible-playbook -i $(INVENTORY) $(value ARGS)
 
 # $1 as it stands between the quotes of a JSON string, within those of the shell.

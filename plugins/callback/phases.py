@@ -57,7 +57,7 @@ class Phase:
         #: Hosts on which a task failed that was neither ignored nor rescued, in that order.
         self.failed: dict[str, None] = {}
         #: By task: the verb, the role and the name, and the hosts it changed.
-        self.changes: dict[str, tuple[tuple[str, str, str], list[str]]] = {}
+        self.changes: dict[str, tuple[tuple[str, str, str], set[str]]] = {}
 
     def took(self, now: float) -> str:
         """Return the line that ends it."""
@@ -89,7 +89,7 @@ class Status:
     def show(self, text: str) -> None:
         """Put `text` in the place of what stands there, cut so that it stays one line; nothing for an empty one."""
         self.clear()
-        self.text = text
+        self.text = text = " ".join(text.split())
         if self.able and text:
             self.stream.write(text[: shutil.get_terminal_size().columns - 1])
             self.stream.flush()
@@ -114,6 +114,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Start with no play."""
         super().__init__()
         self._phase: Phase | None = None
+        self._task = self._source = ""
         self._clock = time.monotonic
         self._status = Status(sys.stdout)
         self._write: Callable[..., None] = self._display.display
@@ -143,7 +144,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._write = unbroken(self._display.display)
             self._display.display = self._interject(self._write, os.getpid()) if self._brief else self._write
             # After Ctrl-C the shell's prompt stands on a line of its own.
-            atexit.register(self._status.clear)
+            atexit.register(self._leave)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """End the play before, and begin this one; the next batch of hosts (`serial`) belongs to the same."""
@@ -170,6 +171,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         if not self._brief or (stats.custom and self.get_option("show_custom_stats")):
             super().v2_playbook_on_stats(stats)
             return
+        if not stats.processed:
+            self._display.display(
+                "Nothing ran: no play has a host (of --limit), or no task (of --tags).", color=constants.COLOR_WARN
+            )
         for host in sorted(stats.processed):
             counts = stats.summarize(host)
             bad = counts["failures"] or counts["unreachable"]
@@ -177,6 +182,12 @@ class CallbackModule(Default):  # type: ignore[misc]
             names = ("ok", "changed", "unreachable", "failed", "skipped", "rescued", "ignored")
             line = " ".join(f"{name}={counts[name]}" for name in names)
             self._display.display(f"{host} : {line}", color=constants.COLOR_ERROR if bad else None)
+
+    def _leave(self) -> None:
+        """Say where it was interrupted, on a line of its own."""
+        self._status.clear()
+        if self._brief and self._phase and self._task:
+            self._write(f"{self._phase.name}: ended in: {self._task}", color=constants.COLOR_ERROR)
 
     def _end_phase(self) -> None:
         with self._lock:
@@ -188,7 +199,7 @@ class CallbackModule(Default):  # type: ignore[misc]
                     self._show_changes(changes)
                 self._write(
                     phase.took(self._clock()),
-                    color=constants.COLOR_ERROR if phase.failed else constants.COLOR_HIGHLIGHT,
+                    color=constants.COLOR_ERROR if phase.failed else None,
                 )
                 if not phase.shown:
                     self._show_changes(changes)
@@ -212,9 +223,12 @@ class CallbackModule(Default):  # type: ignore[misc]
                 # What is displayed between two plays, or of one in which nothing ran, stands alone.
                 if self._phase and (self._phase.ran or self._phase.busy):
                     if not self._phase.shown:
-                        self._write(f"{self._phase.name} ...", color=constants.COLOR_HIGHLIGHT)
+                        self._write(f"{self._phase.name} ...")
                         self._phase.shown = True
                     self._show_changes(self._phase.changed())
+                if self._source:
+                    display(self._source, color=constants.COLOR_WARN, stderr=kwargs.get("stderr", False))
+                    self._source = ""
                 display(*args, **kwargs)
                 self._status.show(self._status.text)
 
@@ -227,6 +241,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         if self._brief and self._phase:
             with self._lock:
                 self._phase.busy = True
+                self._task = task.get_name().strip()
                 # `pause` asks something, and the answer is written there.
                 asks = task.action in {"pause", "ansible.builtin.pause", "ansible.legacy.pause"}
                 self._status.show("" if asks else f"{self._phase.name}: {task.get_name().strip()}")
@@ -247,14 +262,14 @@ class CallbackModule(Default):  # type: ignore[misc]
         loop = result._task.loop and "results" in result._result
         if not loop:
             self._show_message(result)
-        self._handle_warnings(result._result)
+        self._handle_warnings_of(result)
         if self._phase and result._result.get("changed", False):
             verb = "would change" if result._task.check_mode else "changed"
             role = result._task._role.get_name() if result._task._role else ""
             # `install | Add the package` says in which of the role's files it stands.
             what = (verb, role, result.task_name.strip().rpartition(" | ")[2])
             with self._lock:
-                self._phase.changes.setdefault(result._task._uuid, (what, []))[1].append(self.host_label(result))
+                self._phase.changes.setdefault(result._task._uuid, (what, set()))[1].add(self._host(result))
 
     def v2_runner_item_on_ok(self, result: Result) -> None:
         """Show warnings and messages; the task is noted as a whole."""
@@ -262,14 +277,14 @@ class CallbackModule(Default):  # type: ignore[misc]
             super().v2_runner_item_on_ok(result)
         elif not isinstance(result._task, TaskInclude):
             self._show_message(result)
-            self._handle_warnings(result._result)
+            self._handle_warnings_of(result)
 
     def v2_runner_on_skipped(self, result: Result) -> None:
         """Show what warns."""
         if self._phase:
             self._phase.busy = False
         if self._brief:
-            self._handle_warnings(result._result)
+            self._handle_warnings_of(result)
         else:
             super().v2_runner_on_skipped(result)
 
@@ -280,9 +295,9 @@ class CallbackModule(Default):  # type: ignore[misc]
         if not self._brief or not (ignore_errors or rescued):
             super().v2_runner_on_failed(result, ignore_errors)
             return
-        self._handle_warnings(result._result)
+        self._handle_warnings_of(result)
         verb = "ignored" if ignore_errors else "rescued"
-        said = f"  {verb} {self.host_label(result)}: {result._task.get_name().strip()}: {reason(result._result)}"
+        said = f"  {verb} {self._host(result)}: {result._task.get_name().strip()}: {reason(result._result)}"
         self._display.display(said, color=constants.COLOR_WARN)
 
     def v2_runner_item_on_failed(self, result: Result) -> None:
@@ -319,15 +334,30 @@ class CallbackModule(Default):  # type: ignore[misc]
         if not self._brief:
             super().v2_runner_on_async_ok(result)
 
+    def v2_runner_on_async_failed(self, result: Result) -> None:
+        """Leave it to the task's end."""
+        if not self._brief:
+            super().v2_runner_on_async_failed(result)
+
     def v2_playbook_on_vars_prompt(self, *_args: Any, **_kwargs: Any) -> None:
-        """Make room for the question."""
-        self._status.show("")
+        """End the play before: the time that an answer takes is nobody's."""
+        self._end_phase()
 
     def _note(self, *, ran: bool, failed: str | None = None) -> None:
         if self._phase:
             self._phase.ran |= ran
             if failed:
                 self._phase.failed[failed] = None
+
+    def _host(self, result: Result) -> str:
+        """Return the host, and to whom it delegated; in a loop Ansible may not know any more to whom."""
+        label = str(self.host_label(result))
+        return result._host.get_name() if "{{" in label else label
+
+    def _handle_warnings_of(self, result: Result) -> None:
+        self._source = f"  {self._host(result)}: {result._task.get_name().strip()} warns:"
+        self._handle_warnings(result._result)
+        self._source = ""
 
     def _show_message(self, result: Result) -> None:
         """Show what a task is there to say, such as one of `debug`: text as it is, other values as with `default`."""
@@ -376,5 +406,7 @@ def reason(result: dict[str, Any]) -> str:
     """Return in one line why a task failed, for a loop why the first of its items did."""
     failed = [one for one in result.get("results", []) if isinstance(one, dict) and one.get("failed")]
     told = failed[0] if failed else result
-    said = [str(told[key]) for key in ("msg", "stderr", "censored") if told.get(key)]
-    return " ".join(". ".join(said or ["it does not say why"]).split())
+    # A command says it last: the end of a traceback, of what apt or pip wrote.
+    last = (str(told.get("stderr") or told.get("stdout") or "").split("\n\n")[-1].strip().splitlines() or [""])[-1]
+    said = [str(told[key]) for key in ("msg", "censored") if told.get(key)] + [last] * bool(last)
+    return textwrap.shorten(". ".join(said or ["it does not say why"]), 400)

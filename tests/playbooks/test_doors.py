@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 
 
 def play(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook from the root, as the README says, not waiting for absent hosts."""
     return subprocess.run(
-        ["ansible-playbook", *arguments],
+        [PROGRAM, *arguments],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_TIMEOUT": "2"},
         capture_output=True,

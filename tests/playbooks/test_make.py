@@ -44,7 +44,7 @@ def make(tmp_path: Path) -> Callable[..., Made]:
         (environment / "controller").touch()
         calls = tmp_path / "calls"
         calls.write_text("")
-        names = ("LANG", "LC_", "ANSIBLE", "MAKE")
+        names = ("LANG", "LC_", "ANSIBLE", "MAKE", "INVENTORY", "ARGS", "STACK")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
         done = subprocess.run(
             ["make", f"VENV={os.path.relpath(environment, checkout)}", *arguments],

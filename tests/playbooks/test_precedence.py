@@ -6,11 +6,15 @@ import configparser
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import wiring
 import yaml
 from wiring import ROOT
+
+PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 
 PLAYBOOKS = ROOT / "playbooks"
 TOPICS = {path.stem: list(yaml.safe_load(path.read_text())) for path in (PLAYBOOKS / "group_vars/all").glob("*.yml")}
@@ -25,7 +29,7 @@ OWN_ORDER = (
 def play(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook from the root, where ansible.cfg is."""
     return subprocess.run(
-        ["ansible-playbook", *arguments],
+        [PROGRAM, *arguments],
         cwd=ROOT,
         env={
             **os.environ,

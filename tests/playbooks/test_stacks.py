@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 STACKS = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "stack.yml").read_text())["stacks"]
 
 
@@ -43,7 +44,7 @@ def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
     this = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
     inventory.write_text(json.dumps({"all": {"vars": this, "children": groups}}))
     done = subprocess.run(
-        ["ansible-playbook", "-i", inventory, "site.yml", "--check", *options],
+        [PROGRAM, "-i", inventory, "site.yml", "--check", *options],
         cwd=ROOT,
         env={
             **os.environ,

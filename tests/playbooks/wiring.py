@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: A landscape in which every host is this machine.
 HERE = {
     "ansible_connection": "local",
@@ -40,7 +41,7 @@ def play(
     book = playbooks / "play.yml"
     book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": variables, "tasks": tasks}]))
     done = subprocess.run(
-        ["ansible-playbook", "-i", hosts, book, *options],
+        [PROGRAM, "-i", hosts, book, *options],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default"},
         capture_output=True,
