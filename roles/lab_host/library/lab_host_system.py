@@ -360,9 +360,8 @@ class System:
         return well
 
     def _disconnect(self, address: str) -> None:
-        """End the shared SSH connection, which would be taken for one to the host that comes next."""
-        socket_file = self.lab / "ssh" / address
-        if socket_file.exists():
+        """End the shared SSH connections, which would be taken for one to the host that comes next."""
+        for socket_file in (self.lab / "ssh").glob(f"*@{address}"):
             command = ["ssh", "-F", "none", f"-oControlPath={socket_file}", "-O", "exit"]
             run(*command, address, check=False)
             socket_file.unlink(missing_ok=True)
