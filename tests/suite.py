@@ -49,6 +49,8 @@ MAKING = ("prepare", "check", "converge", "idempotence")
 # Seconds that a step may take, unless it says otherwise; and to take its hosts down afterwards.
 DEADLINE = 1500
 DESTROY_DEADLINE = 180
+# How a step is ended: what is sent to all of its processes, and the seconds that they have for it.
+ENDING = ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, 5))
 # Lines of its log that are shown of a step that fails, up to where it failed.
 TAIL = 200
 # Held by the one that uses the addresses of the scenarios.
@@ -102,7 +104,7 @@ def write(path: Path, text: str) -> None:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started in its session; what takes things down at an interrupt has time for it."""
-    for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+    for number, seconds in ENDING:
         deadline = time.monotonic() + seconds
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import signal
 import subprocess
 import sys
 import time
@@ -66,9 +67,10 @@ def test_a_step_that_fails_says_why_and_the_others_go_on(run: Callable[..., tupl
 
 
 def test_a_step_that_does_not_end_is_ended_with_all_it_started(
-    run: Callable[..., tuple[bool, str]], tmp_path: Path
+    run: Callable[..., tuple[bool, str]], suite: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its deadline, and the table says so."""
+    """At its deadline, and the table says so; what takes no notice of an interrupt does not stay."""
+    monkeypatch.setattr(suite, "ENDING", ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2), (signal.SIGKILL, 5)))
     program = f"(sleep 300 & echo $! > {tmp_path}/pid; wait); true"
     good, said = run({"name": "endless", "run": program, "deadline": 5})
     assert not good
