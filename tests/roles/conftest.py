@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -37,3 +39,22 @@ def play(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def lab_utils() -> Callable[[str], ModuleType]:
+    """Return what loads a part of what lab_host's modules share, under the name that Ansible gives it on a host."""
+
+    def load(name: str) -> ModuleType:
+        path = ROOT / "roles" / "lab_host" / "module_utils" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"ansible.module_utils.{name}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    # The others import it.
+    load("taskmill_lab")
+    return load

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-MODULE_UTILS = Path(__file__).parents[2] / "roles" / "lab_host" / "module_utils"
 LAB = {"broker1": "10.250.77.11", "worker1": "10.250.77.12"}
 TIB = 2**40
 
 
 @pytest.fixture(scope="module")
-def problems() -> ModuleType:
-    """The role's checks, under the names that Ansible gives them on a host."""
-    for name in ("taskmill_lab", "taskmill_lab_problems"):
-        spec = importlib.util.spec_from_file_location(f"ansible.module_utils.{name}", MODULE_UTILS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    return module
+def problems(lab_utils: Callable[[str], ModuleType]) -> ModuleType:
+    """The role's checks."""
+    return lab_utils("taskmill_lab_problems")
 
 
 def settings(tmp_path: Path, **changed: Any) -> dict[str, Any]:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-MODULE_UTILS = Path(__file__).parents[2] / "roles" / "lab_host" / "module_utils"
 MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def layers() -> ModuleType:
-    """The module that keeps a lab host's files, under the name that Ansible gives it."""
-    for name in ("taskmill_lab", "taskmill_lab_layers"):
-        spec = importlib.util.spec_from_file_location(f"ansible.module_utils.{name}", MODULE_UTILS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    return module
+def layers(lab_utils: Callable[[str], ModuleType]) -> ModuleType:
+    """The module that keeps a lab host's files."""
+    return lab_utils("taskmill_lab_layers")
 
 
 @pytest.fixture
