@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from conftest import TASKS, Result, Taskmill
 from services import ADMIN, CLIENT, Memcached, RabbitMQ, Worker, channel, free_port, purge_queue
-from taskmill import workers
-from taskmill.broker import Broker
 from taskmill.cli import cli
-from taskmill.errors import TaskmillError
+from taskmill.cluster import workers
+from taskmill.cluster.broker import Broker
+from taskmill.model.errors import TaskmillError
 
 USUAL = ("run", *TASKS, "--tasks=10", "--n=5", "--expect=5")
 

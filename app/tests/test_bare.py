@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import SOURCE
-from taskmill import bare as script
+from taskmill_worker import time_function as script
 
-BARE = SOURCE / "taskmill" / "bare.py"
+BARE = SOURCE / "taskmill_worker" / "time_function.py"
 
 
 def bare(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

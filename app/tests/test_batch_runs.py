@@ -20,7 +20,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import EncodeError
 
 from conftest import SOURCE
-from taskmill import batches
+from taskmill_worker import batches
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_busy_host_is_seen_in_the_kernels_own_count() -> None:
     """Two processes on one core: while one runs the other waits, and its count says how long."""
     program = (
         "import os, signal, time\n"
-        "from taskmill.batches import without_core\n"
+        "from taskmill_worker.batches import without_core\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "parent = os.getpid()\n"
         "child = os.fork()\n"

@@ -21,7 +21,7 @@ from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, Worker, chan
 
 QUEUE = "red"
 #: What the workers of the stack `modern` load.
-MODULES = "taskmill.task_times,taskmill.dead_letters,taskmill.batches,taskmill.read_ahead"
+MODULES = "taskmill_worker.task_times,taskmill_worker.dead_lettering,taskmill_worker.batches,taskmill_worker.read_ahead"
 
 
 class Cluster:

@@ -10,8 +10,8 @@ import pytest
 
 from taskmill import benchmark
 from taskmill.benchmark import MISSED, NOT_MEASURED, REACHED
-from taskmill.errors import TaskmillError
-from taskmill.plan import write_json
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import write_json
 
 ROLES = {
     "ours": "ours",

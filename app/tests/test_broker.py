@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from taskmill.broker import Broker
+from taskmill.cluster.broker import Broker
 
 
 def test_certificate_and_name_are_checked_with_amqps() -> None:

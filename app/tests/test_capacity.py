@@ -22,8 +22,8 @@ from services import wait_until
 from taskmill.capacity import measure, scale, steady
 from taskmill.capacity.search import FIRST_GUESS, answer, search
 from taskmill.cli import cli
-from taskmill.errors import TaskmillError
-from taskmill.plan import Kind, Plan, new_folder, write_json
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import Kind, Plan, new_folder, write_json
 from taskmill.progress import Quiet
 from taskmill.report import text
 

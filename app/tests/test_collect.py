@@ -14,12 +14,13 @@ import memcache
 import pytest
 
 from services import Memcached, stored
-from taskmill import collect, journal
-from taskmill.backend import BATCH, Results
-from taskmill.collect import Collected, Collector, judge, same
-from taskmill.errors import TaskmillError
-from taskmill.plan import Kind, Plan
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import Kind, Plan
 from taskmill.progress import Reporter
+from taskmill.publishing import journal
+from taskmill.results import collector as collect
+from taskmill.results.collector import Collected, Collector, judge, same
+from taskmill.results.memcached import BATCH, Results
 
 #: When messages were posted, in Unix seconds.
 POSTED = 1795388520.25

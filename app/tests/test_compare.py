@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 import runs
-from taskmill import cli, compare
-from taskmill.errors import TaskmillError
-from taskmill.plan import write_json
+from taskmill import cli
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import write_json
+from taskmill.report import comparison as compare
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from taskmill import cost
 from taskmill.cli import cli
-from taskmill.errors import TaskmillError
+from taskmill.model.errors import TaskmillError
+from taskmill.samples import profile_cost as cost
 
 
 def write(folder: Path, profile: bool, rate: float, **changes: Any) -> Path:

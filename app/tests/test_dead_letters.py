@@ -29,8 +29,9 @@ from services import (
     take_all,
     wait_until,
 )
-from taskmill import collect, dead_letters
-from taskmill.backend import Results
+from taskmill.results import collector as collect
+from taskmill.results.memcached import Results
+from taskmill_worker import dead_lettering as dead_letters
 
 # The module runs on Python 2.7 too and has no annotations.
 most_redeliveries: Callable[[dict[str, str]], int] = dead_letters.most_redeliveries
@@ -83,10 +84,10 @@ def worker(
     rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Worker]:
     """Yield a worker with what this file is about, one that runs tasks one by one, and one that batches them."""
-    include = "--include=killer,taskmill.task_times,taskmill.dead_letters"
+    include = "--include=killer,taskmill_worker.task_times,taskmill_worker.dead_lettering"
     environment = {"CELERY_WORKER_REDELIVERIES": str(MOST)}
     if request.param == "in batches":
-        include += ",taskmill.batches"
+        include += ",taskmill_worker.batches"
         environment["CELERY_WORKER_BATCH"] = "100"
     with running(rabbitmq, memcached, tmp_path, include, **environment) as one:
         yield one
@@ -238,7 +239,7 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
         while lost.basic_get("red") is not None:
             pass
         lost.connection.close()
-    include = "--include=taskmill.dead_letters"
+    include = "--include=taskmill_worker.dead_lettering"
     with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)):
         done = other("collect", str(other.latest), "--deadline=30")
     assert done.code == 0, done.out + done.err

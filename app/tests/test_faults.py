@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 import runs
-from taskmill import faults
 from taskmill.cli import cli
-from taskmill.errors import UNMET
-from taskmill.faults import Fault
+from taskmill.model.errors import UNMET
+from taskmill.results import faults
+from taskmill.results.faults import Fault
 
 TASKS = 2000
 TOTAL = 20.0

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 import runs
-from taskmill import timings, units
-from taskmill.plan import write_json
-from taskmill.report import calls, facts, findings, folder, series, where
-from taskmill.report.facts import Facts
+from taskmill.model.plan import write_json
+from taskmill.report import calls, findings, series
+from taskmill.report import cpu_breakdown as where
+from taskmill.report import metrics as facts
+from taskmill.report import run_folder as folder
+from taskmill.report.metrics import Facts
+from taskmill.samples import task_timings as timings
+from taskmill.samples import unit as units
 
 #: A run on machines of its own in which nothing is to be found.
 QUIET = Facts(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskmill import jit
+from taskmill_worker import jit
 
 
 def refuse(parameters: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taskmill import journal
+from taskmill.publishing import journal
 
 
 def test_new_ids_are_distinct_random_uuids() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from taskmill.errors import TaskmillError
-from taskmill.plan import Kind, Plan, new_folder, write_json
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import Kind, Plan, new_folder, write_json
 
 NOW = datetime(2026, 11, 22, 9, 30, 1, tzinfo=timezone.utc)
 PLAN = Plan("p", (Kind("a.b", "red"), Kind("a.c", "green")), 1003, (20,), n=20, threads=10, processes=2)

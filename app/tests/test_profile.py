@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from taskmill import profile
+from taskmill.samples import profile
 
 #: Seconds that are lost when a profile rounds.
 SLACK = 0.001

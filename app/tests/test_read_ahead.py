@@ -16,7 +16,7 @@ from kombu.asynchronous import Hub
 from kombu.transport.pyamqp import Transport
 
 from services import ADMIN, LARGEST, OTHER_VHOST, RabbitMQ, channel, purge_queue
-from taskmill import read_ahead
+from taskmill_worker import read_ahead
 
 QUEUE = "yellow"
 FRAMES = [(1, 0, b""), (2, 1, b"\xce" * 5), (3, 65535, b"x" * 1000), (8, 0, b"")]

@@ -13,11 +13,11 @@ import pytest
 
 from conftest import TASKS, Taskmill
 from services import CLIENT, OTHER_VHOST, Memcached, RabbitMQ, depth, running, wait_until
-from taskmill import journal
+from taskmill.publishing import journal
 
 GONE = 30
 RED = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--no-profile")
-INCLUDE = "--include=taskmill.task_times"
+INCLUDE = "--include=taskmill_worker.task_times"
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -11,16 +11,18 @@ from typing import Any, cast
 import pytest
 
 from services import stored
-from taskmill import journal, record, repair
-from taskmill.backend import Results
-from taskmill.broker import Broker
-from taskmill.clock import Moment
-from taskmill.collect import Collected, Collector
-from taskmill.courier import Tally
-from taskmill.errors import TaskmillError
-from taskmill.plan import Kind, Plan
-from taskmill.post import Posted
+from taskmill import record
+from taskmill.cluster.broker import Broker
+from taskmill.model.clock import Moment
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import Kind, Plan
 from taskmill.progress import Reporter
+from taskmill.publishing import journal
+from taskmill.publishing.channel import Tally
+from taskmill.publishing.processes import Posted
+from taskmill.recover import repair
+from taskmill.results.collector import Collected, Collector
+from taskmill.results.memcached import Results
 
 TASKS = 4000
 PLAN = Plan("p", (Kind("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)

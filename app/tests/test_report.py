@@ -13,9 +13,10 @@ import pytest
 
 import runs
 from taskmill import cli, report
-from taskmill.errors import TaskmillError
-from taskmill.plan import write_json
-from taskmill.report import figures, folder
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import write_json
+from taskmill.report import charts as figures
+from taskmill.report import run_folder as folder
 from taskmill.report.text import label
 
 EVIL = "<script>alert('x')</script>&\"tasks"

@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import TASKS, Taskmill
-from taskmill.requirements import METRICS, Requirement, judge, unmet
+from taskmill.model.thresholds import METRICS, Requirement, judge, unmet
 
 RECORD = {
     "rates": {"completed_per_s": 500.0},

@@ -12,8 +12,8 @@ import pytest
 
 from conftest import TASKS, Taskmill
 from services import Worker, wait_until
-from taskmill import journal
-from taskmill.errors import TaskmillError
+from taskmill.model.errors import TaskmillError
+from taskmill.publishing import journal
 
 WINDOW = 20
 LOAD = (*TASKS, "--threads=2", f"--window={WINDOW}", "--no-profile")

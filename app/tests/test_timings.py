@@ -12,9 +12,10 @@ import pytest
 
 from conftest import TASKS, Taskmill
 from services import CLIENT, RabbitMQ, Worker, wait_until
-from taskmill import timings, workers
-from taskmill.broker import Broker
-from taskmill.timings import Rows, Timings
+from taskmill.cluster import workers
+from taskmill.cluster.broker import Broker
+from taskmill.samples import task_timings as timings
+from taskmill.samples.task_timings import Rows, Timings
 
 HOOKED = {"taskmill": [1000.5, 2_000, 1_500, "w1@there"]}
 

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import TASKS, Taskmill
 from services import CLIENT, Proxy, RabbitMQ, Worker, channel, take_all, wait_until
-from taskmill import journal
+from taskmill.publishing import journal
 
 #: Small windows make posting slow enough to be disturbed.
 SLOW = ("--threads=2", "--window=4", "--no-profile")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from taskmill import tune
 from taskmill.cli import cli
-from taskmill.errors import TaskmillError
-from taskmill.plan import write_json
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import write_json
+from taskmill.tuning import grid as tune
 
 GRID = {"nodes": [1, 2], "prefetch_multiplier": [1, 16]}
 

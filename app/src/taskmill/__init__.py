@@ -7,8 +7,8 @@ tasks are named, and the right value is given, on the command line.
 :func:`publish` is for programs: many signatures of any Celery app's tasks, every message confirmed.
 """
 
-from taskmill.errors import PublishError, TaskmillError
-from taskmill.publisher import publish
+from taskmill.model.errors import PublishError, TaskmillError
+from taskmill.publishing.publisher import publish
 
 __all__ = ["PublishError", "TaskmillError", "publish"]
 

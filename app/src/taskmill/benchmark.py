@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from taskmill.errors import TaskmillError
-from taskmill.plan import read_json, write_json
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import read_json, write_json
 from taskmill.report.text import UNKNOWN, number, percent, rate, size
 
 if TYPE_CHECKING:

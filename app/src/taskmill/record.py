@@ -43,19 +43,23 @@ import memcache
 import numpy as np
 
 import taskmill
-from taskmill import collect, journal, requirements, timings, workers
-from taskmill.clock import Moment
-from taskmill.plan import SCHEMA, read_json, write_json
-from taskmill.post import Posted
-from taskmill.requirements import Requirement
+from taskmill.cluster import workers
+from taskmill.model import thresholds as requirements
+from taskmill.model.clock import Moment
+from taskmill.model.plan import SCHEMA, read_json, write_json
+from taskmill.model.thresholds import Requirement
+from taskmill.publishing import journal
+from taskmill.publishing.processes import Posted
+from taskmill.results import collector as collect
+from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from taskmill.collect import Collected
-    from taskmill.plan import Plan
-    from taskmill.timings import Timings
+    from taskmill.model.plan import Plan
+    from taskmill.results.collector import Collected
+    from taskmill.samples.task_timings import Timings
 
 COMPLETE = "complete"
 POSTED = "posted"

@@ -12,7 +12,7 @@ import uuid
 
 import amqp
 
-from taskmill.broker import Broker
+from taskmill.cluster.broker import Broker
 
 EACH = 20
 LARGE = 50_000_000

@@ -55,7 +55,7 @@ def changed(before, directory, wanted):
     """Return the variables that are to stand in the place of those before."""
     options = before["CELERY_WORKER_OPTIONS"].split()
     loaded = [name for word in options if word.startswith(INCLUDE) for name in word[len(INCLUDE) :].split(",")]
-    # After dead_letters.py and the like, whose signals then come first.
+    # After dead_lettering.py and the like, whose signals then come first.
     modules = [name for name in loaded if name not in wanted["without"]] + ALWAYS + wanted["modules"]
     options = [INCLUDE + ",".join(modules)] + [word for word in options if not word.startswith(INCLUDE)]
     return {

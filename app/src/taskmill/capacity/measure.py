@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskmill import errors, record, timings
+from taskmill import record
 from taskmill.capacity import scale, steady, text
 from taskmill.capacity.search import answer, search
-from taskmill.errors import TaskmillError
-from taskmill.plan import Plan, read_json, write_json
+from taskmill.model import errors
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import Plan, read_json, write_json
+from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
     from taskmill.progress import Reporter
-    from taskmill.timings import Timings
+    from taskmill.samples.task_timings import Timings
 
 SCHEMA = 1
 COMPLETE, INTERRUPTED, USED_UP, FAILED = text.STATES

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmill.capacity.steady import NOT_OFFERED, STEADY
-from taskmill.report import folder as folders
-from taskmill.report import where
+from taskmill.report import cpu_breakdown as where
+from taskmill.report import run_folder as folders
 from taskmill.report.text import percent, rate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from taskmill.report.folder import Run
+    from taskmill.report.run_folder import Run
 
 #: Share of its time from which on a machine, or a pool, counts as busy: what is left is too uneven to be used.
 BUSY = 0.8

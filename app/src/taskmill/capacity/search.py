@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from taskmill.errors import TaskmillError
+from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

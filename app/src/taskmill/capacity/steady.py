@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from taskmill.arrays import Floats
+    from taskmill.model.arrays import Floats
 
 #: Share of the window at its start that is not looked at: the pool and the prefetch fill then.
 WARMING = 0.25

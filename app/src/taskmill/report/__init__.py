@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from taskmill.errors import TaskmillError
+from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def write(folder: Path) -> Path:
     """
     require()
     # plotly is not everywhere.
-    from taskmill.report import folder as folders  # noqa: PLC0415
     from taskmill.report import page  # noqa: PLC0415
+    from taskmill.report import run_folder as folders  # noqa: PLC0415
 
     return page.write(folder / "report.html", "report.html.j2", page.content(folders.read(folder)))

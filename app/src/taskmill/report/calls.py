@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from taskmill.profile import Entries, Where
+    from taskmill.samples.profile import Entries, Where
 
 #: What is less than this share of the whole is left out of a tree, and what lies deeper than this.
 LEAST = 0.002

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskmill.report import where
+from taskmill.report import cpu_breakdown as where
 from taskmill.report.text import count, listed, percent, seconds, size
 
 if TYPE_CHECKING:
-    from taskmill.report.facts import Facts
+    from taskmill.report.metrics import Facts
 
 #: In the order in which they are shown: something is broken; it held the run back; worth knowing; well.
 KINDS = ("fault", "limit", "note", "good")

@@ -11,18 +11,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from taskmill import profile, record
-from taskmill.report import calls, figures, text
-from taskmill.report.facts import gather
+from taskmill import record
+from taskmill.report import calls, text
+from taskmill.report import charts as figures
+from taskmill.report.cpu_breakdown import machines, split
 from taskmill.report.findings import find
-from taskmill.report.folder import FAULTS_SHOWN, Run, as_dict, as_list, as_number
-from taskmill.report.where import machines, split
-from taskmill.timings import summary
+from taskmill.report.metrics import gather
+from taskmill.report.run_folder import FAULTS_SHOWN, Run, as_dict, as_list, as_number
+from taskmill.samples import profile
+from taskmill.samples.task_timings import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from taskmill.report.figures import Chart
+    from taskmill.report.charts import Chart
 
 TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
 #: What the page says of a host.

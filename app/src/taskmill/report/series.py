@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskmill.arrays import Floats
+    from taskmill.model.arrays import Floats
 
 #: Points of a line at most, and steps of a histogram to each power of ten.
 POINTS = 400

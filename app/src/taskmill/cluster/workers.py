@@ -1,0 +1,201 @@
+"""The workers, asked through Celery's remote control: who they are, what they consume, what they have executed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+from taskmill.cluster import broker as brokers
+from taskmill.model.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from taskmill.cluster.broker import Broker
+
+#: Seconds to wait for workers to make themselves known, the second time longer; for known ones to answer; and
+#: between two answers that are compared.
+HELLO = (1.0, 3.0)
+ANSWER = 10.0
+STEP = 0.5
+#: How often a worker is asked for its time.
+EXCHANGES = 8
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker node. ``executed`` counts its executions of each task since it started (pid and uptime say when)."""
+
+    name: str
+    pid: int
+    pool: str
+    pool_size: int
+    prefetch: int
+    uptime: int
+    software: str
+    queues: tuple[str, ...]
+    executed: dict[str, int]
+
+
+def find(broker: Broker, queues: Iterable[str] = ()) -> list[Worker]:
+    """Return the workers that answer, by name; ask a second time, with more patience, when a queue has none.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    found: list[Worker] = []
+    for patience in HELLO:
+        found = _ask(broker, None, patience)
+        if found and not orphans(found, queues):
+            break
+    return found
+
+
+def ask(broker: Broker, names: list[str]) -> list[Worker]:
+    """Return those of the workers with these names that answer; it does not wait longer than they take.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    return _ask(broker, names, ANSWER) if names else []
+
+
+def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worker]:
+    app = broker.control()
+    try:
+        found = sorted(app.control.inspect(destination=names, timeout=patience).ping() or {})
+        if not found:
+            return []
+        inspect = app.control.inspect(destination=found, timeout=ANSWER)
+        stats, queues, reports = inspect.stats() or {}, inspect.active_queues() or {}, inspect.report() or {}
+    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
+        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
+    finally:
+        app.close()
+    return [
+        worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in found if name in stats
+    ]
+
+
+def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return, by worker, its clock less this host's (``offset_s``) and the most that can be off (``error_s``).
+
+    Each worker is asked :data:`EXCHANGES` times; the answer with the shortest round trip counts, its time taken as that
+    of the middle of the round trip (Cristian 1989). Workers that do not know the command (``task_times.py``) are left
+    out. Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    app = broker.control()
+    try:
+        found = {name: _clock(app, name) for name in names}
+    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
+        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
+    finally:
+        app.close()
+    return {name: clock for name, clock in found.items() if clock is not None}
+
+
+def _clock(app: Any, name: str) -> dict[str, float] | None:
+    best: tuple[float, float] | None = None
+    for _ in range(EXCHANGES):
+        sent, begin = time.time(), time.perf_counter()
+        answers = app.control.broadcast("taskmill_clock", destination=[name], reply=True, limit=1, timeout=ANSWER)
+        trip = time.perf_counter() - begin
+        answer = dict(answers[0]).get(name) if answers else None
+        if not isinstance(answer, dict) or "time" not in answer:
+            return None
+        if best is None or trip < best[0]:
+            best = trip, float(answer["time"]) - (sent + trip / 2)
+    assert best is not None
+    return {"offset_s": round(best[1], 6), "error_s": round(best[0] / 2, 6)}
+
+
+def worker(name: str, stats: dict[str, Any], queues: list[dict[str, Any]], report: dict[str, Any]) -> Worker:
+    """Put together one worker's answers."""
+    pool = stats.get("pool") or {}
+    return Worker(
+        name=name,
+        pid=int(stats.get("pid") or 0),
+        # Such as celery.concurrency.prefork:TaskPool.
+        pool=str(pool.get("implementation") or "").partition(":")[0].rpartition(".")[2],
+        pool_size=int(pool.get("max-concurrency") or 0),
+        prefetch=int(stats.get("prefetch_count") or 0),
+        uptime=int(stats.get("uptime") or 0),
+        software=software(str(report.get("ok") or "")),
+        queues=tuple(sorted(str(queue["name"]) for queue in queues)),
+        executed={str(task): int(count) for task, count in (stats.get("total") or {}).items()},
+    )
+
+
+def software(report: str) -> str:
+    """Return the versions in a worker's report, such as ``celery:5.7.0 (..) kombu:5.7.0 py:3.11.2``."""
+    for line in report.splitlines():
+        name, arrow, rest = line.partition("->")
+        if arrow and name.strip() == "software":
+            return " ".join(rest.split())
+    return ""
+
+
+def orphans(workers: list[Worker], queues: Iterable[str]) -> list[str]:
+    """Return those of the queues that no worker consumes."""
+    consumed = {queue for worker in workers for queue in worker.queues}
+    return [queue for queue in queues if queue not in consumed]
+
+
+def check(broker: Broker, workers: list[Worker], queues: Iterable[str]) -> None:
+    """Raise ``TaskmillError`` when one of the queues has no worker that consumes it."""
+    missing = orphans(workers, queues)
+    if not missing:
+        return
+    if not workers:
+        raise TaskmillError(
+            f"no worker answers at the broker ({broker}). Look at `systemctl status 'celery-worker@*'` on the worker "
+            f"hosts, or post without workers by --no-workers"
+        )
+    seen = "; ".join(f"{worker.name}: {', '.join(worker.queues) or 'none'}" for worker in workers)
+    raise TaskmillError(
+        f"no worker consumes the queue{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Workers and their queues "
+        f"are {seen}. Add the queue to a worker in celery_worker_workers and run site.yml, or post without workers by "
+        f"--no-workers"
+    )
+
+
+def settled(broker: Broker, names: list[str], tasks: set[str], seconds: float) -> list[Worker]:
+    """Ask the workers until two answers agree on the executions of the tasks, for at most so many seconds."""
+    end = time.monotonic() + seconds
+    last = ask(broker, names)
+    while time.monotonic() < end:
+        time.sleep(STEP)
+        now = ask(broker, names)
+        if [executions(one, tasks) for one in now] == [executions(one, tasks) for one in last]:
+            return now
+        last = now
+    return last
+
+
+def executions(worker: Worker, tasks: set[str]) -> int:
+    """Return how often a worker has executed the tasks."""
+    return sum(count for task, count in worker.executed.items() if task in tasks)
+
+
+def executed_between(before: list[Worker], after: list[Worker], tasks: set[str]) -> int | None:
+    """Return the executions of the tasks between two answers; ``None`` when a worker came, went or started anew."""
+    known = {(worker.name, worker.pid): worker for worker in before}
+    if not before or {(worker.name, worker.pid) for worker in after} != set(known):
+        return None
+    if any(worker.uptime < known[worker.name, worker.pid].uptime for worker in after):
+        return None
+    return sum(executions(worker, tasks) - executions(known[worker.name, worker.pid], tasks) for worker in after)
+
+
+def plain(workers: list[Worker]) -> list[dict[str, Any]]:
+    """Return the workers as plain data for JSON."""
+    return [asdict(worker) for worker in workers]
+
+
+def from_plain(data: Any) -> list[Worker]:
+    """Read what :func:`plain` made; an empty list for anything else."""
+    try:
+        return [Worker(**(one | {"queues": tuple(one["queues"])})) for one in data]
+    except (KeyError, TypeError):
+        return []

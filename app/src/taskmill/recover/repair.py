@@ -1,0 +1,112 @@
+"""Making up for results that are missing: their tasks are posted once more under the same ids, and collected.
+
+Which they are stands in ``faults.jsonl`` of the run; it is written anew, whole, when the repair is done, and the run's
+record is counted from it. So a repair can be interrupted, and done again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taskmill import record
+from taskmill.model.clock import Moment
+from taskmill.model.errors import TaskmillError
+from taskmill.publishing import journal
+from taskmill.publishing import processes as posting
+from taskmill.publishing.processes import Left
+from taskmill.results import collector as collect
+from taskmill.results.collector import Collected, Collector
+from taskmill.results.memcached import BATCH, Results
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+    from typing import Any
+
+    from taskmill.cluster.broker import Broker
+    from taskmill.model.plan import Plan
+    from taskmill.progress import Reporter
+    from taskmill.publishing.journal import ThreadIds
+
+#: What `faults.jsonl` calls those without a result.
+MISSING = ("lost", "unsent")
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What came of a repair."""
+
+    record: dict[str, Any]
+    #: Whether every missing result was asked for to the end.
+    finished: bool
+    error: str | None = None
+
+
+def without_result(ids: Iterable[bytes], results: Results) -> set[bytes]:
+    """Return those of the ids that have no result in the store."""
+    rest = list(ids)
+    absent = set(rest)
+    for start in range(0, len(rest), BATCH):
+        absent.difference_update(results.get(rest[start : start + BATCH]))
+    return absent
+
+
+def unconfirmed(folder: Path, results: Results) -> Left:
+    """Return what is left of a run whose client was killed: messages that were not confirmed and have no result."""
+    threads = journal.read(folder / "ids")
+    absent = without_result([identifier for one in threads for identifier, _ in one.lines[one.confirmed :]], results)
+    return left(folder, absent)
+
+
+def left(folder: Path, wanted: Collection[bytes]) -> Left:
+    """Return what is left of a run when the messages of these ids are to be sent once more."""
+
+    def places(one: ThreadIds) -> list[tuple[int, bytes]]:
+        return [(place, identifier) for place, (identifier, _) in enumerate(one.lines) if identifier in wanted]
+
+    return Left.find(folder, places)
+
+
+def repair(
+    plan: Plan, folder: Path, broker: Broker, results: Results, stop: threading.Event, reporter: Reporter
+) -> Repaired:
+    """Post and collect what has no result; merge it into the run's record, and return that.
+
+    Raises ``TaskmillError`` when the run was never collected to its end.
+    """
+    data = record.load(folder)
+    if data is None or not record.is_collected(data, folder):
+        raise TaskmillError(
+            f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
+            f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"
+        )
+    missing = {
+        fault["id"].encode()
+        for fault in collect.read_faults(folder / "faults.jsonl", None)
+        if fault.get("outcome") in MISSING
+    }
+    begun = Moment.now()
+    again = left(folder, without_result(missing, results))
+    reporter.say(f"{len(missing):,} results are missing; {again.total():,} of them are not in the store either")
+    if again.total():
+        posted = posting.repost(plan, folder, broker, stop, reporter, again)
+        if posted.error is not None or not posted.finished:
+            return Repaired(data, finished=False, error=posted.error)
+    collected = Collected(finished=True)
+    if missing:
+        collected = Collector(plan, folder, results, stop, reporter, only=missing).run()
+        if not collected.finished:
+            return Repaired(data, finished=False)
+        data.setdefault("repaired", []).append(
+            {
+                "at": begun.iso,
+                "missing": len(missing),
+                "posted": again.total(),
+                **{name: getattr(collected, name) for name in ("correct", "wrong", "failed", "lost")},
+            }
+        )
+    record.recount(data, folder)
+    record.save(folder, data)
+    return Repaired(data, finished=True)

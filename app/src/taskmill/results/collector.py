@@ -1,0 +1,458 @@
+"""Collecting: every result by its id, in batches, each compared with the right value.
+
+It works from the ids on disk alone, so it can be interrupted and begun anew. Each queue is asked from its head, since
+that is the order in which workers take messages. A queue whose head is not done yet is left alone for a while, a little
+longer each time. Ids that stay without a result while later ones have theirs are put aside before they fill the head,
+and asked for seldom until the rest is done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from taskmill.model.clock import Moment
+from taskmill.model.errors import TaskmillError
+from taskmill.publishing import journal
+from taskmill.publishing.processes import Pace, Posted
+from taskmill.results.memcached import BATCH, UNREADABLE, Results
+from taskmill.samples import task_timings as timings
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from taskmill.model.plan import Plan
+    from taskmill.progress import Phase, Reporter
+
+#: Shortest and longest pause, in seconds, before a queue whose next results are not there yet is asked again.
+PAUSE = (0.05, 1.0)
+#: Seconds between two looks at the ids put aside.
+ASIDE = 5.0
+#: States in which a task's result is final; in any other it is waited for.
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
+#: The exception that `dead_letters.py` stores for a task that it parked.
+PARKED = "Parked"
+#: Longest value or exception that a line of faults.jsonl quotes, in characters.
+QUOTE = 500
+
+
+@dataclass
+class Line:
+    """The ids of one queue that have no result yet, in the order of posting."""
+
+    name: str
+    ids: deque[bytes]
+    aside: deque[bytes] = field(default_factory=deque)
+    #: How many batches a look takes in: more when the head is stuck.
+    width: int = 1
+    pause: float = 0.0
+    due: float = 0.0
+    looked: float = field(default_factory=time.monotonic)
+    aside_due: float = 0.0
+
+    @property
+    def pending(self) -> int:
+        """How many have no result."""
+        return len(self.ids) + len(self.aside)
+
+
+@dataclass
+class Collected:
+    """What came of collecting. ``lost`` is meaningful once ``finished``."""
+
+    posted: int = 0
+    confirmed: int = 0
+    distinct: int = 0
+    retrieved: int = 0
+    correct: int = 0
+    wrong: int = 0
+    failed: int = 0
+    #: Of the failed ones, those whose task was lost with its process too often.
+    parked: int = 0
+    lost: int = 0
+    #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
+    unsent: int = 0
+    by_queue: dict[str, dict[str, int]] = field(default_factory=dict)
+    started: Moment = field(default_factory=Moment.now)
+    #: When the last result was checked.
+    ended: Moment = field(default_factory=Moment.now)
+    finished: bool = False
+
+    @property
+    def faults(self) -> int:
+        """How many are wrong, failed or lost."""
+        return self.wrong + self.failed + self.lost
+
+
+class Collector:
+    """Collects the results of one run folder."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        results: Results,
+        stop: threading.Event,
+        reporter: Reporter,
+        only: Collection[bytes] | None = None,
+    ) -> None:
+        """Read the ids; raise ``TaskmillError`` when there are none.
+
+        With ``only`` these alone are collected, and what ``faults.jsonl`` says of the others stays in it.
+        """
+        self._only = only
+        self._plan = plan
+        self._folder = folder
+        self._results = results
+        self._stop = stop
+        self._reporter = reporter
+        # Written as they are found: a million of them must not need memory. Renamed when whole.
+        self._faults_path = folder / ".faults.jsonl"
+        self._faults: TextIO | None = None
+        self.outcome = Collected()
+        self._rows = timings.Rows()
+        #: The number of each message, in the order of :attr:`_messages`.
+        self._numbers: dict[bytes, int] = {}
+        self._messages: dict[str, npt.NDArray[Any]] = {}
+        self._queues: list[str] = []
+        self._doubtful: set[bytes] = set()
+        self._lines = self._read()
+        self._last_new = time.monotonic()
+
+    def _read(self) -> list[Line]:
+        threads = list(journal.read(self._folder / "ids"))
+        if not any(thread.lines for thread in threads):
+            raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
+        outcome = self.outcome
+        self._number(threads)
+        parts: dict[bytes, list[list[bytes]]] = {}
+        for thread in threads:
+            mine: dict[bytes, list[bytes]] = {}
+            for identifier, queue in thread.lines:
+                if self._only is not None and identifier not in self._only:
+                    continue
+                mine.setdefault(queue, []).append(identifier)
+            for queue, ids in mine.items():
+                parts.setdefault(queue, []).append(ids)
+            outcome.confirmed += thread.confirmed
+            self._doubtful.update(identifier for identifier, _ in thread.lines[thread.confirmed :])
+            thread.lines.clear()
+        lines = [Line(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
+        outcome.posted = sum(len(line.ids) for line in lines)
+        outcome.distinct = len(self._numbers)
+        outcome.by_queue = {
+            line.name: {"posted": len(line.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0} for line in lines
+        }
+        return lines
+
+    def _number(self, threads: list[journal.ThreadIds]) -> None:
+        """Number the messages, and note for each its queue, when it was posted and when it was due."""
+        self._numbers = {
+            identifier: number for number, (identifier, _) in enumerate(line for one in threads for line in one.lines)
+        }
+        places: dict[bytes, int] = {}
+        queue = [places.setdefault(queue, len(places)) for one in threads for _, queue in one.lines]
+        posted = np.concatenate([thread.posted for thread in threads])
+        began = Posted.load(self._folder)
+        due = posted
+        if self._plan.rate is not None and began is not None and began.due_from is not None:
+            paces = [Pace.of(self._plan, place, began.due_from) for place in range(len(threads))]
+            due = np.concatenate(
+                [
+                    pace.first + pace.step * np.arange(len(thread.lines))
+                    for pace, thread in zip(paces, threads, strict=True)
+                    if pace is not None
+                ]
+            )
+        self._messages = {
+            "due": due,
+            "posted": posted,
+            "queue": np.array(queue, dtype=np.uint16),
+        }
+        self._queues = [queue.decode() for queue in places]
+
+    def run(self) -> Collected:
+        """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
+
+        Writes ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when memcached is away
+        at the deadline: then nothing is known to be lost.
+        """
+        outcome = self.outcome
+        outcome.started = outcome.ended = Moment.now()
+        self._last_new = time.monotonic()
+        faults = self._folder / "faults.jsonl"
+        with self._faults_path.open("w", encoding="utf-8") as self._faults:
+            if self._only is not None:
+                self._keep_others(faults)
+            self._collect()
+        if self._only is None:
+            self._faults_path.replace(faults)
+            self._rows.save(self._folder, self._messages, self._queues)
+        elif outcome.finished:
+            self._faults_path.replace(faults)
+        return outcome
+
+    def _keep_others(self, faults: Path) -> None:
+        """Copy the faults of those that are not collected."""
+        assert self._faults is not None
+        assert self._only is not None
+        for fault in read_faults(faults, None):
+            if str(fault.get("id")).encode() not in self._only:
+                self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
+
+    def _collect(self) -> None:
+        with self._reporter.phase("collecting", self.outcome.distinct) as phase:
+            while self._pending() and not self._stop.is_set():
+                self._round(phase)
+                if time.monotonic() - self._last_new > self._plan.deadline and not self._last_look(phase):
+                    break
+            phase.update(self.outcome.retrieved, last=True)
+        if not self._stop.is_set() or not self._pending():
+            self._count_missing()
+            self.outcome.finished = True
+
+    def _pending(self) -> int:
+        return sum(line.pending for line in self._lines)
+
+    def _round(self, phase: Phase) -> None:
+        """Ask every queue that is due, or wait for the first that will be."""
+        now = time.monotonic()
+        asked = False
+        for line in self._lines:
+            if self._stop.is_set():
+                return
+            if not line.ids:
+                line.ids, line.aside = line.aside, line.ids
+            if line.aside and now >= line.aside_due:
+                asked = True
+                self._look_aside(line)
+            if line.ids and now >= line.due:
+                asked = True
+                self._look(line)
+            phase.update(self.outcome.retrieved)
+        if not asked:
+            due = [line.due for line in self._lines if line.ids] + [
+                line.aside_due for line in self._lines if line.aside
+            ]
+            self._stop.wait(max(0.01, min(due) - time.monotonic()))
+
+    def _look(self, line: Line) -> None:
+        """Ask for the next results of a queue and settle how soon to ask again."""
+        took = found = overtaken = 0
+        left: list[bytes] = []
+        for _ in range(line.width):
+            batch = [line.ids.popleft() for _ in range(min(BATCH, len(line.ids)))]
+            if not batch or self._stop.is_set():
+                left += batch
+                break
+            missing = self._ask(line, batch)
+            took += len(batch)
+            found += len(batch) - len(missing)
+            left += missing
+            if len(missing) < len(batch):
+                overtaken = len(left) - common_tail(missing, batch)
+        if overtaken * 2 > BATCH:
+            # Later tasks are done and these are not: they may never be, and say nothing about the pace.
+            if not line.aside:
+                line.aside_due = time.monotonic() + ASIDE
+            line.aside.extend(left[:overtaken])
+            left = left[overtaken:]
+            took -= overtaken
+        line.ids.extendleft(reversed(left))
+        now = time.monotonic()
+        low, high = PAUSE
+        if found * 2 >= took:
+            line.pause, line.width = 0.0, 1
+        elif found:
+            # So long that, at the rate of now, half of the next batch will be there.
+            rate = found / max(now - line.looked, low)
+            line.pause, line.width = min(high, max(low, min(BATCH, len(line.ids)) / 2 / rate)), 1
+        else:
+            line.pause = min(high, max(low, line.pause * 2))
+            line.width = min(line.width * 2, 1 + len(line.ids) // BATCH)
+            self._check_reachable()
+        line.looked, line.due = now, now + line.pause
+
+    def _look_aside(self, line: Line) -> None:
+        """Ask for some of the ids put aside."""
+        batch = [line.aside.popleft() for _ in range(min(BATCH, len(line.aside)))]
+        missing = self._ask(line, batch)
+        line.aside.extend(missing)
+        # All of them within about ASIDE seconds, and never without a pause.
+        line.aside_due = time.monotonic() + max(PAUSE[0], ASIDE * BATCH / max(BATCH, len(line.aside)))
+
+    def _last_look(self, phase: Phase) -> bool:
+        """Ask for everything once more before it counts as missing; say whether anything new came."""
+        before = self.outcome.retrieved
+        for line in self._lines:
+            ids = [*line.ids, *line.aside]
+            line.ids.clear()
+            line.aside.clear()
+            for start in range(0, len(ids), BATCH):
+                line.ids.extend(self._ask(line, ids[start : start + BATCH]))
+                phase.update(self.outcome.retrieved)
+        away = self._results.unreachable()
+        if away and self._pending():
+            raise TaskmillError(
+                f"memcached at {', '.join(away)} cannot be reached: {self._pending():,} results are not "
+                f"fetched yet, and not counted as lost. Once it runs: taskmill collect {self._folder}"
+            )
+        return self.outcome.retrieved > before
+
+    def _check_reachable(self) -> None:
+        away = self._results.unreachable()
+        if away:
+            self._reporter.say(f"memcached at {', '.join(away)} cannot be reached; waiting for it")
+
+    def _ask(self, line: Line, ids: list[bytes]) -> list[bytes]:
+        """Fetch and check; return the ids that have no final result, in their order."""
+        found = self._results.get(ids)
+        if not found:
+            return ids
+        missing = [id_ for id_ in ids if id_ not in found or not self._check(line, id_, found[id_])]
+        if len(missing) < len(ids):
+            self._last_new = time.monotonic()
+            self.outcome.ended = Moment.now()
+        return missing
+
+    def _check(self, line: Line, identifier: bytes, value: Any) -> bool:
+        """Judge one stored value; say whether it is final."""
+        outcome = self.outcome
+        verdict, detail, meta = judge(identifier, value, self._plan.check, self._plan.expect)
+        if verdict == "pending":
+            return False
+        self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)
+        outcome.retrieved += 1
+        line_counts = outcome.by_queue[line.name]
+        line_counts[verdict] += 1
+        if verdict == "correct":
+            outcome.correct += 1
+            return True
+        if verdict == "wrong":
+            outcome.wrong += 1
+        else:
+            outcome.failed += 1
+            if is_parked(meta):
+                outcome.parked += 1
+                verdict = "parked"
+        self._fault(identifier, line, verdict, detail)
+        return True
+
+    def _fault(self, identifier: bytes, line: Line, outcome: str, detail: str) -> None:
+        assert self._faults is not None
+        fault = {"id": identifier.decode(), "queue": line.name, "outcome": outcome, "detail": detail}
+        self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
+
+    def _count_missing(self) -> None:
+        """Count and list what has no result."""
+        outcome = self.outcome
+        for line in self._lines:
+            for identifier in (*line.ids, *line.aside):
+                if identifier in self._doubtful:
+                    outcome.unsent += 1
+                    self._fault(
+                        identifier, line, "unsent", "its message was never confirmed, and may not have been sent"
+                    )
+                else:
+                    outcome.lost += 1
+                    outcome.by_queue[line.name]["lost"] += 1
+                    self._fault(
+                        identifier,
+                        line,
+                        "lost",
+                        f"confirmed by the broker, but no result came within {self._plan.deadline:g} s of the last one",
+                    )
+        found_anyway = len(self._doubtful) - outcome.unsent
+        # What was never confirmed counts as posted only where a result proves it.
+        outcome.posted -= outcome.unsent
+        outcome.confirmed = min(outcome.posted, outcome.confirmed)
+        if found_anyway and self._doubtful:
+            self._reporter.say(f"{found_anyway:,} unconfirmed messages were delivered all the same")
+
+
+def common_tail(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+    """Return how many ids at the end of both are the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))
+
+
+def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
+    """Return ``(verdict, detail, meta)`` for a stored value: verdict is correct, wrong, failed or pending.
+
+    ``meta`` is what Celery stored; empty where that cannot be read.
+    """
+    if value is None:
+        return "wrong", "the stored value is pickled; it was refused", {}
+    if value is UNREADABLE:
+        return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
+    try:
+        meta = json.loads(value)
+        state, result = meta["status"], meta["result"]
+    except (ValueError, TypeError, KeyError):
+        return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
+    if state == "SUCCESS":
+        if meta.get("task_id") != identifier.decode():
+            return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
+        if not check or same(result, expect):
+            return "correct", "", meta
+        return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta
+    if state not in FINAL:
+        return "pending", "", {}
+    return "failed", f"{state}: {exception(result)}", meta
+
+
+def same(one: Any, other: Any) -> bool:
+    """Say whether two JSON values are the same; ``true`` is not 1, and 1.0 is not 1."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+def is_parked(meta: dict[str, Any]) -> bool:
+    """Say whether a stored failure is that of a parked task."""
+    result = meta.get("result")
+    return isinstance(result, dict) and result.get("exc_type") == PARKED
+
+
+def exception(result: Any) -> str:
+    """Return an exception as Celery stored it, in one line."""
+    if isinstance(result, dict) and "exc_type" in result:
+        message = result.get("exc_message")
+        parts = message if isinstance(message, list) else [message]
+        return quote(f"{result['exc_type']}: {', '.join(str(part) for part in parts)}", plain=True)
+    return quote(result)
+
+
+def quote(value: Any, *, plain: bool = False) -> str:
+    """Return a value short enough for a line."""
+    words = value if plain else repr(value)
+    return words if len(words) <= QUOTE else words[:QUOTE] + "…"
+
+
+def read_faults(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the first faults of a ``faults.jsonl``, all without a limit; lines that cannot be read are left out."""
+    count = 0
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            if count == limit:
+                return
+            try:
+                fault = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(fault, dict):
+                count += 1
+                yield fault

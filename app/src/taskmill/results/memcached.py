@@ -1,0 +1,201 @@
+"""Celery's results in memcached, read by id in batches through python-memcached."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+import memcache
+
+from taskmill.cluster.broker import ENVIRONMENT_FILE, from_environment
+from taskmill.model.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Celery's key of a result is this and the id.
+KEY_PREFIX = b"celery-task-meta-"
+#: What follows a result's key in the key of that count.
+REDELIVERED = b"-redelivered"
+PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,150}")
+SCHEME = "cache+memcached://"
+#: Ids asked for at once: enough to make the round trip cheap, few enough to stay well under a second.
+BATCH = 1000
+#: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
+ITEM_OVERHEAD = 48 + 8 + 4 + 3
+SMALLEST_SLAB = 96
+#: Stands for a value that python-memcached cannot read.
+UNREADABLE = object()
+MEBIBYTE = 1 << 20
+
+
+class RefusingUnpickler:
+    """Stands in for ``pickle.Unpickler``: whoever can write to memcached must not be able to run code here."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Take the file that python-memcached hands over; it is never read."""
+
+    def load(self) -> NoReturn:
+        """Raise ``pickle.UnpicklingError``; python-memcached then returns ``None`` for the value."""
+        raise pickle.UnpicklingError("a pickled value is refused")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What memcached says of itself, summed over its servers. Sizes in bytes."""
+
+    limit_bytes: int
+    used_bytes: int
+    items: int
+    evictions: int
+    version: str
+    #: Growth from one slab size to the next, and the smallest room for key and value.
+    growth_factor: float
+
+
+class Results:
+    """The memcached servers that hold the results."""
+
+    def __init__(self, url: str) -> None:
+        """Keep the addresses; connect at the first use.
+
+        Raises ``TaskmillError`` for a URL of another form than ``cache+memcached://HOST:PORT[;HOST:PORT...]/``.
+        """
+        self.servers = [server for server in url.removeprefix(SCHEME).strip("/").split(";") if server]
+        try:
+            if not url.startswith(SCHEME) or not self.servers:
+                raise ValueError
+            self._client = memcache.Client(
+                self.servers, unpickler=RefusingUnpickler, dead_retry=1, socket_timeout=10, check_keys=False
+            )
+        except ValueError as error:
+            raise TaskmillError(
+                f"CELERY_RESULT_BACKEND must have the form {SCHEME}HOST:11211/ (several hosts parted by "
+                f"';'). It stands in {ENVIRONMENT_FILE}"
+            ) from error
+
+    @classmethod
+    def from_environment(cls) -> Results:
+        """Read ``CELERY_RESULT_BACKEND``; raise ``TaskmillError`` when it is missing or has another form."""
+        return cls(from_environment("CELERY_RESULT_BACKEND"))
+
+    def __str__(self) -> str:
+        """Return the addresses."""
+        return ", ".join(self.servers)
+
+    def get(self, ids: Sequence[bytes]) -> dict[bytes, Any]:
+        """Return the raw values of those ids (ASCII) whose results are there.
+
+        A value is the JSON text that Celery wrote; ``None`` stands for a pickled value, which is refused, and
+        ``UNREADABLE`` for one with flags or compression of another program. A server that does not answer looks like
+        one without results: see :meth:`unreachable`.
+        """
+        keys = [KEY_PREFIX + identifier for identifier in ids]
+        try:
+            found = self._client.get_multi(keys)
+        except Exception:  # noqa: BLE001  # python-memcached raises many kinds over one value that it cannot read
+            self._client.disconnect_all()
+            found = self._one_by_one(keys)
+        cut = len(KEY_PREFIX)
+        return {key[cut:]: value for key, value in found.items()}
+
+    def forget_redeliveries(self, identifier: str) -> None:
+        """Let `dead_letters.py` count anew how often a redelivered task has begun."""
+        # The client does not check keys, and a message may say anything is its id.
+        if PLAIN_ID.fullmatch(identifier):
+            self._client.delete(KEY_PREFIX + identifier.encode() + REDELIVERED)
+
+    def _one_by_one(self, keys: list[bytes]) -> dict[bytes, Any]:
+        """Fetch in such a way that one bad value spoils no other; it comes as :data:`UNREADABLE`."""
+        found = {}
+        for key in keys:
+            try:
+                value = self._client.get(key, UNREADABLE)
+            except Exception:  # noqa: BLE001  # as above
+                self._client.disconnect_all()
+                found[key] = UNREADABLE
+                continue
+            if value is not UNREADABLE:
+                found[key] = value
+        return found
+
+    def unreachable(self) -> list[str]:
+        """Return the addresses of the servers that take no connection."""
+        return [name for name, server in zip(self.servers, self._client.servers, strict=True) if not server.connect()]
+
+    def stats(self) -> Stats:
+        """Ask the servers; raise ``TaskmillError`` when one does not answer."""
+        missing = self.unreachable()
+        if missing:
+            raise TaskmillError(
+                f"memcached at {', '.join(missing)} cannot be reached. Look at whether it runs there, and at "
+                f"CELERY_RESULT_BACKEND in {ENVIRONMENT_FILE}"
+            )
+        plain = [self._one_stats(data) for _, data in self._client.get_stats()]
+        settings = [self._one_stats(data) for _, data in self._client.get_stats("settings")]
+        if not plain or not all("limit_maxbytes" in stats for stats in plain):
+            raise TaskmillError(f"what answers at {self} is not memcached")
+        return Stats(
+            limit_bytes=sum(int(stats["limit_maxbytes"]) for stats in plain),
+            used_bytes=sum(int(stats["bytes"]) for stats in plain),
+            items=sum(int(stats["curr_items"]) for stats in plain),
+            evictions=sum(int(stats["evictions"]) for stats in plain),
+            version=", ".join(sorted({stats["version"] for stats in plain})),
+            growth_factor=max([float(stats.get("growth_factor", 1.25)) for stats in settings], default=1.25),
+        )
+
+    @staticmethod
+    def _one_stats(data: dict[Any, Any]) -> dict[str, str]:
+        return {text(key): text(value).strip() for key, value in data.items()}
+
+
+def text(value: Any) -> str:
+    """Return bytes or text as text."""
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def result_bytes(expect: Any, growth_factor: float) -> int:
+    """Return what one result takes in memcached, in bytes: the slab that holds Celery's JSON with this value.
+
+    For a small number that is 384 with memcached's default slab sizes.
+    """
+    identifier = "0" * 36
+    value = json.dumps(
+        {
+            "status": "SUCCESS",
+            "result": expect,
+            "traceback": None,
+            "children": [],
+            "date_done": "2026-01-01T00:00:00.000000+00:00",
+            "task_id": identifier,
+            # What task_times.py adds.
+            "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
+        }
+    )
+    need = ITEM_OVERHEAD + len(KEY_PREFIX) + len(identifier) + len(value.encode())
+    slab = SMALLEST_SLAB
+    while slab < need:
+        # memcached rounds each slab size up to a multiple of 8.
+        slab = -int(-slab * growth_factor // 8) * 8
+    return slab
+
+
+def check_room(results: Results, tasks: int, each: int | None, expect: Any) -> Stats:
+    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold so many results.
+
+    ``each`` is what one result takes in bytes, ``None`` to work it out from the expected value.
+    """
+    stats = results.stats()
+    each = each or result_bytes(expect, stats.growth_factor)
+    # Its memory goes out in pages of 1 MiB, each cut into slabs of one size; one page more for other sizes.
+    need = -(-tasks // max(1, MEBIBYTE // each)) + 1
+    if need * MEBIBYTE > stats.limit_bytes:
+        raise TaskmillError(
+            f"memcached at {results} is too small for this run: {tasks:,} results of {each} bytes need {need:,} MiB, "
+            f"and it has {stats.limit_bytes // MEBIBYTE:,} MiB; it would drop the oldest. Set memcached_memory_mb to "
+            f"{need} or more and run site.yml, or post fewer tasks"
+        )
+    return stats

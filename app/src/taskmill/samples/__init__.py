@@ -1,0 +1,1 @@
+"""What is measured beside a run: hosts, systemd units, single tasks, the profile of the client."""

@@ -1,0 +1,1 @@
+"""Which settings of the workers suit a load."""
