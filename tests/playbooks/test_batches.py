@@ -20,11 +20,11 @@ HOSTS: dict[str, dict[str, Any]] = {
     "example_without": {"app_batch": 1},
     "example_2017": {"stack": "post2017"},
     # As compare-peers.yml sets them.
-    "example_measured": {"celery_worker_workers": "{{ peers_workers }}"},
+    "example_measured": {"celery_worker_nodes": "{{ peers_workers }}"},
     "own_app": {"app_name": "proj"},
     "own_app_that_asks": {
         "app_name": "proj",
-        "celery_worker_workers": [
+        "celery_worker_nodes": [
             {"name": "w1", "queues": QUEUES, "batch": 8},
             {"name": "w2", "queues": QUEUES},
             {"name": "w3", "queues": QUEUES, "batch": 1},
@@ -44,7 +44,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
             "src": str(ROOT / "roles/celery_worker/templates/worker.env.j2"),
             "dest": f"{folder}/{{{{ inventory_hostname }}}}.{{{{ item.name }}}}",
         },
-        "loop": "{{ celery_worker_workers }}",
+        "loop": "{{ celery_worker_nodes }}",
     }
     grid = {"copy": {"content": "{{ tune_grid | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}.grid"}}
     # For its defaults and its own variables; it looks at the workers, too.
@@ -121,7 +121,7 @@ def test_tuning_tries_batches_where_they_are_known_to_be_right(
 def test_every_list_of_workers_in_the_repository_that_is_the_examples_asks_as_the_example_does() -> None:
     """Inventories that replace the list keep what the example asks for; for another app in a copy of them it is 1."""
     lists = [
-        yaml.safe_load(path.read_text())["celery_worker_workers"]
+        yaml.safe_load(path.read_text())["celery_worker_nodes"]
         for path in (ROOT / "inventory").glob("*/group_vars/workers.yml")
     ]
     assert lists

@@ -37,7 +37,7 @@ BAD_WORKERS = [
     ([worker(name="w 1")], ["'w 1' cannot name a systemd instance"]),
     ([worker(name="../etc")], ["'../etc' cannot name a systemd instance"]),
     ([worker(concurrency=0)], ["'w1' has concurrency 0", "at least 1"]),
-    ([worker(concurrency="many")], ["'concurrency'", "celery_worker_workers"]),
+    ([worker(concurrency="many")], ["'concurrency'", "celery_worker_nodes"]),
     ([worker(prefetch_multiplier=-1)], ["'w1' has prefetch_multiplier -1"]),
     ([worker(loglevel="loud")], ["loglevel", "loud"]),
     ([worker(interpreter="/usr/bin/pypy3")], ["'w1' has interpreter '/usr/bin/pypy3'", "such as pypy3"]),
@@ -49,9 +49,9 @@ BAD_WORKERS = [
     ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),
     ([worker(queues=[]), worker(name="-", concurrency=-1)], ["no queue", "'-' cannot name", "concurrency -1"]),
 ]
-REQUIRED = ["celery_worker_broker_url", "celery_worker_workers", "celery_worker_app"]
-RIGHT = {**INPUT, "celery_worker_workers": [worker()]}
-NEVER = {**RIGHT, "celery_worker_redeliveries": 0}
+REQUIRED = ["celery_worker_broker_url", "celery_worker_nodes", "celery_worker_app"]
+RIGHT = {**INPUT, "celery_worker_nodes": [worker()]}
+NEVER = {**RIGHT, "celery_worker_max_redeliveries": 0}
 
 
 def without(name: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def without(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def refused(play_inputs: Callable[..., Refused]) -> Refused:
     """What became of every bad input."""
-    bad = [{**INPUT, "celery_worker_workers": workers} for workers, _ in BAD_WORKERS]
+    bad = [{**INPUT, "celery_worker_nodes": workers} for workers, _ in BAD_WORKERS]
     return play_inputs("celery_worker", RIGHT, [*bad, NEVER, *map(without, REQUIRED)])
 
 
@@ -71,7 +71,7 @@ def test_bad_workers_are_refused_before_anything_is_touched(
     refused: Refused, workers: list[dict[str, Any]], messages: list[str]
 ) -> None:
     """The play fails in the validation, names the worker and the fault, and no task of the role has run."""
-    case, output = refused({**INPUT, "celery_worker_workers": workers})
+    case, output = refused({**INPUT, "celery_worker_nodes": workers})
     said = case.refusal()
     assert [message for message in messages if message not in said] == []
     assert "not-to-be-seen" not in output
@@ -80,7 +80,7 @@ def test_bad_workers_are_refused_before_anything_is_touched(
 def test_a_task_that_may_not_begin_at_all_is_refused(refused: Refused) -> None:
     """Zero redeliveries would park every task that comes again."""
     case, _ = refused(NEVER)
-    assert "celery_worker_redeliveries: a redelivered task has to begin at least once" in case.refusal()
+    assert "celery_worker_max_redeliveries: a redelivered task has to begin at least once" in case.refusal()
 
 
 @pytest.mark.parametrize("name", REQUIRED)
