@@ -31,10 +31,10 @@ from services import (
 )
 from taskmill.results import collector as collect
 from taskmill.results.memcached import Results
-from taskmill_worker import dead_lettering as dead_letters
+from taskmill_worker import dead_lettering
 
 # The module runs on Python 2.7 too and has no annotations.
-most_redeliveries: Callable[[dict[str, str]], int] = dead_letters.most_redeliveries
+most_redeliveries: Callable[[dict[str, str]], int] = dead_lettering.most_redeliveries
 SECRET = "do-not-log-me"
 GOOD = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--allow-waiting", "--no-profile", "--deadline=30")
 #: As many times as a task of these tests may begin again.

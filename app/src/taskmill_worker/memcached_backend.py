@@ -104,8 +104,8 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def mget(self, keys: list[bytes]) -> dict[bytes, Any]:
         """Return the values of those of ``keys`` that are there."""
-        found: dict[bytes, Any] = self.client.get_multi(keys)
-        return found
+        values: dict[bytes, Any] = self.client.get_multi(keys)
+        return values
 
     def set(self, key: bytes, value: Any) -> None:
         """Store ``value``; raise ``MemcachedUnavailableError`` when memcached does not confirm it."""
