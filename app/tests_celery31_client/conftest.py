@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from services import ADMIN, CLIENT, Memcached, RabbitMQ, end, wait_until  # noqa: E402  # found by the line above
 
 #: The Python 2.7 of an environment with requirements/post2017/client.txt.
-PYTHON = os.environ.get("CONTENDER_PYTHON", "")
+PYTHON = os.environ.get("CELERY31_PYTHON", "")
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Result:
 
 
 @dataclass
-class Contender:
+class Client:
     """Runs the client with an environment and a directory of runs of its own."""
 
     environment: dict[str, str]
@@ -51,7 +51,7 @@ class Contender:
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command."""
-        command = [PYTHON, "-m", "contender", *arguments]
+        command = [PYTHON, "-m", "celery31_client", *arguments]
         if arguments[0] == "run":
             command += ["--runs-directory", str(self.runs)]
         environment = {
@@ -79,7 +79,7 @@ class Contender:
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """Yield a private RabbitMQ."""
-    assert PYTHON, "CONTENDER_PYTHON has to name the Python 2.7 of an environment with requirements/post2017/client.txt"
+    assert PYTHON, "CELERY31_PYTHON has to name the Python 2.7 of an environment with requirements/post2017/client.txt"
     server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
     try:
         server.start()
@@ -129,17 +129,17 @@ def worker(
 
 
 @pytest.fixture
-def contender(environment: dict[str, str], tmp_path: Path) -> Contender:
+def client(environment: dict[str, str], tmp_path: Path) -> Client:
     """Return the client, with a directory of runs of its own."""
-    return Contender(environment, tmp_path / "runs")
+    return Client(environment, tmp_path / "runs")
 
 
 @pytest.fixture
-def double(contender: Contender) -> Callable[..., Result]:
+def double(client: Client) -> Callable[..., Result]:
     """Return a function that runs so many tasks that are right, spread over the three queues."""
 
     def run(tasks: int, *options: str) -> Result:
-        return contender(
+        return client(
             "run",
             f"--tasks={tasks}",
             "--n=21",

@@ -1,4 +1,4 @@
-"""The module dead_letters in a worker of Celery 3.1: what it cannot run is neither lost nor ends it."""
+"""The package taskmill_worker in a worker of Celery 3.1: what it cannot run is neither lost nor ends it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ import pytest
 from conftest import HERE, PYTHON
 from services import ADMIN, DEAD, OTHER_VHOST, Mark, Memcached, RabbitMQ, channel, depth, end, take_all, wait_until
 
-MODULES = HERE.parent / "src" / "taskmill"
+SOURCE = HERE.parent / "src"
 SECRET = "do-not-log-me"
 MOST = 2
 
 
 @pytest.fixture
 def start(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Return what starts a worker with the module on red, in the virtual host where the other is not."""
+    """Return what starts a worker with the package on red, in the virtual host where the other is not."""
     started: list[subprocess.Popen[bytes]] = []
 
     def run() -> subprocess.Popen[bytes]:
         command = [PYTHON, "-m", "celery", "--app=work", "worker", "--queues=red", "--hostname=letters@%h"]
         with (tmp_path / f"log{len(started)}").open("wb") as log:
             process = subprocess.Popen(
-                [*command, "--concurrency=1", "--include=dead_letters"],
+                [*command, "--concurrency=1", "--include=taskmill_worker"],
                 cwd=HERE,
                 env={
                     "PATH": os.environ["PATH"],
-                    "PYTHONPATH": str(MODULES),
+                    "PYTHONPATH": str(SOURCE),
                     "PYTHONDONTWRITEBYTECODE": "1",
                     "CELERY_BROKER_URL": rabbitmq.url(ADMIN, vhost=OTHER_VHOST),
                     "CELERY_RESULT_BACKEND": memcached.url,

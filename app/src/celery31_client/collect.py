@@ -1,4 +1,4 @@
-"""Collecting: every result by its id, one ``get`` after the other as in the post, or in batches; each is checked."""
+"""Collecting: every result by its id, one ``get`` after the other as in the article, or in batches; each is checked."""
 
 from __future__ import print_function
 
@@ -10,7 +10,7 @@ from celery.exceptions import TimeoutError as NotYet
 from celery.result import AsyncResult
 from kombu.five import monotonic
 
-from contender.progress import Phase
+from celery31_client.progress import Phase
 
 #: Seconds that one ``get`` waits before it is looked whether the end was asked for.
 SLICE = 1.0

@@ -1,4 +1,4 @@
-"""Posting: threads that call ``apply_async``, as the post does, and keep the ids."""
+"""Posting: threads that call ``apply_async``, as the article does, and keep the ids."""
 
 from __future__ import print_function
 
@@ -8,8 +8,8 @@ import time
 from celery import Celery
 from kombu.five import monotonic
 
-from contender.files import Ids
-from contender.progress import Phase, say
+from celery31_client.files import Ids
+from celery31_client.progress import Phase, say
 
 TICK = 0.5
 
@@ -20,7 +20,7 @@ def make_app(broker, backend, kinds):
     ``kinds`` are pairs of task and queue. The queues are the landscape's, bound to the default exchange by their name,
     and a client may not declare any: so routes name exchange and routing key, which is what a queue's name comes to.
     """
-    app = Celery("contender", broker=broker, backend=backend)
+    app = Celery("celery31_client", broker=broker, backend=backend)
     app.conf.update(
         CELERY_TASK_SERIALIZER="json",
         CELERY_RESULT_SERIALIZER="json",
@@ -95,7 +95,7 @@ def spans(tasks, threads):
     return [(sum(counts[:index]), count) for index, count in enumerate(counts) if count]
 
 
-def post(app, plan, folder, stop, profiles):
+def publish(app, plan, folder, stop, profiles):
     """Post a plan; return ``posted``, ``error`` (or ``None``), ``first`` and ``last`` (monotonic seconds), ``clock``.
 
     ``stop`` asks for an orderly end. A broker that takes no message for the plan's ``broker_deadline`` seconds is given
@@ -139,7 +139,7 @@ def clock():
 
 
 def on_this_clock(posted):
-    """Return what :func:`post` returned with its times as the monotonic clock of this boot would have shown them."""
+    """Return what :func:`publish` returned with its times as the monotonic clock of this boot would have shown them."""
     here = clock()
     if posted["clock"]["boot"] == here["boot"]:
         return posted

@@ -16,8 +16,8 @@ import celery
 import kombu
 import memcache
 
-from contender.progress import count
-from contender.survey import executed_between
+from celery31_client.progress import count
+from celery31_client.services import executed_between
 
 SCHEMA = 1
 COMPLETE = "complete"
@@ -36,7 +36,8 @@ def build(plan, posted, collector, before, after):
     total = collector.ended - posted["first"] if collector and counts["retrieved"] else posting
     n = plan["args"][0] if len(plan["args"]) == 1 and type(plan["args"][0]) is int else None
     environment = {
-        "contender": "the post's own client",
+        # The key is as it was in the records of earlier runs.
+        "contender": "the article's own client",
         "client_host": platform.node(),
         "client_python": platform.python_version(),
         "celery": celery.__version__,

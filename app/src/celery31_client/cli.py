@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 from kombu.five import monotonic
 
-from contender import __version__, files, record, survey
-from contender.collect import Collector
-from contender.post import make_app, on_this_clock, post
-from contender.profiles import Profiles
-from contender.progress import count, say
+from celery31_client import __version__, files, record, services
+from celery31_client.collect import Collector
+from celery31_client.profiles import Profiles
+from celery31_client.progress import count, say
+from celery31_client.publish import make_app, on_this_clock, publish
 
 OK, FAULTS, USAGE, CANNOT_START, GAVE_UP, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EPILOG = """\
@@ -99,11 +99,11 @@ def make_parser():
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="taskmill",
-        description="The post's own client, on celery 3.1: threads that call apply_async, results fetched by id.",
+        description="The article's own client, on celery 3.1: threads that call apply_async, results fetched by id.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version="taskmill contender, version " + __version__)
+    parser.add_argument("--version", action="version", version="taskmill celery31_client, version " + __version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
     run = commands.add_parser("run", help="post, collect and record", epilog=EPILOG)
@@ -128,9 +128,9 @@ def make_parser():
     )
     add("--expect", type=from_json, default=run_command, metavar="JSON", help="the right result; else none is compared")
     add("--threads", type=WHOLE, default=10, help="posting threads (10)")
-    add("--processes", type=WHOLE, default=1, help="there is one, as in the post: anything else is refused")
+    add("--processes", type=WHOLE, default=1, help="there is one, as in the article: anything else is refused")
     add("--window", type=WHOLE, help="has no meaning here: this Celery asks for no confirms")
-    add("--rate", help="refused: as in the post, it posts as fast as it can")
+    add("--rate", help="refused: as in the article, it posts as fast as it can")
     add("--require", help="refused: `taskmill check` judges a finished run")
     add("--batch", type=WHOLE, default=0, metavar="N", help="fetch so many results at a time; else one by one")
     add("--deadline", type=SECONDS, default=120.0, help="seconds without a new result until one is lost (120)")
@@ -199,7 +199,7 @@ def preflight(app, backend, plan, options):
     """Look at broker, workers and memcached; return what was found, or raise :class:`Problem`."""
     names = record.queues(plan)
     with connection_to_broker(app) as connection:
-        broker, found = survey.broker_version(connection), survey.look_at_queues(connection, names)
+        broker, found = services.broker_version(connection), services.look_at_queues(connection, names)
     waiting = dict((name, ready) for name, (ready, _) in found.items() if ready)
     if waiting and not options.allow_waiting:
         raise Problem(
@@ -213,10 +213,10 @@ def preflight(app, backend, plan, options):
             "no worker consumes %s. Look at `systemctl status 'celery-worker@*'` on the worker hosts, or post without "
             "workers by --no-workers" % ", ".join(idle)
         )
-    memcached = survey.look_at_memcached(backend)
+    memcached = services.look_at_memcached(backend)
     if memcached is None:
         raise Problem("memcached (%s) does not answer. Look at whether it runs there" % backend)
-    workers = [] if options.no_workers else survey.look_at_workers(app)
+    workers = [] if options.no_workers else services.look_at_workers(app)
     pools = sum(worker["pool_size"] for worker in workers)
     names = ", ".join(worker["name"] for worker in workers)
     say("%d worker%s with %d pool processes: %s" % (len(workers), "" if len(workers) == 1 else "s", pools, names))
@@ -225,13 +225,13 @@ def preflight(app, backend, plan, options):
 
 def afterwards(app, backend, plan, before):
     """Ask broker, workers and memcached once more; what cannot be had is left out, since the results are in hand."""
-    after = {"memcached": survey.look_at_memcached(backend)}
+    after = {"memcached": services.look_at_memcached(backend)}
     try:
         with connection_to_broker(app) as connection:
-            found = survey.look_at_queues(connection, record.queues(plan))
+            found = services.look_at_queues(connection, record.queues(plan))
         after["waiting"] = dict((name, ready) for name, (ready, _) in found.items() if ready)
         names = [worker["name"] for worker in before["workers"]]
-        after["workers"] = survey.look_at_workers(app, names) if names else []
+        after["workers"] = services.look_at_workers(app, names) if names else []
     except Problem as problem:
         say("not in the record: %s" % problem)
     return after
@@ -257,12 +257,12 @@ def signals():
 def run_command(parser, options):
     """Post, collect and record; return the exit code."""
     if options.processes != 1:
-        parser.error("--processes %d: the post's client posts from one process" % options.processes)
+        parser.error("--processes %d: the article's client posts from one process" % options.processes)
     for name in ("rate", "require"):
         if getattr(options, name) is not None:
-            parser.error("--%s %s: the post's client does not know that" % (name, getattr(options, name)))
+            parser.error("--%s %s: the article's client does not know that" % (name, getattr(options, name)))
     if len(set(task for task, _ in options.kinds)) < len(options.kinds):
-        parser.error("--task: a task is named twice; as in the post, configuration routes each task to one queue")
+        parser.error("--task: a task is named twice; as in the article, configuration routes each task to one queue")
     plan = make_plan(options)
     broker, backend = setting("CELERY_BROKER_URL"), setting("CELERY_RESULT_BACKEND")
     app = make_app(broker, backend, plan["kinds"])
@@ -275,8 +275,8 @@ def run_command(parser, options):
         files.write_json(os.path.join(folder, "plan.json"), plan)
         say("run folder %s" % folder)
         profiles = Profiles(plan["profile"])
-        with survey.sampled_queues(app, record.queues(plan), os.path.join(folder, "queues.csv")):
-            posted = post(app, plan, folder, stop, profiles)
+        with services.sampled_queues(app, record.queues(plan), os.path.join(folder, "queues.csv")):
+            posted = publish(app, plan, folder, stop, profiles)
             posted["finished"] = posted["posted"] == plan["tasks"] and posted["error"] is None
             files.write_json(os.path.join(folder, "post.json"), dict(posted, before=before))
             collector = collect(app, plan, folder, stop, profiles) if posted["finished"] else None
@@ -297,7 +297,7 @@ def conclude(app, backend, plan, folder, posted, collector, before, profiles):
     after = afterwards(app, backend, plan, before)
     data = record.build(plan, posted, collector, before, after)
     files.write_json(os.path.join(folder, "run.json"), data)
-    profiles.write(folder, "contender run %s: cProfile of the client, posting and collecting." % plan["name"])
+    profiles.write(folder, "celery31_client run %s: cProfile of the client, posting and collecting." % plan["name"])
     print(record.summary(data, folder))
     if collector is None:
         return GAVE_UP if posted["error"] else INTERRUPTED
@@ -316,7 +316,7 @@ def collect_command(_parser, options):
     plan["deadline"] = options.deadline or plan["deadline"]
     backend = setting("CELERY_RESULT_BACKEND")
     app = make_app(setting("CELERY_BROKER_URL"), backend, plan["kinds"])
-    if survey.look_at_memcached(backend) is None:
+    if services.look_at_memcached(backend) is None:
         raise Problem("memcached (%s) does not answer. Look at whether it runs there" % backend)
     profiles = Profiles(plan["profile"])
     with signals() as stop:

@@ -1,4 +1,4 @@
-"""The post's own client, as a user runs it, on Python 2.7 and celery 3.1.24 against real services."""
+"""The article's own client, as a user runs it, on Python 2.7 and celery 3.1.24 against real services."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import HERE, PYTHON, Contender, Result
+from conftest import HERE, PYTHON, Client, Result
 from services import QUEUES, RabbitMQ, depth, purge_queue, take_all, wait_until
 
 TASKS = 300
@@ -83,18 +83,18 @@ def test_a_wrong_value_is_a_fault(double: Callable[..., Result]) -> None:
     assert faults[0]["detail"] == "the result is 42, not 42.0"
 
 
-def test_a_task_that_fails_is_a_fault(contender: Contender) -> None:
+def test_a_task_that_fails_is_a_fault(client: Client) -> None:
     """An exception on the worker is counted as failed, and its words are kept."""
-    done = contender("run", "--tasks=20", "--n=7", "--task=work.fail=blue", "--expect=14")
+    done = client("run", "--tasks=20", "--n=7", "--task=work.fail=blue", "--expect=14")
     assert done.code == 1
     assert done.record["counts"]["failed"] == 20
     assert "no 7 today" in (done.folder / "faults.jsonl").read_text()
 
 
 @pytest.mark.parametrize("option", ["--profile", "--batch=10"])
-def test_what_no_worker_takes_is_lost_after_the_deadline(contender: Contender, rabbitmq: RabbitMQ, option: str) -> None:
+def test_what_no_worker_takes_is_lost_after_the_deadline(client: Client, rabbitmq: RabbitMQ, option: str) -> None:
     """Tasks on an idle queue are lost once nothing new has come for the deadline; the others are all fetched."""
-    done = contender(
+    done = client(
         "run", "--tasks=40", "--n=1", "--task=any=yellow", "--task=work.double=red", "--expect=2",
         "--no-workers", "--deadline=2", option,
     )  # fmt: skip
@@ -106,28 +106,28 @@ def test_what_no_worker_takes_is_lost_after_the_deadline(contender: Contender, r
     assert "20 messages still wait" in done.out
 
 
-def test_ctrl_c_leaves_ids_and_record_whole_and_collecting_goes_on(contender: Contender, rabbitmq: RabbitMQ) -> None:
+def test_ctrl_c_leaves_ids_and_record_whole_and_collecting_goes_on(client: Client, rabbitmq: RabbitMQ) -> None:
     """Interrupted while posting, it ends with 130; every message that was sent has its id, and collect finds them."""
-    process = contender.popen("run", "--tasks=1000000", "--n=1", "--task=work.double=red", "--expect=2")
+    process = client.popen("run", "--tasks=1000000", "--n=1", "--task=work.double=red", "--expect=2")
     assert process.stderr is not None
     while not (line := process.stderr.readline()).startswith("run folder "):
         assert line, "it ended before it posted"
     folder = Path(line.split(" ", 2)[2].strip())
     wait_until(lambda: len(ids(folder)) > 50, 60, "posting")
     process.send_signal(signal.SIGINT)
-    assert contender.finish(process).code == 130
+    assert client.finish(process).code == 130
     record = json.loads((folder / "run.json").read_text())
     assert record["state"] == "interrupted"
     assert record["counts"]["posted"] == len(set(ids(folder))) < 1000000
-    again = contender("collect", str(folder))
+    again = client("collect", str(folder))
     record = json.loads((folder / "run.json").read_text())
     assert (again.code, record["counts"]["correct"]) == (0, record["counts"]["posted"])
     wait_until(lambda: sum(depth(rabbitmq, queue) for queue in QUEUES) == 0, 60, "empty queues")
 
 
-def test_a_signal_while_collecting_loses_nothing(contender: Contender, worker: subprocess.Popen[bytes]) -> None:
+def test_a_signal_while_collecting_loses_nothing(client: Client, worker: subprocess.Popen[bytes]) -> None:
     """Ended by SIGTERM between results, nothing counts as lost, and collect fetches all of it."""
-    process = contender.popen("run", "--tasks=40", "--n=200", "--task=work.wait=red", "--expect=400")
+    process = client.popen("run", "--tasks=40", "--n=200", "--task=work.wait=red", "--expect=400")
     assert process.stderr is not None
     while not (line := process.stderr.readline()).startswith("posting 40 of 40"):
         assert line, "it ended before it had posted"
@@ -135,19 +135,19 @@ def test_a_signal_while_collecting_loses_nothing(contender: Contender, worker: s
     os.killpg(worker.pid, signal.SIGSTOP)
     try:
         process.send_signal(signal.SIGTERM)
-        assert contender.finish(process).code == 130
+        assert client.finish(process).code == 130
     finally:
         os.killpg(worker.pid, signal.SIGCONT)
-    (folder,) = (path for path in contender.runs.iterdir() if not path.is_symlink())
+    (folder,) = (path for path in client.runs.iterdir() if not path.is_symlink())
     record = json.loads((folder / "run.json").read_text())
     assert (record["state"], record["counts"]["lost"]) == ("interrupted", 0)
-    assert contender("collect", str(folder)).code == 0
+    assert client("collect", str(folder)).code == 0
     assert json.loads((folder / "run.json").read_text())["counts"]["correct"] == 40
 
 
 @pytest.mark.parametrize("ahead", [-100_000.0, 100_000.0])
 def test_collecting_after_a_reboot_counts_the_time_since_the_first_post(
-    double: Callable[..., Result], contender: Contender, ahead: float
+    double: Callable[..., Result], client: Client, ahead: float
 ) -> None:
     """A monotonic clock that began anew is led back to the old one by the wall clock."""
     done = double(20)
@@ -156,15 +156,15 @@ def test_collecting_after_a_reboot_counts_the_time_since_the_first_post(
     posted["clock"] = {"boot": "an earlier one", "ahead": posted["clock"]["ahead"] + ahead}
     posted |= {"first": posted["first"] - ahead, "last": posted["last"] - ahead}
     path.write_text(json.dumps(posted))
-    assert contender("collect", str(done.folder)).code == 0
+    assert client("collect", str(done.folder)).code == 0
     seconds = json.loads((done.folder / "run.json").read_text())["seconds"]
     assert seconds["post"] == pytest.approx(done.record["seconds"]["post"], abs=0.01)
     assert 0 < seconds["total"] < 600
 
 
-def test_a_message_is_what_celery_31_sends(contender: Contender, rabbitmq: RabbitMQ) -> None:
+def test_a_message_is_what_celery_31_sends(client: Client, rabbitmq: RabbitMQ) -> None:
     """The message carries task, arguments and id in its body, as JSON: protocol 1."""
-    done = contender("run", "--tasks=1", "--args=[1, 2]", "--task=any=yellow", "--no-workers", "--deadline=1")
+    done = client("run", "--tasks=1", "--args=[1, 2]", "--task=any=yellow", "--no-workers", "--deadline=1")
     (message,) = take_all(rabbitmq, "yellow")
     body = json.loads(message.body)
     assert (body["task"], body["args"], [body["id"]]) == ("any", [1, 2], ids(done.folder))
@@ -185,38 +185,38 @@ def test_a_message_is_what_celery_31_sends(contender: Contender, rabbitmq: Rabbi
         (["--tasks=1"], "required"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what(contender: Contender, options: list[str], words: str) -> None:
+def test_wrong_usage_ends_with_2_and_says_what(client: Client, options: list[str], words: str) -> None:
     """A value that cannot be run is named before anything is posted."""
-    done = contender("run", "--task=work.double=red", *options)
+    done = client("run", "--task=work.double=red", *options)
     assert (done.code, words in done.err) == (2, True), done.err
-    assert not contender.runs.exists()
+    assert not client.runs.exists()
 
 
-def test_it_refuses_to_post_among_messages_that_wait(contender: Contender, rabbitmq: RabbitMQ) -> None:
+def test_it_refuses_to_post_among_messages_that_wait(client: Client, rabbitmq: RabbitMQ) -> None:
     """Messages in a queue stop it with 3, before there is a folder."""
-    contender("run", "--tasks=3", "--n=1", "--task=any=yellow", "--no-workers", "--deadline=1")
-    done = contender("run", "--tasks=3", "--n=1", "--task=any=yellow", "--no-workers", "--deadline=1")
+    client("run", "--tasks=3", "--n=1", "--task=any=yellow", "--no-workers", "--deadline=1")
+    done = client("run", "--tasks=3", "--n=1", "--task=any=yellow", "--no-workers", "--deadline=1")
     purge_queue(rabbitmq, "yellow")
     assert done.code == 3
     assert "3 in yellow" in done.err
-    assert len(list(contender.runs.iterdir())) == 2
+    assert len(list(client.runs.iterdir())) == 2
 
 
-def test_a_queue_without_a_worker_is_named(contender: Contender) -> None:
+def test_a_queue_without_a_worker_is_named(client: Client) -> None:
     """No worker consumes the queue: it says so and ends with 3."""
-    done = contender("run", "--tasks=3", "--n=1", "--task=any=doomed")
+    done = client("run", "--tasks=3", "--n=1", "--task=any=doomed")
     assert (done.code, "no worker consumes doomed" in done.err) == (3, True), done.err
 
 
 @pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"])
-def test_a_service_that_is_not_there_is_named_without_a_password(contender: Contender, name: str) -> None:
+def test_a_service_that_is_not_there_is_named_without_a_password(client: Client, name: str) -> None:
     """Broker or memcached away: one line, exit code 3, no password."""
     nowhere = {
         "CELERY_BROKER_URL": "amqp://client:hidden@127.0.0.1:9/v",
         "CELERY_RESULT_BACKEND": "cache+memcached://127.0.0.1:9/",
     }
-    contender.environment = contender.environment | {name: nowhere[name]}
-    done = contender("run", "--tasks=3", "--n=1", "--task=work.double=red")
+    client.environment = client.environment | {name: nowhere[name]}
+    done = client("run", "--tasks=3", "--n=1", "--task=work.double=red")
     assert done.code == 3
     assert "127.0.0.1:9" in done.err
     assert not re.search("hidden|Traceback", done.err + done.out)
@@ -225,9 +225,9 @@ def test_a_service_that_is_not_there_is_named_without_a_password(contender: Cont
 def test_it_shares_no_code_with_taskmill() -> None:
     """Importing every module of it imports nothing of taskmill: it stays the baseline."""
     code = (
-        "import pkgutil, sys, contender\n"
-        "for _, name, _ in pkgutil.iter_modules(contender.__path__):\n"
-        "    name == '__main__' or __import__('contender.' + name)\n"
+        "import pkgutil, sys, celery31_client\n"
+        "for _, name, _ in pkgutil.iter_modules(celery31_client.__path__):\n"
+        "    name == '__main__' or __import__('celery31_client.' + name)\n"
         "print([name for name in sys.modules if name.startswith(('taskmill', 'fibonacci'))])\n"
     )
     said = subprocess.check_output([PYTHON, "-c", code], env={"PYTHONPATH": str(HERE.parent / "src")}, text=True)
