@@ -96,7 +96,7 @@ def render_all(render: Render, folder: Path, template: str, *cases: tuple[dict[s
         "role_path": str(ROLE),
         "ansible_facts": {"processor_nproc": 6},
         "__celery_worker_installed": {"digests": {INPUT["celery_worker_virtualenv"]: "0"}},
-        "__celery_worker_systemd": {"stdout": "systemd 257 (257.1)"},
+        "systemd_unit_version": {"stdout": "systemd 257 (257.1)"},
     }
     texts = [
         render(ROLE / "templates" / template, {**INPUT, **host, **settings, "item": entry}) for entry, settings in cases
