@@ -28,7 +28,7 @@ spec.loader.exec_module(module)
 
 
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
-    ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example taskmill"]),
+    ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example shop"]),
     ({"rabbitmq_vhost": "a b"}, ["rabbitmq_vhost is 'a b'"]),
     ({"rabbitmq_listen_addresses": []}, ["rabbitmq_listen_addresses is []", "at least one IP address"]),
     ({"rabbitmq_listen_addresses": ["broker"]}, ["broker", "no host names"]),
