@@ -14,7 +14,7 @@ from fibonacci.settings import from_environment
 app = Celery("odd")
 app.add_defaults(from_environment)
 app.conf.task_routes = {}
-app.loader.override_backends = {"cache": "fibonacci.results:MemcachedBackend"}
+app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}
 
 
 def note(text: Any) -> list[str]:

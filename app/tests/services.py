@@ -333,7 +333,7 @@ class Worker:
     app: str = "fibonacci"
     queues: Sequence[str] = QUEUES
     concurrency: int = 2
-    options: Sequence[str] = ("--task-events", "--include=taskmill_worker.task_times,taskmill_worker.dead_lettering")
+    options: Sequence[str] = ("--task-events", "--include=taskmill_worker")
     directory: Path = Path(__file__).parent.parent / "src"
     process: subprocess.Popen[bytes] | None = None
 

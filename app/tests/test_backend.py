@@ -9,11 +9,11 @@ import memcache
 import pytest
 from celery import Celery
 
-from fibonacci.results import MemcachedBackend
 from services import Memcached, stored
 from taskmill.model.errors import TaskmillError
 from taskmill.publishing import journal
 from taskmill.results.memcached import KEY_PREFIX, Results, check_room, result_bytes
+from taskmill_worker.memcached_backend import MemcachedBackend
 
 #: What task_times.py adds.
 TIMES = [1795388520.123456, 912, 905, "w1@worker1"]

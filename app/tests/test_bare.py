@@ -50,7 +50,7 @@ def test_bare_gives_the_median_of_a_call_and_its_spread(
 
 
 def test_bare_runs_with_the_app_from_its_source() -> None:
-    """As the playbook calls it: started in the app's src, beside modules named like the standard library's."""
+    """As the playbook calls it: started in the app's src."""
     done = bare(SOURCE, "fibonacci.tasks:fibonacci", "[15]", "fibonacci.expected:fibonacci")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["value"] == 610

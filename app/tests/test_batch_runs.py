@@ -20,14 +20,14 @@ from celery.result import AsyncResult
 from kombu.exceptions import EncodeError
 
 from conftest import SOURCE
-from taskmill_worker import batches
+from taskmill_worker.batching import pool
 
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Yield an empty result backend in memory, of an app that is the current one."""
     app = Celery("alone", backend="cache+memory://", set_as_current=False)
-    monkeypatch.setattr(batches, "current_app", app)
+    monkeypatch.setattr(pool, "current_app", app)
     # Shared by all of a process.
     app.backend.client.cache.clear()
     yield app.backend
@@ -60,7 +60,7 @@ def test_a_success_has_the_record_that_celery_makes(
     backend.app.conf.result_extended = extended
     context = Context({"id": "one", "task": "alone.task", "args": [1], "kwargs": {}, **request_fields})
     backend.mark_as_done("one", result, context)
-    deferred = batches.Deferred(backend, ["one"])
+    deferred = pool.Deferred(backend, ["one"])
     with deferred:
         backend.mark_as_done("one", result, context)
     ((key, (record, status)),) = deferred.results.items()
@@ -70,13 +70,13 @@ def test_a_success_has_the_record_that_celery_makes(
 
 def test_a_result_that_cannot_be_written_is_an_error_of_its_task(backend: Any) -> None:
     """The tracer makes a failure of it."""
-    with batches.Deferred(backend, ["one"]), pytest.raises(EncodeError):
+    with pool.Deferred(backend, ["one"]), pytest.raises(EncodeError):
         backend.mark_as_done("one", object(), Context({"id": "one"}))
 
 
 def test_nothing_of_the_diversion_is_left(backend: Any) -> None:
     """Afterwards a result goes where it always went."""
-    deferred = batches.Deferred(backend, ["one"])
+    deferred = pool.Deferred(backend, ["one"])
     with deferred:
         pass
     backend.mark_as_done("one", 1, Context({"id": "one"}))
@@ -128,7 +128,7 @@ def slow_depths(run: Callable[[], Any]) -> int:
 def test_no_depth_of_the_stack_makes_a_batch_slow() -> None:
     """Without a block of its own, some do."""
 
-    @batches.with_block_of_its_own
+    @pool.with_block_of_its_own
     def in_block() -> int:
         return fibonacci(15)
 
@@ -141,15 +141,15 @@ def test_no_depth_of_the_stack_makes_a_batch_slow() -> None:
 def test_what_tasks_take_leaves_out_when_they_had_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 0.2 s by the clock the process had no core for 0.15 s: batches go by the rest."""
     seconds, waited = [100.0], iter((7.0, 7.15))
-    monkeypatch.setattr(batches, "without_core", lambda: next(waited))
-    monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    monkeypatch.setattr(pool, "without_core", lambda: next(waited))
+    monkeypatch.setattr(pool, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
 
     def trace(*_: Any) -> tuple[bool, str, float]:
         seconds[0] += 0.1
         return False, "1", 0.1
 
-    monkeypatch.setattr(batches, "fast_trace_task", trace)
-    took, odd, _ = batches.run([("task", str(place), {}, b"[[], {}, {}]") for place in range(2)], False)
+    monkeypatch.setattr(pool, "fast_trace_task", trace)
+    took, odd, _ = pool.run([("task", str(place), {}, b"[[], {}, {}]") for place in range(2)], False)
     number, each = took["task"]
     assert (number, odd) == (2, {})
     assert each == pytest.approx(0.05)
@@ -159,7 +159,7 @@ def test_a_busy_host_is_seen_in_the_kernels_own_count() -> None:
     """Two processes on one core: while one runs the other waits, and its count says how long."""
     program = (
         "import os, signal, time\n"
-        "from taskmill_worker.batches import without_core\n"
+        "from taskmill_worker.batching.pool import without_core\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "parent = os.getpid()\n"
         "child = os.fork()\n"

@@ -20,8 +20,6 @@ from celery.result import AsyncResult
 from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, Worker, channel, purge_queue, wait_until
 
 QUEUE = "red"
-#: What the workers of the stack `modern` load.
-MODULES = "taskmill_worker.task_times,taskmill_worker.dead_lettering,taskmill_worker.batches,taskmill_worker.read_ahead"
 
 
 class Cluster:
@@ -58,7 +56,7 @@ class Cluster:
             app="odd",
             queues=[QUEUE],
             concurrency=concurrency,
-            options=[f"--include={MODULES}", *options],
+            options=["--include=taskmill_worker", *options],
             directory=Path(__file__).parent,
         )
         self.workers.append(worker)

@@ -84,10 +84,9 @@ def worker(
     rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Worker]:
     """Yield a worker with what this file is about, one that runs tasks one by one, and one that batches them."""
-    include = "--include=killer,taskmill_worker.task_times,taskmill_worker.dead_lettering"
+    include = "--include=killer,taskmill_worker"
     environment = {"CELERY_WORKER_REDELIVERIES": str(MOST)}
     if request.param == "in batches":
-        include += ",taskmill_worker.batches"
         environment["CELERY_WORKER_BATCH"] = "100"
     with running(rabbitmq, memcached, tmp_path, include, **environment) as one:
         yield one
@@ -239,7 +238,7 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
         while lost.basic_get("red") is not None:
             pass
         lost.connection.close()
-    include = "--include=taskmill_worker.dead_lettering"
+    include = "--include=taskmill_worker"
     with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)):
         done = other("collect", str(other.latest), "--deadline=30")
     assert done.code == 0, done.out + done.err

@@ -18,9 +18,9 @@ from celery.exceptions import ImproperlyConfigured
 
 from conftest import SOURCE, TASKS, Taskmill
 from fibonacci import expected, recursion
-from fibonacci.results import MemcachedBackend, RefusingUnpickler
 from fibonacci.settings import from_environment
 from services import DEAD, FLOWER, IDLE, OTHER_VHOST, QUEUES, VHOST, WORKER, Memcached, RabbitMQ, Worker, wait_until
+from taskmill_worker.memcached_backend import MemcachedBackend, RefusingUnpickler
 
 ADDRESSES = {"CELERY_BROKER_URL": "amqp://u:p@h/v", "CELERY_RESULT_BACKEND": "cache+memcached://h:11211/"}
 

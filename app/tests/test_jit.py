@@ -33,18 +33,18 @@ def pypy(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_cpython_is_left_alone() -> None:
     """There is nothing to set, and no error."""
-    assert jit.install({"CELERY_WORKER_JIT": "threshold=5"}) is None
+    assert jit.set_parameters({"CELERY_WORKER_JIT": "threshold=5"}) is None
 
 
 def test_pypy_unrolls_recursions_unless_told_otherwise(pypy: list[str]) -> None:
     """The default, and what the variable says in its place."""
-    jit.install({})
-    jit.install({"CELERY_WORKER_JIT": "threshold=5"})
+    jit.set_parameters({})
+    jit.set_parameters({"CELERY_WORKER_JIT": "threshold=5"})
     assert pypy == ["max_unroll_recursion=14,decay=0", "threshold=5"]
 
 
 def test_what_pypy_does_not_take_is_named(pypy: list[str]) -> None:
     """A worker does not start with half of its settings."""
     with pytest.raises(ValueError, match="CELERY_WORKER_JIT is 'fast'"):
-        jit.install({"CELERY_WORKER_JIT": "fast"})
+        jit.set_parameters({"CELERY_WORKER_JIT": "fast"})
     assert pypy == []

@@ -71,7 +71,7 @@ def test_worker_loads_no_pickle(
     wait_until(lambda: one.basic_get("red") is not None, 60, "the message")
     one.connection.close()
     client: Any = memcache.Client([f"127.0.0.1:{memcached.port}"], unpickler=lambda _file: None)
-    with running(rabbitmq, memcached, tmp_path, "--include=taskmill_worker.dead_lettering"):
+    with running(rabbitmq, memcached, tmp_path, "--include=taskmill_worker"):
         wait_until(lambda: '"result": 55' in str(result(client, key)), 60, "the result")
     assert not mark.exists()
 

@@ -37,8 +37,12 @@ def test_a_frame_that_ends_otherwise_is_refused() -> None:
         read_ahead.cut(WIRE[:-1] + b"\0")
 
 
-def test_messages_come_in_order_while_answers_are_waited_for(rabbitmq: RabbitMQ) -> None:
+def test_messages_come_in_order_while_answers_are_waited_for(
+    rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """2,000 of them of all sizes, with `basic.qos` and its answer among them, through kombu's own event loop."""
+    monkeypatch.setattr(Transport, "_make_reader", Transport._make_reader)
+    read_ahead.install(None)
     assert Transport._make_reader is read_ahead.make_reader
     purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
     source = random.Random(1)

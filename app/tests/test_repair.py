@@ -17,7 +17,7 @@ from taskmill.publishing import journal
 
 GONE = 30
 RED = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--no-profile")
-INCLUDE = "--include=taskmill_worker.task_times"
+INCLUDE = "--include=taskmill_worker"
 
 
 def record(folder: Path) -> dict[str, Any]:

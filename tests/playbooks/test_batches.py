@@ -12,7 +12,9 @@ import wiring
 import yaml
 from wiring import ROOT
 
-BATCH_MODULES = {"batches", "read_ahead"}
+from taskmill_worker import features
+
+BATCHES = {"batching", "read_ahead"}
 QUEUES = ["red"]
 #: Variables of a worker host each, as an inventory of its own would have them.
 HOSTS: dict[str, dict[str, Any]] = {
@@ -20,11 +22,11 @@ HOSTS: dict[str, dict[str, Any]] = {
     "example_without": {"app_batch": 1},
     "example_2017": {"stack": "post2017"},
     # As compare-peers.yml sets them.
-    "example_measured": {"celery_worker_workers": "{{ peers_workers }}"},
+    "example_measured": {"celery_worker_nodes": "{{ peers_workers }}"},
     "own_app": {"app_name": "proj"},
     "own_app_that_asks": {
         "app_name": "proj",
-        "celery_worker_workers": [
+        "celery_worker_nodes": [
             {"name": "w1", "queues": QUEUES, "batch": 8},
             {"name": "w2", "queues": QUEUES},
             {"name": "w3", "queues": QUEUES, "batch": 1},
@@ -44,7 +46,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
             "src": str(ROOT / "roles/celery_worker/templates/worker.env.j2"),
             "dest": f"{folder}/{{{{ inventory_hostname }}}}.{{{{ item.name }}}}",
         },
-        "loop": "{{ celery_worker_workers }}",
+        "loop": "{{ celery_worker_nodes }}",
     }
     grid = {"copy": {"content": "{{ tune_grid | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}.grid"}}
     # For its defaults and its own variables; it looks at the workers, too.
@@ -69,33 +71,29 @@ def sourced(path: Path) -> dict[str, str]:
 
 
 def loaded(environment: dict[str, str]) -> set[str]:
-    """Return the modules that a worker loads."""
-    [modules] = [
-        option.removeprefix("--include=")
-        for option in environment["CELERY_WORKER_OPTIONS"].split()
-        if option.startswith("--include=")
-    ]
-    return set(modules.split(","))
+    """Return the features that a worker has, which loads one package of ours."""
+    assert "--include=taskmill_worker" in environment["CELERY_WORKER_OPTIONS"].split()
+    return set(features(environment))
 
 
 @pytest.mark.parametrize("worker", ["example.w1", "example.w2", "example_measured.w1", "example_measured.p2"])
 def test_the_example_asks_for_batches(workers: dict[str, dict[str, str]], worker: str) -> None:
     """Its workers load what makes them, and are told how many."""
-    assert loaded(workers[worker]) >= BATCH_MODULES | {"task_times", "dead_letters"}
+    assert loaded(workers[worker]) >= BATCHES | {"task_times", "dead_lettering"}
     assert workers[worker]["CELERY_WORKER_BATCH"] == "100"
 
 
 @pytest.mark.parametrize("worker", ["own_app.w1", "own_app.w2", "own_app_that_asks.w2", "own_app_that_asks.w3"])
 def test_an_app_that_says_nothing_of_batches_gets_none(workers: dict[str, dict[str, str]], worker: str) -> None:
     """Nothing of what makes batches is loaded, and all the rest is; so where one worker of several says nothing."""
-    assert loaded(workers[worker]) & BATCH_MODULES == set()
-    assert loaded(workers[worker]) >= {"task_times", "dead_letters"}
+    assert loaded(workers[worker]) & BATCHES == set()
+    assert loaded(workers[worker]) >= {"task_times", "dead_lettering"}
     assert "CELERY_WORKER_BATCH" not in workers[worker]
 
 
 def test_another_app_gets_batches_where_it_asks(workers: dict[str, dict[str, str]]) -> None:
     """By the entry of the worker, and of as many messages as it says."""
-    assert loaded(workers["own_app_that_asks.w1"]) >= BATCH_MODULES
+    assert loaded(workers["own_app_that_asks.w1"]) >= BATCHES
     assert workers["own_app_that_asks.w1"]["CELERY_WORKER_BATCH"] == "8"
 
 
@@ -104,7 +102,7 @@ def test_batches_are_off_where_they_are_said_to_be_or_cannot_be(
     workers: dict[str, dict[str, str]], worker: str
 ) -> None:
     """By one variable for all workers; and the post's stack has none of it."""
-    assert loaded(workers[worker]) & BATCH_MODULES == set()
+    assert loaded(workers[worker]) & BATCHES == set()
     assert "CELERY_WORKER_BATCH" not in workers[worker]
 
 
@@ -121,7 +119,7 @@ def test_tuning_tries_batches_where_they_are_known_to_be_right(
 def test_every_list_of_workers_in_the_repository_that_is_the_examples_asks_as_the_example_does() -> None:
     """Inventories that replace the list keep what the example asks for; for another app in a copy of them it is 1."""
     lists = [
-        yaml.safe_load(path.read_text())["celery_worker_workers"]
+        yaml.safe_load(path.read_text())["celery_worker_nodes"]
         for path in (ROOT / "inventory").glob("*/group_vars/workers.yml")
     ]
     assert lists

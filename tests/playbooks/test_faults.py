@@ -12,6 +12,7 @@ import yaml
 
 from taskmill.model import thresholds as requirements
 from taskmill.results import faults
+from taskmill_worker import features
 
 ROOT = Path(__file__).parents[2]
 FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
@@ -35,6 +36,8 @@ def test_a_fault_says_what_is_done_where_and_what_must_hold(one: dict[str, Any])
     assert one.keys() <= KEYS
     assert "where" in one or not {"inject", "prepare", "restore", "packages"} & one.keys()
     assert all((ROOT / f"playbooks/files/faults/{module}.py").exists() for module in one.get("modules", []))
+    # A feature that there is not is a ValueError here, as it is in a worker.
+    assert features({"TASKMILL_WORKER_WITHOUT": ",".join(one.get("without", []))})
     scripts = " ".join([one.get("inject", ""), *one.get("counts", {}).values()])
     known = {*requirements.METRICS, *faults.FIGURES, *re.findall(r"(\w+)=\$\(", scripts)}
     known |= {"said"} if "says" in one else set()

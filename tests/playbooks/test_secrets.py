@@ -33,7 +33,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     hosts: dict[str, dict[str, Any]] = {"one": {}}
     shown = wiring.play(
         folder,
-        wiring.landscape(hosts, celery_worker_workers=WORKERS, **ASKED),
+        wiring.landscape(hosts, celery_worker_nodes=WORKERS, **ASKED),
         [
             {"copy": {"content": "{{ load_environment | to_nice_json }}", "dest": f"{folder}/environment.json"}},
             {"import_tasks": "tasks/tune-begin.yml"},
@@ -91,7 +91,7 @@ def test_what_fails_while_workers_are_set_up_shows_no_value(tmp_path: Path) -> N
     limited = [{"memory_max": "1G", **worker} for worker in WORKERS]
     said = wiring.play(
         tmp_path,
-        wiring.landscape({"one": {}}, celery_worker_workers=limited),
+        wiring.landscape({"one": {}}, celery_worker_nodes=limited),
         [validate, {"block": writing[:1], "rescue": writing[1:]}],
         "-v",
         code=2,

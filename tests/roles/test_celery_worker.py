@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -37,7 +38,7 @@ BAD_WORKERS = [
     ([worker(name="w 1")], ["'w 1' cannot name a systemd instance"]),
     ([worker(name="../etc")], ["'../etc' cannot name a systemd instance"]),
     ([worker(concurrency=0)], ["'w1' has concurrency 0", "at least 1"]),
-    ([worker(concurrency="many")], ["'concurrency'", "celery_worker_workers"]),
+    ([worker(concurrency="many")], ["'concurrency'", "celery_worker_nodes"]),
     ([worker(prefetch_multiplier=-1)], ["'w1' has prefetch_multiplier -1"]),
     ([worker(loglevel="loud")], ["loglevel", "loud"]),
     ([worker(interpreter="/usr/bin/pypy3")], ["'w1' has interpreter '/usr/bin/pypy3'", "such as pypy3"]),
@@ -49,9 +50,10 @@ BAD_WORKERS = [
     ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),
     ([worker(queues=[]), worker(name="-", concurrency=-1)], ["no queue", "'-' cannot name", "concurrency -1"]),
 ]
-REQUIRED = ["celery_worker_broker_url", "celery_worker_workers", "celery_worker_app"]
-RIGHT = {**INPUT, "celery_worker_workers": [worker()]}
-NEVER = {**RIGHT, "celery_worker_redeliveries": 0}
+REQUIRED = ["celery_worker_broker_url", "celery_worker_nodes", "celery_worker_app"]
+RIGHT = {**INPUT, "celery_worker_nodes": [worker()]}
+NEVER = {**RIGHT, "celery_worker_max_redeliveries": 0}
+NOWHERE = {**RIGHT, "celery_worker_include": ["/nowhere/features"]}
 
 
 def without(name: str) -> dict[str, Any]:
@@ -62,8 +64,8 @@ def without(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def refused(play_inputs: Callable[..., Refused]) -> Refused:
     """What became of every bad input."""
-    bad = [{**INPUT, "celery_worker_workers": workers} for workers, _ in BAD_WORKERS]
-    return play_inputs("celery_worker", RIGHT, [*bad, NEVER, *map(without, REQUIRED)])
+    bad = [{**INPUT, "celery_worker_nodes": workers} for workers, _ in BAD_WORKERS]
+    return play_inputs("celery_worker", RIGHT, [*bad, NEVER, NOWHERE, *map(without, REQUIRED)])
 
 
 @pytest.mark.parametrize(("workers", "messages"), BAD_WORKERS)
@@ -71,7 +73,7 @@ def test_bad_workers_are_refused_before_anything_is_touched(
     refused: Refused, workers: list[dict[str, Any]], messages: list[str]
 ) -> None:
     """The play fails in the validation, names the worker and the fault, and no task of the role has run."""
-    case, output = refused({**INPUT, "celery_worker_workers": workers})
+    case, output = refused({**INPUT, "celery_worker_nodes": workers})
     said = case.refusal()
     assert [message for message in messages if message not in said] == []
     assert "not-to-be-seen" not in output
@@ -80,7 +82,13 @@ def test_bad_workers_are_refused_before_anything_is_touched(
 def test_a_task_that_may_not_begin_at_all_is_refused(refused: Refused) -> None:
     """Zero redeliveries would park every task that comes again."""
     case, _ = refused(NEVER)
-    assert "celery_worker_redeliveries: a redelivered task has to begin at least once" in case.refusal()
+    assert "celery_worker_max_redeliveries: a redelivered task has to begin at least once" in case.refusal()
+
+
+def test_a_package_that_there_is_not_is_refused(refused: Refused) -> None:
+    """Before a worker is told to load it."""
+    case, _ = refused(NOWHERE)
+    assert "celery_worker_include: there is no /nowhere/features on the controller" in case.refusal()
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -150,7 +158,7 @@ def test_a_worker_checks_the_certificate_of_a_broker_with_tls(render: Render, tm
     """The role's own module is loaded, first; without TLS there is none of it."""
     settings = {"celery_worker_broker_url": "amqps://worker:x@10.0.0.1/", "celery_worker_broker_ca": "/nowhere/ca.pem"}
     plain = [str(ROLE / "files" / "inspect_installed.py")]
-    cases = [(worker(), {**settings, "celery_worker_modules": plain}), (worker(), {"celery_worker_modules": plain})]
+    cases = [(worker(), {**settings, "celery_worker_include": plain}), (worker(), {"celery_worker_include": plain})]
     render_all(render, tmp_path, "worker.env.j2", *cases)
     with_tls, without = sourced(tmp_path, 0), sourced(tmp_path, 1)
     assert "--include=broker_tls,inspect_installed" in with_tls["CELERY_WORKER_OPTIONS"].split()
@@ -182,6 +190,31 @@ def test_the_digest_changes_with_whatever_a_worker_runs_on(render: Render, tmp_p
     digests = [sourced(tmp_path, number)["CELERY_WORKER_DIGEST"] for number in range(len(cases))]
     assert len(set(digests)) == 5
     assert digests[0] == digests[5]
+
+
+def test_the_digest_covers_every_file_of_a_package(render: Render, tmp_path: Path) -> None:
+    """What a worker loads is the package of that name; what stands in it counts, and when it was written does not."""
+    texts = {
+        "one": {"__init__.py": "1", "below/deep.py": "2"},
+        "another": {"__init__.py": "1", "below/deep.py": "3"},
+        "renamed": {"__init__.py": "1", "below/deeper.py": "2"},
+        "same": {"__init__.py": "1", "below/deep.py": "2", "__pycache__/deep.pyc": "4"},
+    }
+    cases = []
+    for name, files in texts.items():
+        for path, text in files.items():
+            file = tmp_path / name / "features" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            os.utime(file, (len(cases), len(cases)))
+        cases.append((worker(), {"celery_worker_include": [str(tmp_path / name / "features/")]}))
+    render_all(render, tmp_path, "worker.env.j2", *cases)
+    rendered = [sourced(tmp_path, number) for number in range(len(cases))]
+    assert {environment["CELERY_WORKER_OPTIONS"].split()[-1] for environment in rendered} == {"--include=features"}
+    assert {environment["PYTHONPATH"] for environment in rendered} == {"/usr/local/lib/celery-worker"}
+    digests = [environment["CELERY_WORKER_DIGEST"] for environment in rendered]
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
 
 
 def test_a_worker_may_have_a_memory_bound_of_its_own(render: Render, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_batch_of_no_message_is_refused(play: Play) -> None:
         "celery_worker_broker_url": "amqp://127.0.0.1/",
         "celery_worker_result_backend": "cache+memcached://127.0.0.1/",
         "celery_worker_known_queues": ["red"],
-        "celery_worker_workers": [
+        "celery_worker_nodes": [
             {"name": "w1", "queues": ["red"], "batch": 0},
             {"name": "w2", "queues": ["red"], "batch": 1},
         ],

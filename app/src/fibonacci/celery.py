@@ -10,5 +10,5 @@ app = celery.Celery("fibonacci", include=["fibonacci.tasks"])
 # Read when Celery first asks for a setting.
 app.add_defaults(from_environment)
 if celery.VERSION.major > 3:
-    # Celery 5.7's own "cache" backend uses pymemcache only; ours speaks to memcached through python-memcached.
-    app.loader.override_backends = {"cache": "fibonacci.results:MemcachedBackend"}
+    # For clients too, which include nothing: with it neither of them loses a result or loads a pickle.
+    app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}

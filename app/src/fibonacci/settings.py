@@ -78,9 +78,6 @@ def from_environment(environ=None):
         "broker_connection_retry_on_startup": True,
         "result_backend": required(environ, "CELERY_RESULT_BACKEND"),
         "result_expires": positive(environ, "CELERY_RESULT_EXPIRES", 86400),
-        # A result that memcached does not take is tried again, not dropped: see results.py.
-        "result_backend_always_retry": True,
-        "result_backend_max_retries": 30,
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],

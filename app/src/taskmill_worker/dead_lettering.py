@@ -1,7 +1,7 @@
 """Reject what no worker can run, so that the broker keeps it as a dead letter; park a task that kills its process.
 
-Loaded by `celery worker --include=dead_letters`, for any app. The queues need a dead-letter exchange (a policy of the
-broker will do): without one, the broker drops what is rejected.
+For any app. The queues need a dead-letter exchange (a policy of the broker will do): without one, the broker drops what
+is rejected.
 
 What is rejected, without requeueing: a message that cannot be decoded or whose content type is refused (Celery
 acknowledges it, and it is gone), one that is no task message or a broken one (some of these end Celery's worker), and
@@ -23,7 +23,7 @@ Runs with Celery 3.1 to 5 on Python 2.7 and 3.
 import functools
 import os
 
-from celery import current_app, signals, states
+from celery import signals, states
 from celery.exceptions import NotRegistered
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
@@ -227,6 +227,3 @@ def install(app):
     for method in (on_decode_error, on_unknown_message, on_unknown_task, on_invalid_task):
         setattr(Consumer, method.__name__, method)
     Consumer.create_task_handler = guarded(Consumer.create_task_handler, most)
-
-
-install(current_app)

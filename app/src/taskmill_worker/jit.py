@@ -1,4 +1,4 @@
-"""Set PyPy's just-in-time compiler for a worker. Loaded by `celery worker --include=jit`; does nothing on CPython.
+"""Set PyPy's just-in-time compiler for a worker; do nothing on CPython.
 
 | environment variable | meaning |
 |---|---|
@@ -15,11 +15,12 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+from typing import Any
 
 DEFAULT = "max_unroll_recursion=14,decay=0"
 
 
-def install(environ: os._Environ[str] | dict[str, str]) -> str | None:
+def set_parameters(environ: os._Environ[str] | dict[str, str]) -> str | None:
     """Set the parameters and return them; ``None`` on another Python.
 
     Raises ``ValueError`` with the variable's name.
@@ -34,4 +35,6 @@ def install(environ: os._Environ[str] | dict[str, str]) -> str | None:
     return parameters
 
 
-install(os.environ)
+def install(_app: Any) -> None:
+    """Set the parameters that the environment names."""
+    set_parameters(os.environ)

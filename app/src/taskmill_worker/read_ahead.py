@@ -1,4 +1,4 @@
-"""Read what the broker has sent in large pieces. Loaded by `celery worker --include=read_ahead`, for any app on AMQP.
+"""Read what the broker has sent in large pieces, for any app on AMQP.
 
 py-amqp reads a frame in three calls of the system and sets the socket's timeout before and after, and a message is
 three frames; kombu's event loop goes once around for each of them. Here a worker takes what is there, up to
@@ -104,4 +104,6 @@ def make_reader(_: Transport, connection: Any) -> Callable[[Any], None]:
     return read
 
 
-Transport._make_reader = make_reader
+def install(_app: Any) -> None:
+    """Have every connection of this process read so."""
+    Transport._make_reader = make_reader

@@ -1,7 +1,7 @@
 """Store with each result when its task ran, how long and on which worker, and tell this host's time when asked.
 
-Loaded by `celery worker --include=task_times`, after the app's own modules. A result in the backend then has one key
-more, which Celery's clients do not look at:
+Installed when the app's own modules are loaded. A result in the backend then has one key more, which Celery's clients
+do not look at:
 
     "taskmill": [START, RUN, CPU, WORKER]
 
@@ -18,7 +18,6 @@ import functools
 import threading
 import time
 
-from celery import current_app
 from celery.backends.base import KeyValueStoreBackend
 from celery.utils.log import get_logger
 from celery.worker.control import Panel
@@ -71,7 +70,6 @@ def with_times(encode):
     return encode_with_times
 
 
-@Panel.register
 def taskmill_clock(_state, **_kwargs):
     """Return this host's time."""
     return {"time": time.time()}
@@ -79,6 +77,7 @@ def taskmill_clock(_state, **_kwargs):
 
 def install(app):
     """Time every task of `app`; say so where its result backend has no place for the times."""
+    Panel.register(taskmill_clock)
     backend = type(app.backend)
     if not issubclass(backend, KeyValueStoreBackend):
         get_logger(__name__).warning("The result backend %s cannot store when tasks ran.", backend.__name__)
@@ -87,6 +86,3 @@ def install(app):
     for name, task in app.tasks.items():
         if not name.startswith("celery."):
             task.run = timed(task)
-
-
-install(current_app)

@@ -1,9 +1,16 @@
 """Time a function by itself: how long it takes on one core, without any queue.
 
 ``python time_function.py MODULE:FUNCTION ARGS_JSON [MODULE:EXPECTED_FUNCTION]``, started in the directory that holds
-the module, prints one JSON object: ``value`` and ``expected`` (the results of the two functions; null without the second),
-``seconds`` (median time of one call), ``spread`` (half the distance between the quartiles, in seconds), ``calls`` and
-``python``. The standard library alone, Python 2.7 or 3.
+the module, prints one JSON object:
+
+value     the result of the function
+expected  the result of the other function; null without one
+seconds   median time of one call
+spread    half the distance between the quartiles, in seconds
+calls     how many calls were timed
+python    implementation and version
+
+It needs the standard library alone, of Python 2.7 or 3.
 
 Exit codes: 0; 1 when the two functions disagree; 2 for wrong usage.
 """
@@ -53,9 +60,7 @@ def main(argv):
     if len(argv) not in (3, 4):
         print(__doc__, file=sys.stderr)
         return 2
-    # This file's own directory holds modules whose names the standard library has too.
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [os.getcwd()] + [path for path in sys.path if os.path.abspath(path or os.curdir) != here]
+    sys.path.insert(0, os.getcwd())
     try:
         function, args = load(argv[1]), json.loads(argv[2])
         expected = load(argv[3])(*args) if len(argv) == 4 else None

@@ -4,8 +4,8 @@ What they load and their variables change by a piece of their units under /run, 
 and which the role does not know. `begin` starts those anew whose settings are other ones, waits until all take tasks,
 and empties their notes of executions.
 
-Usage: `workers.py begin DIRECTORY JSON`, with `modules` and `without` (lists of names) and `environment` in the JSON;
-`workers.py end`.
+Usage: `workers.py begin DIRECTORY JSON`, with `modules` (of this directory), `without` (features of the
+package taskmill_worker) and `environment` in the JSON; `workers.py end`.
 """
 
 import json
@@ -55,14 +55,15 @@ def changed(before, directory, wanted):
     """Return the variables that are to stand in the place of those before."""
     options = before["CELERY_WORKER_OPTIONS"].split()
     loaded = [name for word in options if word.startswith(INCLUDE) for name in word[len(INCLUDE) :].split(",")]
-    # After dead_lettering.py and the like, whose signals then come first.
-    modules = [name for name in loaded if name not in wanted["without"]] + ALWAYS + wanted["modules"]
+    # After taskmill_worker, whose signals then come first.
+    modules = loaded + ALWAYS + wanted["modules"]
     options = [INCLUDE + ",".join(modules)] + [word for word in options if not word.startswith(INCLUDE)]
     return {
         "CELERY_WORKER_OPTIONS": " ".join(options),
         "PYTHONPATH": ":".join(filter(None, (before.get("PYTHONPATH"), str(directory)))),
         "CELERY_WORKER_EXECUTIONS": str(directory / "executions"),
         "CELERY_WORKER_READY": str(directory / "ready"),
+        "TASKMILL_WORKER_WITHOUT": ",".join(wanted["without"]),
         **wanted["environment"],
     }
 

@@ -155,7 +155,7 @@ def check(broker: Broker, workers: list[Worker], queues: Iterable[str]) -> None:
     seen = "; ".join(f"{worker.name}: {', '.join(worker.queues) or 'none'}" for worker in workers)
     raise TaskmillError(
         f"no worker consumes the queue{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Workers and their queues "
-        f"are {seen}. Add the queue to a worker in celery_worker_workers and run site.yml, or post without workers by "
+        f"are {seen}. Add the queue to a worker in celery_worker_nodes and run site.yml, or post without workers by "
         f"--no-workers"
     )
 

@@ -348,7 +348,7 @@ def fewer_consumers(facts: Facts) -> Finding | None:
         "note",
         f"The queue {queue} has fewer consumers than others.",
         f"{facts.consumers[queue]:.0f} at most, against {others:.0f}.{waited}",
-        f"If {queue} should be served as well as the rest, add it to more workers (celery_worker_workers).",
+        f"If {queue} should be served as well as the rest, add it to more workers (celery_worker_nodes).",
     )
 
 

@@ -1,17 +1,34 @@
 """Results in memcached, through python-memcached, with no result lost in silence and no pickle ever loaded.
 
 Celery's own backend of this kind uses another library since 5.7, and with python-memcached, up to 5.6, it ignored
-a failed write: the task was acknowledged and its result was nowhere. Here a failed write raises, Celery retries it
-(``result_backend_always_retry``), and when memcached stays away the message goes back to its queue.
+a failed write: the task was acknowledged and its result was nowhere. Here a failed write raises, Celery retries it, and
+when memcached stays away the message goes back to its queue.
+
+Workers that include ``taskmill_worker`` get it by themselves, where ``result_backend`` is ``cache+memcached://`` and
+python-memcached is installed. What else uses the app's results, such as a client, gets it by naming it in the app:
+``app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}``.
 """
 
+from __future__ import annotations
+
+import math
 import os
 import pickle
 from typing import IO, Any, NoReturn
 
-import memcache
 from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import BackendStoreError, ImproperlyConfigured, Reject
+from celery.utils.log import get_logger
+
+try:
+    import memcache
+except ImportError:  # an app that keeps its results elsewhere need not have it
+    memcache = None
+
+logger = get_logger(__name__)
+
+#: How often a write is tried again before its message goes back to the queue, unless the app's settings say.
+RETRIES = 30
 
 
 class MemcachedUnavailableError(Exception):
@@ -41,6 +58,8 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def __init__(self, app: Any, url: str | None = None, expires: Any = None, **kwargs: Any) -> None:
         """Keep the addresses; nothing connects before the first use."""
+        if memcache is None:
+            raise ImproperlyConfigured("results in memcached need the package python-memcached")
         super().__init__(app, **kwargs)
         self.url = url or ""
         scheme, _, rest = self.url.partition("://")
@@ -50,6 +69,10 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
                 "CELERY_RESULT_BACKEND must have the form cache+memcached://HOST:11211/ (several hosts parted by ';')"
             )
         self.expires = self.prepare_expires(expires, type=int)
+        # Celery by itself tries once, or for ever.
+        self.always_retry = True
+        retries: float = app.conf.result_backend_max_retries
+        self.max_retries = RETRIES if math.isinf(retries) else retries
         self._client: memcache.Client | None = None
         self._process = 0
 
@@ -65,7 +88,7 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         return self._client
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """Say which errors ``result_backend_always_retry`` may retry."""
+        """Say which errors Celery may retry."""
         return isinstance(exc, MemcachedUnavailableError)
 
     def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
@@ -121,3 +144,17 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Make the backend again elsewhere from its address."""
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url, "expires": self.expires})
+
+
+def install(app: Any) -> None:
+    """Have ``app`` keep its results by this backend, where they go to memcached and the app names no other one."""
+    if not str(app.conf.result_backend).startswith("cache+memcached://") or "cache" in app.loader.override_backends:
+        return
+    if memcache is None:
+        logger.info("Results are stored by Celery's own backend: python-memcached is not installed.")
+        return
+    if app._backend is not None:  # made at first use
+        logger.warning("Results are stored by Celery's own backend, which the app had made before this was loaded.")
+        return
+    override = {"cache": f"{__name__}:{MemcachedBackend.__name__}"}
+    app.loader.override_backends = {**app.loader.override_backends, **override}

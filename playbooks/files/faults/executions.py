@@ -1,6 +1,6 @@
 """Write every execution of a task down on disk, so that how often each ran is known whatever dies afterwards.
 
-Loaded by `celery worker --include=executions`. Each pool process appends a line to a file of its own when a task's
+Loaded into workers. Each pool process appends a line to a file of its own when a task's
 function has ended, `UNIX ID` (seconds of this host's clock), with one write that survives the process by any signal.
 The file is `WORKER.PID.VERSION` in the directory that CELERY_WORKER_EXECUTIONS names; VERSION is the beginning of
 CELERY_WORKER_DIGEST, which differs from one deployed version to the next.
