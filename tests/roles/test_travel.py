@@ -20,7 +20,7 @@ PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: Each role that travels, and the roles that have to stand beside it.
 SISTERS: dict[str, set[str]] = {
     "celery_app": {"python_venv", "source_tree"},
-    "celery_worker": {"systemd_unit"},
+    "celery_worker": {"source_tree", "systemd_unit"},
     "certificates": set(),
     "firewall": {"systemd_unit"},
     "flower": {"python_venv", "systemd_unit"},
@@ -34,7 +34,7 @@ SISTERS: dict[str, set[str]] = {
 }
 #: What only this repository has: its name, its examples, and ways into its other folders.
 OWN = re.compile(
-    r"taskmill|fibonacci|2017|celery31|lookup\('env'|playbooks/|plugins/|requirements/|playbook_dir|hostvars|groups\["
+    r"taskmill(?!_worker)|fibonacci|2017|celery31|playbooks/|(?<!filter_)plugins/|inventory/|playbook_dir|hostvars|groups\["
 )
 URL = "amqp://worker:secret@127.0.0.1:5672/shop"
 #: The required inputs of each role; FOLDER is the empty folder that the play is in.
@@ -47,11 +47,11 @@ INPUTS: dict[str, dict[str, Any]] = {
     "celery_worker": {
         "celery_worker_app": "shop",
         "celery_worker_directory": "/opt/shop/src",
-        "celery_worker_virtualenv": "/opt/shop/venv",
+        "celery_worker_venv_path": "/opt/shop/venv",
         "celery_worker_broker_url": URL,
         "celery_worker_result_backend": "cache+memcached://127.0.0.1:11211/",
         "celery_worker_known_queues": ["red"],
-        "celery_worker_workers": [{"name": "w1", "queues": ["red"], "memory_max": "1G"}],
+        "celery_worker_nodes": [{"name": "w1", "queues": ["red"], "memory_max": "1G"}],
     },
     "certificates": {
         "certificates_directory": "FOLDER/tls",
@@ -89,7 +89,7 @@ LEARNT = {
     "__celery_worker_inspection": {"stdout": json.dumps({"digests": {"/opt/shop/venv": "0"}})},
     "__flower_link": {"stat": {}},
     "__rabbitmq_policy": {"stdout": "Installed: 4.0.5"},
-    "item": INPUTS["celery_worker"]["celery_worker_workers"][0],
+    "item": INPUTS["celery_worker"]["celery_worker_nodes"][0],
 }
 TASK = re.compile(r"^TASK \[(.*)\] \*+$", re.MULTILINE)
 

@@ -100,7 +100,7 @@ author: the authors of the role certificates
 EXAMPLES = """
 - name: Make certificates
   certificates:
-    directory: inventory/mine/.secrets/tls
+    directory: secrets/tls
     authority: shop
     hosts: [{name: broker1, names: [10.0.0.5, broker1]}]
     remedy: ansible-playbook renew.yml
