@@ -110,7 +110,7 @@ test-units: .venv/dev ## The tests that need no host and no service
 
 # test-SCENARIO@SUITE, such as test-rabbitmq@bookworm.
 test-%: .venv/dev
-	TASKMILL_SUITE=$(lastword $(subst @, ,$*)) molecule test --scenario-name $(firstword $(subst @, ,$*))
+	MOLECULE_DISTRO=$(lastword $(subst @, ,$*)) molecule test --scenario-name $(firstword $(subst @, ,$*))
 
 .PHONY: test-role
 test-role: ## One scenario: ROLE=memcached, SUITE=bookworm for Debian 12

@@ -164,7 +164,8 @@ def play_inputs(play_cases: Callable[..., Played]) -> Callable[..., Callable[[di
 def resolve() -> Callable[[Any, dict[str, Any]], Any]:
     """Return a function that gives the value of an expression, alone or in a dictionary, as Ansible has it."""
     init_plugin_loader()
-    filter_loader.add_directory(str(ROOT / "plugins" / "filter"))
+    for folder in (ROOT / "plugins" / "filter", ROOT / "roles" / "systemd_unit" / "filter_plugins"):
+        filter_loader.add_directory(str(folder))
     loader = DataLoader()
 
     def run(expression: Any, variables: dict[str, Any]) -> Any:

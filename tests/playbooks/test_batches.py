@@ -51,13 +51,15 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     grid = {"copy": {"content": "{{ tune_grid | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}.grid"}}
     # For its defaults and its own variables; it looks at the workers, too.
     validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
+    # The template's filters, which Ansible loads with the play.
+    filters = {"import_role": {"name": "systemd_unit"}, "when": False}
     wiring.play(
         folder,
         wiring.landscape(HOSTS),
-        [validate, render, grid],
+        [validate, render, grid, filters],
         ansible_facts={"processor_nproc": 2},
         __celery_worker_inspection={"stdout": json.dumps(installed)},
-        __celery_worker_systemd={"stdout": "systemd 257 (257.1)"},
+        systemd_unit_version={"stdout": "systemd 257 (257.1)"},
     )
     grids = {f"{host}.grid": json.loads((folder / f"{host}.grid").read_text()) for host in HOSTS}
     return grids | {path.name: sourced(path) for host in HOSTS for path in folder.glob(f"{host}.[wp]*")}

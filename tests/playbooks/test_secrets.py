@@ -88,16 +88,18 @@ def test_what_fails_while_workers_are_set_up_shows_no_value(tmp_path: Path) -> N
         file |= {"src": str(ROLE / "templates" / file["src"]), "dest": f"{tmp_path}/nowhere/{Path(file['dest']).name}"}
         del task["notify"]
     validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
+    # The filters of the templates, which Ansible loads with the play.
+    filters = {"import_role": {"name": "systemd_unit"}, "when": False}
     limited = [{"memory_max": "1G", **worker} for worker in WORKERS]
     said = wiring.play(
         tmp_path,
         wiring.landscape({"one": {}}, celery_worker_nodes=limited),
-        [validate, {"block": writing[:1], "rescue": writing[1:]}],
+        [validate, {"block": writing[:1], "rescue": writing[1:]}, filters],
         "-v",
         code=2,
         ansible_facts={"processor_nproc": 2},
         __celery_worker_inspection={"stdout": json.dumps({"digests": {"/opt/fibonacci/venv": "0"}})},
-        __celery_worker_systemd={"stdout": "systemd 257 (257.1)"},
+        systemd_unit_version={"stdout": "systemd 257 (257.1)"},
     )
     assert said.count("failed: [one] (item=w1)") == 2
     assert "does not exist" in said

@@ -18,7 +18,7 @@ ROLE = Path(__file__).parents[2] / "roles" / "celery_worker"
 INPUT: dict[str, Any] = {
     "celery_worker_app": "app",
     "celery_worker_directory": "/nowhere/src",
-    "celery_worker_virtualenv": "/nowhere/venv",
+    "celery_worker_venv_path": "/nowhere/venv",
     "celery_worker_broker_url": "amqp://worker:not-to-be-seen@127.0.0.1/",
     "celery_worker_result_backend": "cache+memcached://127.0.0.1/",
     "celery_worker_known_queues": ["red", "green"],
@@ -103,8 +103,8 @@ def render_all(render: Render, folder: Path, template: str, *cases: tuple[dict[s
     host = {
         "role_path": str(ROLE),
         "ansible_facts": {"processor_nproc": 6},
-        "__celery_worker_installed": {"digests": {INPUT["celery_worker_virtualenv"]: "0"}},
-        "__celery_worker_systemd": {"stdout": "systemd 257 (257.1)"},
+        "__celery_worker_installed": {"digests": {INPUT["celery_worker_venv_path"]: "0"}},
+        "systemd_unit_version": {"stdout": "systemd 257 (257.1)"},
     }
     texts = [
         render(ROLE / "templates" / template, {**INPUT, **host, **settings, "item": entry}) for entry, settings in cases
@@ -183,7 +183,7 @@ def test_the_digest_changes_with_whatever_a_worker_runs_on(render: Render, tmp_p
         (worker(concurrency=2), {}),
         (worker(memory_max="1G"), {}),
         (worker(), {"celery_worker_stop_timeout": 10}),
-        (worker(), {"__celery_worker_installed": {"digests": {INPUT["celery_worker_virtualenv"]: "1"}}}),
+        (worker(), {"__celery_worker_installed": {"digests": {INPUT["celery_worker_venv_path"]: "1"}}}),
         (worker(), {}),
     ]
     render_all(render, tmp_path, "worker.env.j2", *cases)

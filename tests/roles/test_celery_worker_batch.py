@@ -14,7 +14,7 @@ def test_a_batch_of_no_message_is_refused(play: Play) -> None:
     inputs: dict[str, Any] = {
         "celery_worker_app": "app",
         "celery_worker_directory": "/nowhere/src",
-        "celery_worker_virtualenv": "/nowhere/venv",
+        "celery_worker_venv_path": "/nowhere/venv",
         "celery_worker_broker_url": "amqp://127.0.0.1/",
         "celery_worker_result_backend": "cache+memcached://127.0.0.1/",
         "celery_worker_known_queues": ["red"],

@@ -213,7 +213,7 @@ def test_the_role_fails_over_an_expired_certificate(play_cases: Callable[..., An
     assert "TLS: the certificate of broker1 has expired" in cases["expired"].said
     assert REMEDY in cases["expired"].said
     for name in ("renewed", "again"):
-        assert cases[name].passed[-1].startswith("certificates : make | ")
+        assert cases[name].passed[-1].startswith("certificates : create | ")
         assert not cases[name].failed
 
 

@@ -28,7 +28,7 @@ spec.loader.exec_module(module)
 
 
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
-    ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example taskmill"]),
+    ({"rabbitmq_vhost": ""}, ["rabbitmq_vhost is ''", "for example shop"]),
     ({"rabbitmq_vhost": "a b"}, ["rabbitmq_vhost is 'a b'"]),
     ({"rabbitmq_listen_addresses": []}, ["rabbitmq_listen_addresses is []", "at least one IP address"]),
     ({"rabbitmq_listen_addresses": ["broker"]}, ["broker", "no host names"]),
@@ -200,7 +200,7 @@ def test_the_form_of_the_configuration_follows_the_release(configured: dict[str,
 
 def test_an_old_node_is_not_set_up_without_its_management(configured: dict[str, Any]) -> None:
     """Its users and queues are reachable through the API alone: that is said, with the version."""
-    assert "RabbitMQ 3.6.6 of unmanaged" in configured["unmanaged"].refusal(r"^configure \| Refuse ")
+    assert "RabbitMQ 3.6.6 of unmanaged" in configured["unmanaged"].refusal(r"^configure \| Fail if an old RabbitMQ ")
     assert configured["managed"].passed
     assert not configured["managed"].failed
 

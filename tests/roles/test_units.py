@@ -64,15 +64,26 @@ KNOWN_TO_229 = {
 }
 
 
-@pytest.fixture(scope="module")
-def plugin() -> ModuleType:
-    """The filter plugin."""
-    spec = importlib.util.spec_from_file_location("for_systemd", ROOT / "plugins" / "filter" / "systemd.py")
+def load(name: str) -> ModuleType:
+    """Return one of the filter plugins of the role systemd_unit."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "roles/systemd_unit/filter_plugins" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def plugin() -> ModuleType:
+    """The filter that leaves out what a systemd does not know."""
+    return load("for_systemd")
+
+
+@pytest.fixture(scope="module")
+def hardening() -> ModuleType:
+    """The filter that writes what confines a service."""
+    return load("systemd_hardening")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +96,7 @@ def rendered(render: Callable[[Path, dict[str, Any]], str]) -> Callable[[Path], 
         variables |= {"__flower_environment": "/opt/flower/venv", "item": {"memory_max": "1G"}}
         variables |= {"celery_worker_writable_paths": ["/srv"], "host_stats_broker_api_url": ""}
         said = {version: {"stdout": f"systemd {version} ({version}.1)\n+PAM"} for version in VERSIONS}
-        return {version: render(template, {**variables, f"__{role}_systemd": said[version]}) for version in VERSIONS}
+        return {version: render(template, {**variables, "systemd_unit_version": said[version]}) for version in VERSIONS}
 
     return for_each
 
@@ -148,3 +159,42 @@ def test_what_is_not_known_is_an_error(plugin: ModuleType, line: str, version: s
     """A directive that the table lacks, and a version that is none, are said, not guessed."""
     with pytest.raises(AnsibleFilterError):
         plugin.for_systemd(line, version)
+
+
+def test_what_confines_a_service_is_written_once(hardening: ModuleType) -> None:
+    """No unit repeats a directive of the filter, and every service of ours that runs for long is confined by it."""
+    repeated = {path.name: set(directives(path.read_text())) & set(hardening.FULL) for path in UNITS}
+    assert {name: names for name, names in repeated.items() if names} == {}
+    confined = {path.parents[1].name for path in UNITS if "| systemd_hardening" in path.read_text()}
+    assert confined >= {"celery_worker", "flower", "host_stats", "memcached", "rabbitmq"}
+
+
+def test_a_service_has_its_own_value_in_the_place_of_the_common_one(hardening: ModuleType) -> None:
+    """Another value, several lines, none at all, or a directive that the others do not have."""
+    own = {"UMask": "0027", "SystemCallFilter": ["@a", "~@b"], "PrivateUsers": None, "ProcSubset": "pid"}
+    lines = hardening.systemd_hardening(own).splitlines()
+    common = hardening.systemd_hardening({}).splitlines()
+    changed = ("UMask", "SystemCallFilter", "PrivateUsers", "ProcSubset")
+    assert [line for line in lines if line.startswith(changed)] == [
+        "UMask=0027",
+        "SystemCallFilter=@a",
+        "SystemCallFilter=~@b",
+        "ProcSubset=pid",
+    ]
+    assert [line for line in lines if not line.startswith(changed)] == [
+        line for line in common if not line.startswith(changed)
+    ]
+
+
+def test_the_basic_level_is_a_part_of_the_full_one(hardening: ModuleType) -> None:
+    """A program that looks at the whole host keeps no capability, and cannot write."""
+    basic = set(hardening.systemd_hardening({}, "basic").splitlines())
+    assert basic < set(hardening.systemd_hardening({}).splitlines())
+    assert {"CapabilityBoundingSet=", "NoNewPrivileges=yes", "ProtectSystem=strict"} <= basic
+
+
+@pytest.mark.parametrize(("own", "level"), [({}, "some"), (["UMask=0027"], "full")])
+def test_a_hardening_that_is_none_is_an_error(hardening: ModuleType, own: Any, level: str) -> None:
+    """Another level, or directives that are no dictionary, are named."""
+    with pytest.raises(AnsibleFilterError, match="full, basic"):
+        hardening.systemd_hardening(own, level)

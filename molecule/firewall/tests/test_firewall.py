@@ -40,10 +40,10 @@ def test_hosts_answer_pings_and_get_out(host: Host) -> None:
 
 def test_the_rules_are_there_after_a_boot(host: Host) -> None:
     """The unit is enabled and has loaded them."""
-    service = host.service("taskmill-firewall")
+    service = host.service("incoming-firewall")
     assert service.is_enabled
     assert service.is_running
-    assert "policy drop" in host.check_output("nft list table inet taskmill")
+    assert "policy drop" in host.check_output("nft list table inet incoming")
 
 
 def test_the_table_of_somebody_else_is_still_there(host: Host) -> None:

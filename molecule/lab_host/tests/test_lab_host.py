@@ -38,8 +38,8 @@ def test_host_boots_without_failed_units(host: Host, where: str) -> None:
 
 @both
 def test_host_runs_the_release_asked_for(host: Host, where: str) -> None:
-    """The outer host follows TASKMILL_SUITE, the inner one has the role's default."""
-    suite = os.environ.get("TASKMILL_SUITE") or "trixie"
+    """The outer host follows MOLECULE_DISTRO, the inner one has the role's default."""
+    suite = os.environ.get("MOLECULE_DISTRO") or "trixie"
     wanted = suite if where == "outer" else "trixie"
     assert ask(host, where, ". /etc/os-release; echo $VERSION_CODENAME") == wanted
 

@@ -94,16 +94,16 @@ options:
 attributes:
   check_mode: {support: none}
   diff_mode: {support: none}
-author: taskmill
+author: the authors of the role certificates
 """
 
 EXAMPLES = """
 - name: Make certificates
   certificates:
-    directory: inventory/mine/.secrets/tls
-    authority: taskmill
+    directory: secrets/tls
+    authority: shop
     hosts: [{name: broker1, names: [10.0.0.5, broker1]}]
-    remedy: ansible-playbook playbooks/renew-certificates.yml
+    remedy: ansible-playbook renew.yml
 """
 
 RETURN = """

@@ -148,7 +148,7 @@ def of_disk(given: dict[str, Any]) -> list[str]:
 
 
 def of_lab(given: dict[str, Any]) -> list[str]:
-    """Check all of a lab's settings, as the module lab_host_survey takes them."""
+    """Check all of a lab's settings, as the module lab_host_preflight takes them."""
     return [
         *of_names(given["bridge"], list(given["addresses"])),
         *of_addresses(given["bridge"], given["subnet"], given["addresses"]),

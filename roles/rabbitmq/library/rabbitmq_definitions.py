@@ -73,13 +73,13 @@ options:
     description: Seconds for one call of the command, and for the management API to answer.
     type: int
     default: 60
-author: taskmill
+author: the authors of the role rabbitmq
 """
 
 EXAMPLES = r"""
 - name: Define the app's user and its queue
   rabbitmq_definitions:
-    vhost: taskmill
+    vhost: shop
     users:
       - {name: app, configure: ".*", write: ".*", read: ".*"}
     passwords:

@@ -31,7 +31,7 @@ options:
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
-author: taskmill
+author: the authors of the role source_tree
 """
 
 EXAMPLES = """

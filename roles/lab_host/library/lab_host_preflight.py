@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.taskmill_lab import LabError, run
 
 DOCUMENTATION = r"""
-module: lab_host_survey
+module: lab_host_preflight
 short_description: Survey the machine that lab hosts are to run on
 description:
   - Changes nothing. Compares what the lab asks for with what the machine has.
@@ -43,7 +43,7 @@ author: [taskmill]
 
 EXAMPLES = r"""
 - name: Survey this machine
-  lab_host_survey:
+  lab_host_preflight:
     directory: /var/lib/taskmill-lab
     bridge: tm-lab
     subnet: 10.77.0.0/24
@@ -56,7 +56,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems: {description: Sentences that say what to mend., type: list, returned: always}
-strays: {description: Hosts that are there but no longer in the lab., type: list, returned: always}
+orphans: {description: Hosts that are there but no longer in the lab., type: list, returned: always}
 missing_packages: {description: Packages to install here., type: list, returned: without problems}
 mtu: {description: MTU of the default route., type: int, returned: without problems}
 base_files: {description: Content of files for the base., type: dict, returned: without problems}
@@ -133,7 +133,7 @@ def resolv_conf() -> str:
     return ""
 
 
-def strays(given: dict[str, Any]) -> list[str]:
+def orphans(given: dict[str, Any]) -> list[str]:
     """Return the hosts that are in the lab's directory but no longer in the lab."""
     there = Path(given["directory"], "hosts", given["bridge"]).glob("[!.]*")
     return sorted({path.name for path in there} - set(given["addresses"]))
@@ -164,7 +164,7 @@ def main() -> None:
     given = module.params
     problems = taskmill_lab_problems.of_machine()
     if problems or given["state"] == "absent":
-        module.exit_json(changed=False, problems=problems, strays=strays(given))
+        module.exit_json(changed=False, problems=problems, orphans=orphans(given))
     try:
         problems = taskmill_lab_problems.of_lab(given)
         resolver = resolv_conf()
@@ -174,12 +174,12 @@ def main() -> None:
                 " reach them: put one that they can reach into /etc/resolv.conf."
             )
         if problems:
-            module.exit_json(changed=False, problems=problems, strays=[])
+            module.exit_json(changed=False, problems=problems, orphans=[])
         subnet = ipaddress.IPv4Network(given["subnet"])
         module.exit_json(
             changed=False,
             problems=[],
-            strays=strays(given),
+            orphans=orphans(given),
             missing_packages=sorted({given["tools"][tool] for tool in given["tools"] if not find(tool)}),
             mtu=default_mtu(),
             base_files={"/etc/pip.conf": pip_settings(), **certificates()},
