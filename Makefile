@@ -94,10 +94,11 @@ clean: .venv/dev ## Delete what labs and tests keep: bases, images, downloads, l
 	rm -rf .cache
 
 .PHONY: lint
-lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
+lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict), import-linter
 	ruff check .
 	ruff format --check .
 	mypy
+	cd app/src && lint-imports --no-cache ../../pyproject.toml
 	yamllint --strict .
 	ansible-lint --strict
 

@@ -23,7 +23,8 @@ from taskmill.capacity import measure, scale, steady
 from taskmill.capacity.search import FIRST_GUESS, answer, search
 from taskmill.cli import cli
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan, new_folder, write_json
+from taskmill.model.plan import Kind, Plan
+from taskmill.model.run_folder import new_folder, write_json
 from taskmill.progress import Quiet
 from taskmill.report import text
 

@@ -19,8 +19,9 @@ from taskmill.model.plan import Kind, Plan
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.results import collector as collect
-from taskmill.results.collector import Collected, Collector, judge, same
+from taskmill.results.collector import Collected, Collector
 from taskmill.results.memcached import BATCH, Results
+from taskmill.results.verdict import judge, same
 
 #: When messages were posted, in Unix seconds.
 POSTED = 1795388520.25

@@ -29,7 +29,7 @@ from services import (
     take_all,
     wait_until,
 )
-from taskmill.results import collector as collect
+from taskmill.results import verdict
 from taskmill.results.memcached import Results
 from taskmill_worker import dead_lettering as dead_letters
 
@@ -119,7 +119,7 @@ def judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
     """Return verdict and detail of the stored result of a task; empty ones when there is none."""
     key = identifier.encode()
     found = Results(memcached.url).get([key])
-    return collect.judge(key, found[key], False, None)[:2] if found else ("", "")
+    return verdict.judge(key, found[key], False, None)[:2] if found else ("", "")
 
 
 def dead(rabbitmq: RabbitMQ) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan, new_folder, write_json
+from taskmill.model.plan import Kind, Plan
+from taskmill.model.run_folder import new_folder, write_json
 
 NOW = datetime(2026, 11, 22, 9, 30, 1, tzinfo=timezone.utc)
 PLAN = Plan("p", (Kind("a.b", "red"), Kind("a.c", "green")), 1003, (20,), n=20, threads=10, processes=2)

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from services import stored
-from taskmill import record
 from taskmill.cluster.broker import Broker
+from taskmill.model import record
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import Kind, Plan
@@ -23,6 +23,7 @@ from taskmill.publishing.processes import Posted
 from taskmill.recover import repair
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.memcached import Results
+from taskmill.session import build_record
 
 TASKS = 4000
 PLAN = Plan("p", (Kind("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)
@@ -68,7 +69,7 @@ class Run:
         stop = store.stop or threading.Event()
         collected = Collector(PLAN, self.folder, cast("Results", store), stop, Reporter(io.StringIO())).run()
         client = {"peak_memory_bytes": 0, "cpu_seconds": 0.0}
-        record.save(self.folder, record.build(PLAN, self.folder, self.posted, collected, {}, client))
+        record.save(self.folder, build_record.build(PLAN, self.folder, self.posted, collected, {}, client))
         return collected
 
     def repair(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 import runs
 from taskmill import cli, report
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 from taskmill.report import charts as figures
 from taskmill.report import run_folder as folder
 from taskmill.report.text import label

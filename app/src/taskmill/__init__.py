@@ -7,9 +7,24 @@ tasks are named, and the right value is given, on the command line.
 :func:`publish` is for programs: many signatures of any Celery app's tasks, every message confirmed.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from taskmill.model.errors import PublishError, TaskmillError
-from taskmill.publishing.publisher import publish
+
+if TYPE_CHECKING:
+    from taskmill.publishing.publisher import publish
 
 __all__ = ["PublishError", "TaskmillError", "publish"]
 
 __version__ = "0.1.0"
+
+#: Where the rest comes from, when it is first asked for: who renders a report needs no broker's library.
+_LAZY = {"publish": "taskmill.publishing.publisher"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

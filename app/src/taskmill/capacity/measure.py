@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskmill import record
 from taskmill.capacity import scale, steady, text
 from taskmill.capacity.search import answer, search
-from taskmill.model import errors
+from taskmill.model import errors, record
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Plan, read_json, write_json
+from taskmill.model.plan import Plan
+from taskmill.model.run_folder import read_json, write_json
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:

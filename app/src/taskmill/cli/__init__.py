@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from taskmill import __version__, benchmark, record, report
+from taskmill import __version__, benchmark, report
 from taskmill.capacity import measure
 from taskmill.capacity import text as capacity_text
 from taskmill.cluster import dead_letter_queue as letters
 from taskmill.cluster import queue_depths as queues
 from taskmill.cluster import workers
 from taskmill.cluster.broker import Broker
-from taskmill.model import errors
+from taskmill.model import errors, record, run_folder, summary
 from taskmill.model import plan as plans
 from taskmill.model import thresholds as requirements
 from taskmill.model.clock import Moment
@@ -39,6 +39,7 @@ from taskmill.results.collector import Collected, Collector
 from taskmill.results.memcached import Results
 from taskmill.samples import profile
 from taskmill.samples import profile_cost as cost
+from taskmill.session import build_record
 from taskmill.tuning import grid as tune
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
         raise click.BadParameter("the tasks' arguments must be a JSON list, such as [20]", param_hint="--args")
     extra: dict[str, Any] | None = {}
     if options["environment"] is not None:
-        extra = plans.read_json(options["environment"])
+        extra = run_folder.read_json(options["environment"])
         if extra is None:
             raise click.BadParameter(
                 f"{options['environment']} does not hold a JSON object", param_hint="--environment"
@@ -386,7 +387,7 @@ def conclude(
         f"taskmill run {plan.name}: cProfile of the client, posting and collecting.",
     )
     render(folder)
-    click.echo(record.summary(data, folder))
+    click.echo(summary.summary(data, folder))
     if collected is None:
         return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
     if collected.faults:
@@ -406,7 +407,7 @@ def keep(
 ) -> dict[str, Any]:
     """Write the record, and return it."""
     client = {"peak_memory_bytes": posting.peak_memory(), "cpu_seconds": round(posting.cpu_seconds(), 1)}
-    data = record.build(plan, folder, posted, collected, after, client, required)
+    data = build_record.build(plan, folder, posted, collected, after, client, required)
     record.save(folder, data)
     return data
 
@@ -463,7 +464,7 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
         before = preflight(plan, broker, results, options, reporter)
         if stop.is_set():
             return errors.INTERRUPTED
-        folder = plans.new_folder(options["runs_directory"], plan.name)
+        folder = run_folder.new_folder(options["runs_directory"], plan.name)
         plan.save(folder)
         reporter.say(f"run folder {folder}")
         posted = do_post(plan, folder, broker, before, stop, reporter)
@@ -582,7 +583,7 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
     if not done.finished:
         raise SystemExit(errors.INTERRUPTED)
     render(run)
-    click.echo(record.summary(done.record, run))
+    click.echo(summary.summary(done.record, run))
     if any(done.record["counts"][name] for name in ("lost", "wrong", "failed")):
         raise SystemExit(errors.FAULTS)
     raise SystemExit(tell(done.record["requirements"]))
@@ -710,7 +711,7 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
             await_empty(broker, search.plan, stop, reporter)
         else:
             preflight(plan, broker, results, options | LOADS, reporter)
-            search = measure.Search(plans.dated_folder(options["runs_directory"], plan.name), plan, settings)
+            search = measure.Search(run_folder.dated_folder(options["runs_directory"], plan.name), plan, settings)
             plan.save(search.folder)
         reporter.say(f"run folder {search.folder}")
         options |= LOADS
@@ -719,7 +720,7 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
             before = preflight(plan, broker, results, options, reporter)
             if stop.is_set():
                 return None
-            folder = plans.new_folder(directory, plan.name)
+            folder = run_folder.new_folder(directory, plan.name)
             plan.save(folder)
             posted = do_post(plan, folder, broker, before, stop, reporter)
             keep(plan, folder, posted, *fetch(plan, folder, posted, broker, results, stop, reporter))

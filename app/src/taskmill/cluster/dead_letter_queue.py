@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amqp.exceptions import AccessRefused, NotFound
 
 from taskmill.cluster import broker as brokers
 from taskmill.model.errors import TaskmillError
-from taskmill.results.collector import quote
+from taskmill.model.quoting import quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     import amqp
 
     from taskmill.cluster.broker import Broker
-    from taskmill.results.memcached import Results
 
 #: Headers that tell of a message's death; put back, it begins anew.
 DEATH = ("x-death", "x-first-death-", "x-last-death-")
+
+
+class Redeliveries(Protocol):
+    """Where workers count how often a redelivered task has begun: the result store."""
+
+    def forget_redeliveries(self, identifier: str) -> None:
+        """Let them count anew."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def read(channel: amqp.Channel, broker: Broker, queue: str) -> Iterator[Letter]:
 
 
 def settle(
-    broker: Broker, results: Results, queue: str, action: str, ids: Collection[str] = ()
+    broker: Broker, redeliveries: Redeliveries, queue: str, action: str, ids: Collection[str] = ()
 ) -> Iterator[tuple[Letter, str]]:
     """Yield the dead letters, of these ids or all, and what was done with each: ``action`` or why not.
 
@@ -116,7 +122,7 @@ def settle(
             if action == "put-back":
                 done = put_back(channel, letter, returned)
                 if done == action and letter.identifier:
-                    results.forget_redeliveries(letter.identifier)
+                    redeliveries.forget_redeliveries(letter.identifier)
             if done in {"drop", "put-back"}:
                 channel.basic_ack(letter.message.delivery_tag)
             yield letter, done

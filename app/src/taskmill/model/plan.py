@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import uuid
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmill.model.errors import TaskmillError
+from taskmill.model.run_folder import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 SCHEMA = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -124,67 +119,3 @@ class Plan:
             return cls(**data)
         except (KeyError, TypeError) as error:
             raise TaskmillError(f"{folder / 'plan.json'} is not a plan of this version of taskmill: {error}") from error
-
-
-def new_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
-    """Make the folder of a run with its ``ids``, point ``RUNS/latest`` at it, and return its path."""
-    folder = dated_folder(runs, name, now)
-    with refused(runs):
-        (folder / "ids").mkdir()
-        point_latest(runs, folder)
-    return folder
-
-
-def dated_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
-    """Make ``RUNS/<utc time>-<name>`` and return its path."""
-    now = now or datetime.now(timezone.utc)
-    base = f"{now:%Y%m%dT%H%M%SZ}-{name}"
-    with refused(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-        return make_first_free(runs / stem for stem in (base, *(f"{base}-{number}" for number in range(2, 1000))))
-
-
-@contextmanager
-def refused(runs: Path) -> Iterator[None]:
-    """Put what the file system refuses into words."""
-    try:
-        yield
-    except OSError as error:
-        raise TaskmillError(
-            f"cannot make a run folder in {runs}: {error.strerror or error}. Give a directory that you may "
-            f"write to with --runs-directory"
-        ) from error
-
-
-def make_first_free(folders: Iterable[Path]) -> Path:
-    """Make the first of the folders that is not there yet, and return it."""
-    for folder in folders:
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(17, "every name is taken")
-
-
-def point_latest(runs: Path, folder: Path) -> None:
-    """Let the link ``RUNS/latest`` point at the folder; readers see the old or the new link, never none."""
-    link = runs / f".latest-{uuid.uuid4().hex}"
-    link.symlink_to(folder.name)
-    link.replace(runs / "latest")
-
-
-def write_json(path: Path, data: object) -> None:
-    """Write a JSON file so that readers, and a crash, find the old or the new content whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or ``None`` when there is no such file or no object in it."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None

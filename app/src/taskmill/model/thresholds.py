@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskmill.samples.task_timings import QUANTILES
+from taskmill.model.record import QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

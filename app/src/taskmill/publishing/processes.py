@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from taskmill.model.clock import Moment
 from taskmill.model.errors import PostingError, TaskmillError
-from taskmill.model.plan import Plan, read_json, write_json
+from taskmill.model.plan import Plan
+from taskmill.model.run_folder import read_json, write_json
 from taskmill.publishing import journal, message
 from taskmill.publishing.channel import Courier, Entry, Tally
 from taskmill.publishing.interrupt import SIGNALS, Interrupted

@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskmill import record
+from taskmill.model import record as records
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
+from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.publishing import processes as posting
 from taskmill.publishing.processes import Left
-from taskmill.results import collector as collect
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.memcached import BATCH, Results
+from taskmill.session.build_record import recount
 
 if TYPE_CHECKING:
     import threading
@@ -69,6 +70,22 @@ def left(folder: Path, wanted: Collection[bytes]) -> Left:
     return Left.find(folder, places)
 
 
+def is_collected(record: dict[str, Any], folder: Path) -> bool:
+    """Say whether each id in the folder of the run is accounted for: by a result, as lost, or as never sent.
+
+    Only a collecting that comes to its end counts what is lost, whatever became of the posting before it. One that was
+    interrupted before it wrote the record has left a list of faults that is newer than that.
+    """
+    counts = record["counts"]
+    ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
+    faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
+    return (
+        counts["retrieved"] + counts["lost"] + record["client"].get("unsent", 0) == ids
+        and faults.exists()
+        and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
+    )
+
+
 def repair(
     plan: Plan, folder: Path, broker: Broker, results: Results, stop: threading.Event, reporter: Reporter
 ) -> Repaired:
@@ -76,16 +93,14 @@ def repair(
 
     Raises ``TaskmillError`` when the run was never collected to its end.
     """
-    data = record.load(folder)
-    if data is None or not record.is_collected(data, folder):
+    data = records.load(folder)
+    if data is None or not is_collected(data, folder):
         raise TaskmillError(
             f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
             f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"
         )
     missing = {
-        fault["id"].encode()
-        for fault in collect.read_faults(folder / "faults.jsonl", None)
-        if fault.get("outcome") in MISSING
+        fault["id"].encode() for fault in read_faults(folder / "faults.jsonl", None) if fault.get("outcome") in MISSING
     }
     begun = Moment.now()
     again = left(folder, without_result(missing, results))
@@ -107,6 +122,6 @@ def repair(
                 **{name: getattr(collected, name) for name in ("correct", "wrong", "failed", "lost")},
             }
         )
-    record.recount(data, folder)
-    record.save(folder, data)
+    recount(data, folder)
+    records.save(folder, data)
     return Repaired(data, finished=True)

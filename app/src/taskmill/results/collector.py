@@ -19,14 +19,16 @@ import numpy as np
 
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
+from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.publishing.processes import Pace, Posted
-from taskmill.results.memcached import BATCH, UNREADABLE, Results
+from taskmill.results.memcached import BATCH, Results
+from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -38,12 +40,6 @@ if TYPE_CHECKING:
 PAUSE = (0.05, 1.0)
 #: Seconds between two looks at the ids put aside.
 ASIDE = 5.0
-#: States in which a task's result is final; in any other it is waited for.
-FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
-#: The exception that `dead_letters.py` stores for a task that it parked.
-PARKED = "Parked"
-#: Longest value or exception that a line of faults.jsonl quotes, in characters.
-QUOTE = 500
 
 
 @dataclass
@@ -383,76 +379,3 @@ class Collector:
 def common_tail(one: Sequence[bytes], other: Sequence[bytes]) -> int:
     """Return how many ids at the end of both are the same."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))
-
-
-def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
-    """Return ``(verdict, detail, meta)`` for a stored value: verdict is correct, wrong, failed or pending.
-
-    ``meta`` is what Celery stored; empty where that cannot be read.
-    """
-    if value is None:
-        return "wrong", "the stored value is pickled; it was refused", {}
-    if value is UNREADABLE:
-        return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
-    try:
-        meta = json.loads(value)
-        state, result = meta["status"], meta["result"]
-    except (ValueError, TypeError, KeyError):
-        return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
-    if state == "SUCCESS":
-        if meta.get("task_id") != identifier.decode():
-            return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
-        if not check or same(result, expect):
-            return "correct", "", meta
-        return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta
-    if state not in FINAL:
-        return "pending", "", {}
-    return "failed", f"{state}: {exception(result)}", meta
-
-
-def same(one: Any, other: Any) -> bool:
-    """Say whether two JSON values are the same; ``true`` is not 1, and 1.0 is not 1."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-def is_parked(meta: dict[str, Any]) -> bool:
-    """Say whether a stored failure is that of a parked task."""
-    result = meta.get("result")
-    return isinstance(result, dict) and result.get("exc_type") == PARKED
-
-
-def exception(result: Any) -> str:
-    """Return an exception as Celery stored it, in one line."""
-    if isinstance(result, dict) and "exc_type" in result:
-        message = result.get("exc_message")
-        parts = message if isinstance(message, list) else [message]
-        return quote(f"{result['exc_type']}: {', '.join(str(part) for part in parts)}", plain=True)
-    return quote(result)
-
-
-def quote(value: Any, *, plain: bool = False) -> str:
-    """Return a value short enough for a line."""
-    words = value if plain else repr(value)
-    return words if len(words) <= QUOTE else words[:QUOTE] + "…"
-
-
-def read_faults(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the first faults of a ``faults.jsonl``, all without a limit; lines that cannot be read are left out."""
-    count = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            if count == limit:
-                return
-            try:
-                fault = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(fault, dict):
-                count += 1
-                yield fault

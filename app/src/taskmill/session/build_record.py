@@ -1,34 +1,4 @@
-"""The record of a run: ``run.json``, plain data that everything after it reads.
-
-The keys ``schema`` to ``environment`` are fixed; these stand beside them:
-
-* ``state``: ``complete``; ``posted`` (and not collected yet); ``interrupted`` (posting or collecting was stopped);
-  ``posting failed`` (the broker stayed away, or lacks a queue). ``taskmill collect`` goes on from all but the first.
-* ``duplicates_from``: how ``counts.duplicates`` was found. ``workers``: by the workers' own counts of executions before
-  and after; it is what they executed beyond one per distinct id. ``republished``: the workers' counts were not to be
-  had (one was restarted, or none answered), and it is the number of messages sent twice because a confirm was missing;
-  not all of them need to have been executed twice.
-* ``client``: threads, processes, memory (the most it held, all its processes together, in bytes), CPU seconds, messages
-  sent again, seconds that the broker blocked, seconds between posting and a later ``taskmill collect``.
-* ``workers``: what the workers said of themselves. ``memcached``: its size and its evictions during the run.
-* ``by_queue``: counts for each queue, with the seconds and the CPU seconds that its tasks' functions ran, and their
-  latency. ``by_worker``: succeeded, failed and the same seconds for each worker that stored a result. ``task_seconds``:
-  those of all.
-* ``latency``: seconds in the queue, in execution and of both, as ``mean``, percentiles and ``max``, counted ``from``
-  when a task was ``due`` (paced load) or ``posted``.
-* ``clocks``: each worker's clock less the client's, at the start and at the end. ``clock_jumps``: seconds by which one
-  moved that moved by more than :data:`JUMP` of them.
-* ``requirements``: what was required of the run, and whether it is met.
-* ``waiting``: messages that waited in a queue at the end.
-* ``repaired``: what each ``taskmill repair`` made up for: ``at`` what time, how many were ``missing`` and how many of
-  them ``posted`` once more, and what came of them. The counts are those after it; seconds, rates and latency those of
-  the run itself.
-* ``parked``: of the failed tasks, those that were lost with their process too often and are dead letters now.
-* ``problems``: what is wrong, in words.
-
-``counts.posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the
-final results fetched. ``efficiency`` is ``null`` when the function's time or the workers' cores were not given.
-"""
+"""Making the record of a run out of its plan, what was posted, and what was collected."""
 
 from __future__ import annotations
 
@@ -42,15 +12,16 @@ import kombu
 import memcache
 import numpy as np
 
-import taskmill
+from taskmill import __version__
 from taskmill.cluster import workers
-from taskmill.model import thresholds as requirements
+from taskmill.model import record as records
+from taskmill.model import thresholds
 from taskmill.model.clock import Moment
-from taskmill.model.plan import SCHEMA, read_json, write_json
+from taskmill.model.plan import SCHEMA
+from taskmill.model.run_folder import read_faults
 from taskmill.model.thresholds import Requirement
 from taskmill.publishing import journal
 from taskmill.publishing.processes import Posted
-from taskmill.results import collector as collect
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
@@ -61,10 +32,6 @@ if TYPE_CHECKING:
     from taskmill.results.collector import Collected
     from taskmill.samples.task_timings import Timings
 
-COMPLETE = "complete"
-POSTED = "posted"
-STOPPED = "interrupted"
-FAILED = "posting failed"
 #: Seconds by which a clock may move during a run, as one that is kept right by others may.
 JUMP = 0.5
 FAILED_OUTCOME = timings.OUTCOMES.index("failed")
@@ -144,14 +111,14 @@ def build(
         "by_queue": collected.by_queue if collected else {},
         "waiting": after.get("waiting") or {},
         "parked": collected.parked if collected else 0,
-        "repaired": (load(folder) or {}).get("repaired", []),
+        "repaired": (records.load(folder) or {}).get("repaired", []),
         "clocks": asked,
         "clock_jumps": {
             worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
         },
     }
     record.update(times(record, found))
-    record["requirements"] = requirements.judge(required, record)
+    record["requirements"] = thresholds.judge(required, record)
     record["problems"] = problems(record, posted)
     return record
 
@@ -161,7 +128,7 @@ def recount(record: dict[str, Any], folder: Path) -> None:
     threads = list(journal.read(folder / "ids"))
     lines = Counter(queue.decode() for one in threads for _, queue in one.lines)
     faults: dict[str, Counter[str]] = {queue: Counter() for queue in lines}
-    for fault in collect.read_faults(folder / "faults.jsonl", None):
+    for fault in read_faults(folder / "faults.jsonl", None):
         faults[fault["queue"]][fault["outcome"]] += 1
     for queue, found in faults.items():
         failed = found["failed"] + found["parked"]
@@ -183,7 +150,7 @@ def recount(record: dict[str, Any], folder: Path) -> None:
     record["parked"] = sum(found["parked"] for found in faults.values())
     record["client"]["unsent"] = unsent
     required = [Requirement.parse(one["text"]) for one in record["requirements"]]
-    record["requirements"] = requirements.judge(required, record)
+    record["requirements"] = thresholds.judge(required, record)
     record["problems"] = problems(record, Posted.load(folder) or Posted(Moment.now()))
 
 
@@ -271,35 +238,19 @@ def memcached(posted: Posted, after: dict[str, Any]) -> dict[str, Any]:
 def state(posted: Posted, collected: Collected | None) -> str:
     """Return how far the run came."""
     if posted.error is not None:
-        return FAILED
+        return records.FAILED
     if posted.finished and collected is None:
-        return POSTED
+        return records.POSTED
     if not posted.finished or collected is None or not collected.finished:
-        return STOPPED
-    return COMPLETE
-
-
-def is_collected(record: dict[str, Any], folder: Path) -> bool:
-    """Say whether each id in the folder of the run is accounted for: by a result, as lost, or as never sent.
-
-    Only a collecting that comes to its end counts what is lost, whatever became of the posting before it. One that was
-    interrupted before it wrote the record has left a list of faults that is newer than that.
-    """
-    counts = record["counts"]
-    ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
-    faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
-    return (
-        counts["retrieved"] + counts["lost"] + record["client"].get("unsent", 0) == ids
-        and faults.exists()
-        and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
-    )
+        return records.STOPPED
+    return records.COMPLETE
 
 
 def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
     """Return versions and settings that matter."""
     broker = posted.before.get("broker") or {}
     return {
-        "taskmill": taskmill.__version__,
+        "taskmill": __version__,
         "client_host": platform.node(),
         "client_python": platform.python_version(),
         "celery": celery.__version__,
@@ -351,90 +302,3 @@ def problems(record: dict[str, Any], posted: Posted) -> list[str]:
     if evicted and counts["lost"]:
         found.append(f"memcached evicted {evicted:,} values during the run: it is too small")
     return found
-
-
-def save(folder: Path, record: dict[str, Any]) -> None:
-    """Write ``run.json``."""
-    write_json(folder / "run.json", record)
-
-
-def load(folder: Path) -> dict[str, Any] | None:
-    """Read ``run.json``; ``None`` when there is none that can be read."""
-    return read_json(folder / "run.json")
-
-
-def summary(record: dict[str, Any], folder: Path) -> str:
-    """Return the lines that end a command on the terminal."""
-    counts, seconds, rates = record["counts"], record["seconds"], record["rates"]
-    client = record["client"]
-    well = "correct" if record["checked"] else "successful"
-    at_most = " at most" if record["duplicates_from"] == "republished" else ""
-    lines = [
-        headline(record),
-        (
-            f"  posted     {counts['posted']:,} of {record['workload']['tasks']:,}, {counts['confirmed']:,} confirmed, "
-            f"in {seconds['post']:,.1f} s ({rates['posted_per_s']:,.0f}/s)"
-        ),
-    ]
-    if record["state"] != POSTED:
-        lines += [
-            (
-                f"  results    {counts['retrieved']:,} fetched: {counts['correct']:,} {well}, "
-                f"{counts['wrong']:,} wrong, {counts['failed']:,} failed; {counts['lost']:,} lost; "
-                f"{counts['duplicates']:,} duplicates{at_most}"
-            ),
-            (
-                f"  total      {seconds['total']:,.1f} s from the first post to the last result: "
-                f"{rates['completed_per_s']:,.0f} tasks/s"
-            ),
-        ]
-    # Without the times of task_times.py, when a task began is not known.
-    if {"latency", "queue"} <= record["latency"].keys():
-        lines.append(
-            f"  latency    {quantiles(record['latency']['latency'])}, "
-            f"of it in the queue {quantiles(record['latency']['queue'])}"
-        )
-    if record["efficiency"] is not None:
-        lines.append(f"  efficiency {100 * record['efficiency']:.1f} % of the workers' cores did the tasks' own work")
-    lines.append(
-        f"  client     {client['peak_memory_bytes'] / 1e6:,.0f} MB at most, {client['cpu_seconds']:,.0f} s of CPU"
-    )
-    lines += [
-        f"  repaired   {one['missing']:,} missing at {one['at']}, {one['posted']:,} posted again: "
-        f"{one['correct']:,} {well}, {one['wrong']:,} wrong, {one['failed']:,} failed, {one['lost']:,} lost"
-        for one in record.get("repaired", [])
-    ]
-    lines += [f"  problem    {problem}" for problem in record["problems"]]
-    lines += [f"  {'met       ' if one['met'] else 'NOT MET   '} {one['text']}" for one in record["requirements"]]
-    lines.append(f"  record     {folder / 'run.json'}")
-    page = folder / "report.html"
-    lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
-    if record["state"] in {STOPPED, FAILED}:
-        lines.append(f"  go on by   taskmill resume {folder}")
-    if record["state"] in {POSTED, STOPPED, FAILED}:
-        lines.append(f"  fetch by   taskmill collect {folder}")
-    return "\n".join(lines)
-
-
-def quantiles(values: dict[str, float]) -> str:
-    """Return the median and the 99th percentile of a summary of seconds, for people."""
-    return f"{values['p50']:,.3g} s (p99 {values['p99']:,.3g} s)"
-
-
-def headline(record: dict[str, Any]) -> str:
-    """Return the verdict in one sentence."""
-    counts = record["counts"]
-    if record["state"] == FAILED:
-        return f"Posting failed after {counts['posted']:,} of {record['workload']['tasks']:,} tasks."
-    if counts["lost"] or counts["wrong"] or counts["failed"]:
-        return (
-            f"Not well: of {counts['posted']:,} tasks {counts['lost']:,} are lost, {counts['wrong']:,} wrong and "
-            f"{counts['failed']:,} failed."
-        )
-    if record["state"] == STOPPED:
-        return f"Interrupted: {counts['posted']:,} tasks posted, {counts['retrieved']:,} results fetched so far."
-    if record["state"] == POSTED:
-        return f"All {counts['posted']:,} tasks are posted; their results are not fetched yet."
-    if not record["checked"]:
-        return f"All {counts['retrieved']:,} tasks ended well; their values were not compared with any."
-    return f"All {counts['correct']:,} results are there and right."
