@@ -232,7 +232,7 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
     rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, other: Taskmill
 ) -> None:
     """A message that was with more lost workers than a task may lose, but never began, is run all the same."""
-    assert other("post", "--no-workers", *GOOD, "--tasks=50").code == 0
+    assert other("publish", "--no-workers", *GOOD, "--tasks=50").code == 0
     # A consumer that takes all, begins none, and is gone.
     for _ in range(MOST + 2):
         lost = channel(rabbitmq, vhost=OTHER_VHOST)
@@ -256,7 +256,7 @@ def test_redeliveries_must_be_whole_and_positive(text: str) -> None:
 def test_message_that_is_too_large_is_refused_and_said_so(other: Taskmill) -> None:
     """The broker takes no larger one, and posting ends at once with the reason, the sizes and the setting."""
     done = other(
-        "post",
+        "publish",
         "--no-workers",
         "--task=fibonacci.tasks.red=red",
         "--tasks=3",

@@ -15,18 +15,18 @@ from taskmill.cluster.broker import Broker
 from taskmill.model import record
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan
+from taskmill.model.plan import Plan, Route
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.publishing.channel import Tally
-from taskmill.publishing.processes import Posted
+from taskmill.publishing.posted import Posted
 from taskmill.recover import repair
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.memcached import Results
 from taskmill.session import build_record
 
 TASKS = 4000
-PLAN = Plan("p", (Kind("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)
+PLAN = Plan("p", (Route("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""The dead letters: what workers rejected or parked, in a queue of the broker. To look at, put back, or drop."""
+"""The dead letters: what workers rejected or parked, in a queue of the broker. To look at, requeue, or purge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from taskmill.cluster.broker import Broker
 
-#: Headers that tell of a message's death; put back, it begins anew.
+#: Headers that tell of a message's death; requeued, it begins anew.
 DEATH = ("x-death", "x-first-death-", "x-last-death-")
 
 
@@ -101,7 +101,7 @@ def settle(
 ) -> Iterator[tuple[Letter, str]]:
     """Yield the dead letters, of these ids or all, and what was done with each: ``action`` or why not.
 
-    ``show`` leaves them where they are. ``drop`` deletes them. ``put-back`` sends each to the queue that it came from,
+    ``show`` leaves them where they are. ``purge`` deletes them. ``requeue`` sends each to the queue that it came from,
     and only when the broker has confirmed that takes it away from here: what is interrupted leaves one twice, and none
     not at all. Its task may then begin as often again as a new one.
     """
@@ -118,21 +118,21 @@ def settle(
         for letter in read(channel, broker, queue):
             if ids and letter.identifier not in ids:
                 continue
-            done = action
-            if action == "put-back":
-                done = put_back(channel, letter, returned)
-                if done == action and letter.identifier:
+            outcome = action
+            if action == "requeue":
+                outcome = requeue(channel, letter, returned)
+                if outcome == action and letter.identifier:
                     redeliveries.forget_redeliveries(letter.identifier)
-            if done in {"drop", "put-back"}:
+            if outcome in {"purge", "requeue"}:
                 channel.basic_ack(letter.message.delivery_tag)
-            yield letter, done
+            yield letter, outcome
     finally:
         # What is not acknowledged is a dead letter again.
         brokers.close(connection)
 
 
-def put_back(channel: amqp.Channel, letter: Letter, returned: list[str]) -> str:
-    """Send a letter to the queue that it came from; return ``put-back``, or why it stays."""
+def requeue(channel: amqp.Channel, letter: Letter, returned: list[str]) -> str:
+    """Send a letter to the queue that it came from; return ``requeue``, or why it stays."""
     queue = letter.queue
     if not queue:
         return "stays: nothing says which queue it came from"
@@ -141,4 +141,4 @@ def put_back(channel: amqp.Channel, letter: Letter, returned: list[str]) -> str:
     channel.basic_publish(letter.message, routing_key=queue, mandatory=True)
     if returned:
         return f"stays: there is no queue {returned.pop()!r}"
-    return "put-back"
+    return "requeue"

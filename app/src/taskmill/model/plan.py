@@ -17,14 +17,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class Kind:
+class Route:
     """A task by its registered name, and the queue that its messages go to."""
 
     task: str
     queue: str
 
     @classmethod
-    def parse(cls, text: str) -> Kind:
+    def parse(cls, text: str) -> Route:
         """Read ``TASK=QUEUE``; raise ``ValueError`` when it has another form."""
         task, separator, queue = text.partition("=")
         if not (task and separator and queue):
@@ -41,11 +41,11 @@ class Plan:
     """One run. Times are in seconds; ``args`` and ``expect`` are JSON values.
 
     ``threads`` counts per process: 10 threads and 2 processes are 20 posting threads. Message number ``i`` of the run
-    goes to the kind ``i`` modulo their number, so every kind gets its even share.
+    goes by the route ``i`` modulo their number, so every route gets its even share.
     """
 
     name: str
-    kinds: tuple[Kind, ...]
+    routes: tuple[Route, ...]
     tasks: int
     args: tuple[Any, ...]
     #: The ``n`` of the workload when the arguments were given as one number, else ``None``.
@@ -77,12 +77,12 @@ class Plan:
     @property
     def queues(self) -> list[str]:
         """The queues, each once, in the order given."""
-        return list(dict.fromkeys(kind.queue for kind in self.kinds))
+        return list(dict.fromkeys(route.queue for route in self.routes))
 
     @property
     def task(self) -> str:
         """The task names, parted by commas."""
-        return ", ".join(dict.fromkeys(kind.task for kind in self.kinds))
+        return ", ".join(dict.fromkeys(route.task for route in self.routes))
 
     def posters(self) -> list[tuple[int, int]]:
         """Return first message number and count for each posting thread, those of one process together.
@@ -100,8 +100,9 @@ class Plan:
         return spans
 
     def save(self, folder: Path) -> None:
-        """Write ``plan.json``."""
-        write_json(folder / "plan.json", {"schema": SCHEMA, **asdict(self)})
+        """Write ``plan.json``, in which the routes are called ``kinds``."""
+        data = {"kinds" if name == "routes" else name: value for name, value in asdict(self).items()}
+        write_json(folder / "plan.json", {"schema": SCHEMA, **data})
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -110,11 +111,11 @@ class Plan:
         if data is None:
             raise TaskmillError(
                 f"{folder} is no run folder: it has no plan.json. Give the folder that `taskmill run` or "
-                f"`taskmill post` named"
+                f"`taskmill publish` named"
             )
         try:
             data.pop("schema")
-            data["kinds"] = tuple(Kind(**kind) for kind in data["kinds"])
+            data["routes"] = tuple(Route(**route) for route in data.pop("kinds"))
             data["args"] = tuple(data["args"])
             return cls(**data)
         except (KeyError, TypeError) as error:

@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskmill.model.record import QUANTILES
+from taskmill.model.record import QUANTILES, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -95,3 +96,8 @@ def unmet(judged: Iterable[dict[str, Any]]) -> list[str]:
         for one in judged
         if not one["met"]
     ]
+
+
+def of_run(folder: Path) -> tuple[Requirement, ...]:
+    """Return what was required of a run when it began."""
+    return tuple(Requirement.parse(one["text"]) for one in (load(folder) or {}).get("requirements") or [])

@@ -1,6 +1,6 @@
 """Task messages of Celery's protocol 2, as bytes ready for the wire.
 
-Celery's own code makes the message, py-amqp's own code makes its AMQP frames, both once per kind of task and
+Celery's own code makes the message, py-amqp's own code makes its AMQP frames, both once per route and
 connection, with a placeholder for the id. Posting a task is then joining these bytes around its id: all ids have the
 same length, so nothing else in the frames changes. That is more than ten times as fast as making every message anew,
 and a test compares the result field by field with what ``apply_async`` sends.
@@ -22,7 +22,7 @@ from kombu.serialization import dumps as serialize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskmill.model.plan import Kind
+    from taskmill.model.plan import Route
 
 TRANSIENT, PERSISTENT = 1, 2
 #: What a worker needs to know; it assumes the rest of protocol 2 (``celery.app.task.Context``) where it is left out.
@@ -73,7 +73,7 @@ def destination(exchange: str, routing_key: str, *, mandatory: bool = True) -> b
 
 
 def build(
-    kind: Kind, args: Sequence[Any], identifier: str, sender: Sender, *, lean: bool, persistent: bool = True
+    route: Route, args: Sequence[Any], identifier: str, sender: Sender, *, lean: bool, persistent: bool = True
 ) -> Message:
     """Return the message that ``apply_async(args)`` would send for this task, id and sender.
 
@@ -83,7 +83,7 @@ def build(
     """
     app = Celery("taskmill", set_as_current=False)
     headers, properties, body, _ = app.amqp.as_task_v2(
-        identifier, kind.task, tuple(args), {}, origin=sender.origin, reply_to=sender.reply_to
+        identifier, route.task, tuple(args), {}, origin=sender.origin, reply_to=sender.reply_to
     )
     if lean:
         headers = {name: headers[name] for name in NEEDED_HEADERS}
@@ -100,7 +100,7 @@ def build(
 
 
 def template(
-    kind: Kind,
+    route: Route,
     args: Sequence[Any],
     sender: Sender,
     channel_id: int,
@@ -118,6 +118,6 @@ def template(
     placeholder = str(uuid.uuid4())
     frames = Frames(channel_id, frame_max)
     frames.publish(
-        destination("", kind.queue), build(kind, args, placeholder, sender, lean=lean, persistent=persistent)
+        destination("", route.queue), build(route, args, placeholder, sender, lean=lean, persistent=persistent)
     )
     return frames.take().split(placeholder.encode())

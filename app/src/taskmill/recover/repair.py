@@ -13,9 +13,8 @@ from taskmill.model import record as records
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_faults
-from taskmill.publishing import journal
-from taskmill.publishing import processes as posting
-from taskmill.publishing.processes import Left
+from taskmill.publishing import journal, processes
+from taskmill.publishing.unfinished import Unfinished
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.memcached import BATCH, Results
 from taskmill.session.build_record import recount
@@ -54,20 +53,20 @@ def without_result(ids: Iterable[bytes], results: Results) -> set[bytes]:
     return absent
 
 
-def unconfirmed(folder: Path, results: Results) -> Left:
+def unconfirmed(folder: Path, results: Results) -> Unfinished:
     """Return what is left of a run whose client was killed: messages that were not confirmed and have no result."""
     threads = journal.read(folder / "ids")
     absent = without_result([identifier for one in threads for identifier, _ in one.lines[one.confirmed :]], results)
-    return left(folder, absent)
+    return unfinished(folder, absent)
 
 
-def left(folder: Path, wanted: Collection[bytes]) -> Left:
+def unfinished(folder: Path, wanted: Collection[bytes]) -> Unfinished:
     """Return what is left of a run when the messages of these ids are to be sent once more."""
 
     def places(one: ThreadIds) -> list[tuple[int, bytes]]:
         return [(place, identifier) for place, (identifier, _) in enumerate(one.lines) if identifier in wanted]
 
-    return Left.find(folder, places)
+    return Unfinished.find(folder, places)
 
 
 def is_collected(record: dict[str, Any], folder: Path) -> bool:
@@ -102,11 +101,11 @@ def repair(
     missing = {
         fault["id"].encode() for fault in read_faults(folder / "faults.jsonl", None) if fault.get("outcome") in MISSING
     }
-    begun = Moment.now()
-    again = left(folder, without_result(missing, results))
-    reporter.say(f"{len(missing):,} results are missing; {again.total():,} of them are not in the store either")
-    if again.total():
-        posted = posting.repost(plan, folder, broker, stop, reporter, again)
+    started_at = Moment.now()
+    to_republish = unfinished(folder, without_result(missing, results))
+    reporter.say(f"{len(missing):,} results are missing; {to_republish.total():,} of them are not in the store either")
+    if to_republish.total():
+        posted = processes.republish(plan, folder, broker, stop, reporter, to_republish)
         if posted.error is not None or not posted.finished:
             return Repaired(data, finished=False, error=posted.error)
     collected = Collected(finished=True)
@@ -116,9 +115,9 @@ def repair(
             return Repaired(data, finished=False)
         data.setdefault("repaired", []).append(
             {
-                "at": begun.iso,
+                "at": started_at.iso,
                 "missing": len(missing),
-                "posted": again.total(),
+                "posted": to_republish.total(),
                 **{name: getattr(collected, name) for name in ("correct", "wrong", "failed", "lost")},
             }
         )

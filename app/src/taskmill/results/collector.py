@@ -21,7 +21,8 @@ from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
-from taskmill.publishing.processes import Pace, Posted
+from taskmill.publishing.pace import Pace
+from taskmill.publishing.posted import Posted
 from taskmill.results.memcached import BATCH, Results
 from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings

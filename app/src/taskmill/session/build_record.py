@@ -21,7 +21,7 @@ from taskmill.model.plan import SCHEMA
 from taskmill.model.run_folder import read_faults
 from taskmill.model.thresholds import Requirement
 from taskmill.publishing import journal
-from taskmill.publishing.processes import Posted
+from taskmill.publishing.posted import Posted
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any])
     # before the run are executed, and counted by the workers, within it.
     before = workers.from_plain(posted.before.get("workers"))
     later = workers.from_plain(after.get("workers"))
-    executed = workers.executed_between(before, later, {kind.task for kind in plan.kinds})
+    executed = workers.executed_between(before, later, {route.task for route in plan.routes})
     others = (posted.before.get("broker") or {}).get("waiting")
     if executed is None or executed < distinct or others:
         return posted.total("republished"), "republished"
@@ -278,7 +278,7 @@ def problems(record: dict[str, Any], posted: Posted) -> list[str]:
     if record["parked"]:
         found.append(
             f"{record['parked']:,} of the failed are parked: their process was lost each time they ran. Their messages "
-            f"are dead letters on the broker; `taskmill letters` shows them"
+            f"are dead letters on the broker; `taskmill dead-letters` shows them"
         )
     if posted.error:
         found.append(f"posting ended early: {posted.error}")
