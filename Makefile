@@ -123,6 +123,10 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs/latest)
 	python docs/screenshot.py $(or $(RUN),runs/latest)/report.html docs/report.png
 
+.PHONY: schema
+schema: .venv/dev ## The JSON Schema of run.json, docs/run-schema.json
+	python -c 'import json; from taskmill.model.record import json_schema; print(json.dumps(json_schema(), indent=2))' > docs/run-schema.json
+
 .PHONY: lock
 lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test browser flower py-spy taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done

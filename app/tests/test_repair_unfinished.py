@@ -12,10 +12,10 @@ import pytest
 
 from services import stored
 from taskmill.cluster.broker import Broker
-from taskmill.model import record
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import Plan, Route
+from taskmill.model.record import RunRecord
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.publishing.channel import Tally
@@ -69,10 +69,10 @@ class Run:
         stop = store.stop or threading.Event()
         collected = Collector(PLAN, self.folder, cast("Results", store), stop, Reporter(io.StringIO())).run()
         client = {"peak_memory_bytes": 0, "cpu_seconds": 0.0}
-        record.save(self.folder, build_record.build(PLAN, self.folder, self.posted, collected, {}, client))
+        build_record.build(PLAN, self.folder, self.posted, collected, {}, client).save(self.folder)
         return collected
 
-    def repair(self) -> dict[str, Any]:
+    def repair(self) -> RunRecord:
         """Repair with nothing in the store; there is no broker, so nothing may be posted."""
         stop, reporter = threading.Event(), Reporter(io.StringIO())
         empty = cast("Results", Store({}))
@@ -101,7 +101,7 @@ def test_run_that_is_collected_to_its_end_after_all_is_repaired(run: Run) -> Non
     everything = {identifier: stored(identifier, 5) for identifier in run.ids}
     run.collect(Store(everything, threading.Event()))
     assert run.collect(Store(everything)).finished
-    assert run.repair()["counts"]["correct"] == TASKS
+    assert run.repair().counts.correct == TASKS
 
 
 def test_later_collecting_that_was_interrupted_counts_too(run: Run) -> None:

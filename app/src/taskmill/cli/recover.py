@@ -40,8 +40,8 @@ def resume_command(run: Path, no_workers: bool) -> None:
     with interrupt.watch() as stop:
         session = Session(plan, run, broker, results, stop, reporter)
         posted, collected, after = resume.resume(session, no_workers=no_workers)
-        data = session.conclude(posted, collected, after, thresholds.of_run(run))
-        raise SystemExit(tell_run(data, run, posted, collected))
+        record = session.conclude(posted, collected, after, thresholds.of_run(run))
+        raise SystemExit(tell_run(record, run, posted, collected))
 
 
 @click.command("repair")
@@ -72,6 +72,6 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
         raise SystemExit(errors.INTERRUPTED)
     render(run, reporter)
     click.echo(summary(done.record, run))
-    if any(done.record["counts"][name] for name in ("lost", "wrong", "failed")):
+    if any(getattr(done.record.counts, name) for name in ("lost", "wrong", "failed")):
         raise SystemExit(errors.FAULTS)
-    raise SystemExit(tell_thresholds(done.record["requirements"]))
+    raise SystemExit(tell_thresholds(done.record.requirements))

@@ -15,6 +15,7 @@ from taskmill.cli.verdict import tell_thresholds
 from taskmill.model import record as records
 from taskmill.model import thresholds
 from taskmill.model.errors import TaskmillError
+from taskmill.model.record import Judged
 from taskmill.model.thresholds import Requirement
 from taskmill.samples import profile_cost
 
@@ -58,10 +59,10 @@ def check_command(run: Path, required: tuple[Requirement, ...]) -> None:
         raise TaskmillError(f"{run} has no run.json that can be read: give the folder of a run that was recorded")
     if not required:
         raise click.UsageError("name what is required by --require")
-    judged = thresholds.judge(required, data)
+    judged = [Judged(**one) for one in thresholds.judge(required, data)]
     for one in judged:
-        if one["met"]:
-            click.echo(f"met: {one['text']} ({one['metric']} is {one['value']:.6g})")
+        if one.met:
+            click.echo(f"met: {one.text} ({one.metric} is {one.value:.6g})")
     raise SystemExit(tell_thresholds(judged))
 
 

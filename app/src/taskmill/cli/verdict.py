@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import asdict
 
 from taskmill.model import errors, thresholds
 from taskmill.model.summary import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from taskmill.model.record import Judged, RunRecord
     from taskmill.publishing.posted import Posted
     from taskmill.results.collector import Collected
 
 
-def tell_run(data: dict[str, Any], folder: Path, posted: Posted, collected: Collected | None) -> int:
+def tell_run(record: RunRecord, folder: Path, posted: Posted, collected: Collected | None) -> int:
     """Say how a run went, and return the exit code."""
-    click.echo(summary(data, folder))
+    click.echo(summary(record, folder))
     if collected is None:
         return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
     if collected.faults:
         return errors.FAULTS
     if not collected.finished:
         return errors.INTERRUPTED
-    return tell_thresholds(data["requirements"])
+    return tell_thresholds(record.requirements)
 
 
-def tell_thresholds(judged: list[dict[str, Any]]) -> int:
+def tell_thresholds(judged: Sequence[Judged]) -> int:
     """Say what is not met, and return the exit code."""
-    for sentence in thresholds.unmet(judged):
+    for sentence in thresholds.unmet(map(asdict, judged)):
         click.echo(f"taskmill: {sentence}", err=True)
-    return errors.OK if all(one["met"] for one in judged) else errors.UNMET
+    return errors.OK if all(one.met for one in judged) else errors.UNMET

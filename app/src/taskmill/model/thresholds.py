@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskmill.model.record import QUANTILES, load
+from taskmill.model.record import QUANTILES, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,4 +100,5 @@ def unmet(judged: Iterable[dict[str, Any]]) -> list[str]:
 
 def of_run(folder: Path) -> tuple[Requirement, ...]:
     """Return what was required of a run when it began."""
-    return tuple(Requirement.parse(one["text"]) for one in (load(folder) or {}).get("requirements") or [])
+    record = RunRecord.load(folder)
+    return tuple(Requirement.parse(one.text) for one in record.requirements) if record else ()

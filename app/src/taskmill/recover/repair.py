@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskmill.model import record as records
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
+from taskmill.model.record import Repair, RunRecord
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal, processes
 from taskmill.publishing.unfinished import Unfinished
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Collection, Iterable
     from pathlib import Path
-    from typing import Any
 
     from taskmill.cluster.broker import Broker
     from taskmill.model.plan import Plan
@@ -38,7 +37,7 @@ MISSING = ("lost", "unsent")
 class Repaired:
     """What came of a repair."""
 
-    record: dict[str, Any]
+    record: RunRecord
     #: Whether every missing result was asked for to the end.
     finished: bool
     error: str | None = None
@@ -69,17 +68,17 @@ def unfinished(folder: Path, wanted: Collection[bytes]) -> Unfinished:
     return Unfinished.find(folder, places)
 
 
-def is_collected(record: dict[str, Any], folder: Path) -> bool:
+def is_collected(record: RunRecord, folder: Path) -> bool:
     """Say whether each id in the folder of the run is accounted for: by a result, as lost, or as never sent.
 
     Only a collecting that comes to its end counts what is lost, whatever became of the posting before it. One that was
     interrupted before it wrote the record has left a list of faults that is newer than that.
     """
-    counts = record["counts"]
+    counts = record.counts
     ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
     faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
     return (
-        counts["retrieved"] + counts["lost"] + record["client"].get("unsent", 0) == ids
+        counts.retrieved + counts.lost + record.client.unsent == ids
         and faults.exists()
         and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
     )
@@ -92,8 +91,8 @@ def repair(
 
     Raises ``TaskmillError`` when the run was never collected to its end.
     """
-    data = records.load(folder)
-    if data is None or not is_collected(data, folder):
+    record = RunRecord.load(folder)
+    if record is None or not is_collected(record, folder):
         raise TaskmillError(
             f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
             f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"
@@ -107,20 +106,20 @@ def repair(
     if to_republish.total():
         posted = processes.republish(plan, folder, broker, stop, reporter, to_republish)
         if posted.error is not None or not posted.finished:
-            return Repaired(data, finished=False, error=posted.error)
+            return Repaired(record, finished=False, error=posted.error)
     collected = Collected(finished=True)
     if missing:
         collected = Collector(plan, folder, results, stop, reporter, only=missing).run()
         if not collected.finished:
-            return Repaired(data, finished=False)
-        data.setdefault("repaired", []).append(
-            {
-                "at": started_at.iso,
-                "missing": len(missing),
-                "posted": to_republish.total(),
+            return Repaired(record, finished=False)
+        record.repaired.append(
+            Repair(
+                at=started_at.iso,
+                missing=len(missing),
+                posted=to_republish.total(),
                 **{name: getattr(collected, name) for name in ("correct", "wrong", "failed", "lost")},
-            }
+            )
         )
-    recount(data, folder)
-    records.save(folder, data)
-    return Repaired(data, finished=True)
+    recount(record, folder)
+    record.save(folder)
+    return Repaired(record, finished=True)

@@ -126,7 +126,7 @@ class Run:
     @property
     def headline(self) -> str:
         """The verdict in one sentence."""
-        return summary.headline(self.data) if self.recorded else "This run has no record."
+        return summary.headline(record.RunRecord.of(self.data)) if self.recorded else "This run has no record."
 
     @property
     def good(self) -> bool:

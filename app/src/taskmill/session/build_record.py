@@ -17,9 +17,26 @@ from taskmill.cluster import workers
 from taskmill.model import record as records
 from taskmill.model import thresholds
 from taskmill.model.clock import Moment
-from taskmill.model.plan import SCHEMA
+from taskmill.model.record import (
+    Client,
+    Clocks,
+    Counts,
+    Judged,
+    Latency,
+    Memcached,
+    Queue,
+    Rates,
+    RunRecord,
+    Seconds,
+    Spread,
+    TaskSeconds,
+    Worker,
+    WorkerTotals,
+    Workload,
+)
 from taskmill.model.run_folder import read_faults
 from taskmill.model.thresholds import Requirement
+from taskmill.model.tolerant import read
 from taskmill.publishing import journal
 from taskmill.publishing.posted import Posted
 from taskmill.samples import task_timings as timings
@@ -34,6 +51,7 @@ if TYPE_CHECKING:
 
 #: Seconds by which a clock may move during a run, as one that is kept right by others may.
 JUMP = 0.5
+RESULTS = ("retrieved", "correct", "wrong", "failed", "lost")
 FAILED_OUTCOME = timings.OUTCOMES.index("failed")
 
 
@@ -45,113 +63,121 @@ def build(
     after: dict[str, Any],
     client: dict[str, Any],
     required: Sequence[Requirement] = (),
-) -> dict[str, Any]:
+) -> RunRecord:
     """Return the record of the run in ``folder``.
 
     ``after`` holds ``workers``, ``clocks`` and ``memcached`` as asked after the run, where they were.
     """
     tasks = collected.posted if collected else posted.total("posted")
-    counts = {
-        "posted": tasks,
-        "confirmed": collected.confirmed if collected else posted.total("confirmed"),
-        "distinct": collected.distinct - collected.unsent if collected else posted.total("posted"),
-        **{
-            name: getattr(collected, name) if collected else 0
-            for name in ("retrieved", "correct", "wrong", "failed", "lost")
-        },
-    }
+    counts = Counts(
+        posted=tasks,
+        confirmed=collected.confirmed if collected else posted.total("confirmed"),
+        distinct=collected.distinct - collected.unsent if collected else posted.total("posted"),
+        **{name: getattr(collected, name) for name in RESULTS if collected},
+    )
     asked = clocks(posted, after)
     found = timings.load(folder, asked) if collected else None
-    counts["duplicates"], source = duplicates(plan, posted, counts["distinct"], after)
+    counts.duplicates, source = duplicates(plan, posted, counts.distinct, after)
     posting = posted.started.until(posted.ended) if posted.ended else 0.0
     total = posted.started.until(collected.ended) if collected and collected.retrieved else posting
     collecting = collected.started.until(collected.ended) if collected else 0.0
-    record = {
-        "schema": SCHEMA,
-        "name": plan.name,
-        "started_at": posted.started.iso,
-        "stack": plan.stack,
-        "workload": {
-            "task": plan.task,
-            "tasks": plan.tasks,
-            "n": plan.n,
-            "queues": plan.queues,
-            "threads": plan.threads,
-            "processes": plan.processes,
-            "args": list(plan.args),
-            "rate": plan.rate,
-        },
-        "counts": counts,
-        "seconds": {"post": round(posting, 3), "collect": round(collecting, 3), "total": round(total, 3)},
-        "rates": {
-            "posted_per_s": rate(posted.total("confirmed") or counts["confirmed"], posting),
-            "completed_per_s": rate(counts["retrieved"], total),
-        },
-        "efficiency": efficiency(plan, counts["retrieved"], total),
-        "environment": {**environment(plan, posted), **plan.environment},
-        "state": state(posted, collected),
-        "duplicates_from": source,
-        "checked": plan.check,
-        "client": {
-            **client,
-            "lean": plan.lean,
-            "persistent": plan.persistent,
-            "peak_memory_bytes": client["peak_memory_bytes"] + posted.peak_memory_bytes,
-            "republished": posted.total("republished"),
-            "nacked": posted.total("nacked"),
-            "reconnects": posted.total("reconnects"),
-            "blocked_seconds": round(posted.total("blocked_seconds"), 3),
-            "late_s": round(max((tally.late for tally in posted.threads), default=0.0), 6),
-            "between_seconds": round(posted.ended.until(collected.started), 3) if collected and posted.ended else 0.0,
-            "unsent": collected.unsent if collected else 0,
-            "after_last_s": after_last(found, collected.ended) if collected and collected.ended else None,
-        },
-        "workers": after.get("workers") or posted.before.get("workers") or [],
-        "memcached": memcached(posted, after),
-        "by_queue": collected.by_queue if collected else {},
-        "waiting": after.get("waiting") or {},
-        "parked": collected.parked if collected else 0,
-        "repaired": (records.load(folder) or {}).get("repaired", []),
-        "clocks": asked,
-        "clock_jumps": {
+    before = RunRecord.load(folder)
+    record = RunRecord(
+        name=plan.name,
+        started_at=posted.started.iso,
+        stack=plan.stack,
+        workload=workload(plan),
+        counts=counts,
+        seconds=Seconds(round(posting, 3), round(collecting, 3), round(total, 3)),
+        rates=Rates(
+            posted_per_s=rate(posted.total("confirmed") or counts.confirmed, posting),
+            completed_per_s=rate(counts.retrieved, total),
+        ),
+        efficiency=efficiency(plan, counts.retrieved, total),
+        environment={**environment(plan, posted), **plan.environment},
+        state=state(posted, collected),
+        duplicates_from=source,
+        checked=plan.check,
+        client=about_client(plan, posted, collected, client, found),
+        workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
+        memcached=memcached(posted, after),
+        by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
+        waiting=after.get("waiting") or {},
+        parked=collected.parked if collected else 0,
+        repaired=before.repaired if before else [],
+        clocks={worker: read(Clocks, both) for worker, both in asked.items()},
+        clock_jumps={
             worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
         },
-    }
-    record.update(times(record, found))
-    record["requirements"] = thresholds.judge(required, record)
-    record["problems"] = problems(record, posted)
+    )
+    if found is not None:
+        add_times(record, found)
+    judge(record, required)
+    record.problems = problems(record, posted)
     return record
 
 
-def recount(record: dict[str, Any], folder: Path) -> None:
+def recount(record: RunRecord, folder: Path) -> None:
     """Count the run anew, by the ids and the faults on disk; seconds, rates and latency stay as they are."""
     threads = list(journal.read(folder / "ids"))
     lines = Counter(queue.decode() for one in threads for _, queue in one.lines)
-    faults: dict[str, Counter[str]] = {queue: Counter() for queue in lines}
+    outcomes: dict[str, Counter[str]] = {queue: Counter() for queue in lines}
     for fault in read_faults(folder / "faults.jsonl", None):
-        faults[fault["queue"]][fault["outcome"]] += 1
-    for queue, found in faults.items():
-        failed = found["failed"] + found["parked"]
-        bad = {"wrong": found["wrong"], "failed": failed, "lost": found["lost"]}
-        correct = lines[queue] - found["unsent"] - sum(bad.values())
-        record["by_queue"].setdefault(queue, {}).update({"posted": lines[queue], "correct": correct, **bad})
-    totals = {
-        name: sum(one[name] for one in record["by_queue"].values()) for name in ("correct", "wrong", "failed", "lost")
-    }
-    unsent = sum(found["unsent"] for found in faults.values())
-    posted = lines.total() - unsent
-    record["counts"].update(
-        posted=posted,
-        distinct=posted,
-        confirmed=min(posted, sum(one.confirmed for one in threads)),
-        retrieved=posted - totals["lost"],
-        **totals,
+        outcomes[fault["queue"]][fault["outcome"]] += 1
+    for name, outcome in outcomes.items():
+        queue = record.by_queue.setdefault(name, Queue())
+        queue.posted = lines[name]
+        queue.wrong, queue.failed, queue.lost = outcome["wrong"], outcome["failed"] + outcome["parked"], outcome["lost"]
+        queue.correct = lines[name] - outcome["unsent"] - queue.wrong - queue.failed - queue.lost
+    counts = record.counts
+    for name in ("correct", "wrong", "failed", "lost"):
+        setattr(counts, name, sum(getattr(queue, name) for queue in record.by_queue.values()))
+    record.client.unsent = sum(outcome["unsent"] for outcome in outcomes.values())
+    counts.posted = counts.distinct = lines.total() - record.client.unsent
+    counts.confirmed = min(counts.posted, sum(one.confirmed for one in threads))
+    counts.retrieved = counts.posted - counts.lost
+    record.parked = sum(outcome["parked"] for outcome in outcomes.values())
+    judge(record, [Requirement.parse(one.text) for one in record.requirements])
+    record.problems = problems(record, Posted.load(folder) or Posted(Moment.now()))
+
+
+def judge(record: RunRecord, required: Sequence[Requirement]) -> None:
+    """Note what was required of the run, and whether it is met."""
+    record.requirements = [Judged(**one) for one in thresholds.judge(required, record.plain())]
+
+
+def workload(plan: Plan) -> Workload:
+    """Return what the plan says of the load."""
+    return Workload(
+        task=plan.task,
+        tasks=plan.tasks,
+        n=plan.n,
+        queues=plan.queues,
+        threads=plan.threads,
+        processes=plan.processes,
+        args=list(plan.args),
+        rate=plan.rate,
     )
-    record["parked"] = sum(found["parked"] for found in faults.values())
-    record["client"]["unsent"] = unsent
-    required = [Requirement.parse(one["text"]) for one in record["requirements"]]
-    record["requirements"] = thresholds.judge(required, record)
-    record["problems"] = problems(record, Posted.load(folder) or Posted(Moment.now()))
+
+
+def about_client(
+    plan: Plan, posted: Posted, collected: Collected | None, client: dict[str, Any], found: Timings | None
+) -> Client:
+    """Return what the client used and met; ``client`` holds the memory and CPU seconds of this process."""
+    return Client(
+        peak_memory_bytes=client["peak_memory_bytes"] + posted.peak_memory_bytes,
+        cpu_seconds=client["cpu_seconds"],
+        lean=plan.lean,
+        persistent=plan.persistent,
+        republished=posted.total("republished"),
+        nacked=posted.total("nacked"),
+        reconnects=posted.total("reconnects"),
+        blocked_seconds=round(posted.total("blocked_seconds"), 3),
+        late_s=round(max((tally.late for tally in posted.threads), default=0.0), 6),
+        between_seconds=round(posted.ended.until(collected.started), 3) if collected and posted.ended else 0.0,
+        unsent=collected.unsent if collected else 0,
+        after_last_s=after_last(found, collected.ended) if collected and collected.ended else None,
+    )
 
 
 def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -163,38 +189,28 @@ def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def times(record: dict[str, Any], found: Timings | None) -> dict[str, Any]:
-    """Return the sections that come from ``tasks.npz``; empty ones where results carry no times."""
-    if found is None:
-        return {"latency": {}, "by_worker": {}, "task_seconds": {}}
-    paced = record["workload"]["rate"] is not None
-    summary = found.summary()
+def add_times(record: RunRecord, found: Timings) -> None:
+    """Add the sections that come from ``tasks.npz``."""
     latencies = found.latency()
     seconds = {name: timings.by(found.queue, found.queues, getattr(found, name)) for name in ("run", "cpu")}
-    for place, queue in enumerate(found.queues):
-        if queue in record["by_queue"]:
-            record["by_queue"][queue] |= {
-                "run_s": seconds["run"][queue],
-                "cpu_s": seconds["cpu"][queue],
-                "latency": timings.summary(latencies[found.queue == place]),
-            }
+    for place, name in enumerate(found.queues):
+        if queue := record.by_queue.get(name):
+            queue.run_s, queue.cpu_s = seconds["run"][name], seconds["cpu"][name]
+            queue.latency = read(Spread, timings.summary(latencies[found.queue == place]))
+    if summary := found.summary():
+        record.latency = Latency(
+            **{name: read(Spread, values) for name, values in summary.items()},
+            counted_from="posted" if record.workload.rate is None else "due",
+        )
     succeeded = timings.by(found.worker, found.workers, (found.outcome != FAILED_OUTCOME).astype(float))
     failed = timings.by(found.worker, found.workers, (found.outcome == FAILED_OUTCOME).astype(float))
     run, cpu = (timings.by(found.worker, found.workers, values) for values in (found.run, found.cpu))
-    return {
-        "latency": {**summary, "from": "due" if paced else "posted"} if summary else {},
-        "by_worker": {
-            worker: {
-                "succeeded": int(succeeded[worker]),
-                "failed": int(failed[worker]),
-                "run_s": run[worker],
-                "cpu_s": cpu[worker],
-            }
-            for worker in found.workers
-            if worker
-        },
-        "task_seconds": {"run": round(sum(run.values()), 6), "cpu": round(sum(cpu.values()), 6)},
+    record.by_worker = {
+        worker: WorkerTotals(int(succeeded[worker]), int(failed[worker]), run[worker], cpu[worker])
+        for worker in found.workers
+        if worker
     }
+    record.task_seconds = TaskSeconds(round(sum(run.values()), 6), round(sum(cpu.values()), 6))
 
 
 def after_last(found: Timings | None, ended: Moment) -> float | None:
@@ -228,11 +244,13 @@ def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any])
     return executed - distinct, "workers"
 
 
-def memcached(posted: Posted, after: dict[str, Any]) -> dict[str, Any]:
+def memcached(posted: Posted, after: dict[str, Any]) -> Memcached:
     """Return memcached's size, and what it evicted during the run (``None`` where not known)."""
     before, later = posted.before.get("memcached") or {}, after.get("memcached") or {}
-    evicted = later["evictions"] - before["evictions"] if "evictions" in before and "evictions" in later else None
-    return {**before, **later, "evicted_during_run": evicted}
+    record = read(Memcached, {**before, **later})
+    if "evictions" in before and "evictions" in later:
+        record.evicted_during_run = later["evictions"] - before["evictions"]
+    return record
 
 
 def state(posted: Posted, collected: Collected | None) -> str:
@@ -265,40 +283,40 @@ def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
     }
 
 
-def problems(record: dict[str, Any], posted: Posted) -> list[str]:
+def problems(record: RunRecord, posted: Posted) -> list[str]:
     """Return what is wrong, one sentence each; empty when all is well."""
-    counts, found = record["counts"], []
+    counts, found = record.counts, []
     for name, words in (
         ("lost", "confirmed by the broker, but without a result"),
         ("wrong", "with a wrong result"),
         ("failed", "ended with an exception"),
     ):
-        if counts[name]:
-            found.append(f"{counts[name]:,} {name}: {words}; listed in faults.jsonl")
-    if record["parked"]:
+        if number := getattr(counts, name):
+            found.append(f"{number:,} {name}: {words}; listed in faults.jsonl")
+    if record.parked:
         found.append(
-            f"{record['parked']:,} of the failed are parked: their process was lost each time they ran. Their messages "
+            f"{record.parked:,} of the failed are parked: their process was lost each time they ran. Their messages "
             f"are dead letters on the broker; `taskmill dead-letters` shows them"
         )
     if posted.error:
         found.append(f"posting ended early: {posted.error}")
-    planned = record["workload"]["tasks"]
-    if counts["posted"] < planned:
-        found.append(f"{counts['posted']:,} of {planned:,} tasks were posted")
-    unsent = record["client"]["unsent"]
+    planned = record.workload.tasks
+    if counts.posted < planned:
+        found.append(f"{counts.posted:,} of {planned:,} tasks were posted")
+    unsent = record.client.unsent
     if unsent:
         found.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")
-    waiting = sum(record["waiting"].values())
-    if waiting and counts["lost"]:
+    waiting = sum(record.waiting.values())
+    if waiting and counts.lost:
         found.append(
             f"{waiting:,} messages still wait in the queues: the workers are slower than the deadline, or gone. Once "
             f"the queues are empty, `taskmill collect` finds those results"
         )
     found += [
         f"the clock of {worker} moved by {moved:+,.1f} s during the run: its tasks' times are not to be trusted"
-        for worker, moved in record.get("clock_jumps", {}).items()
+        for worker, moved in record.clock_jumps.items()
     ]
-    evicted = record["memcached"].get("evicted_during_run")
-    if evicted and counts["lost"]:
+    evicted = record.memcached.evicted_during_run
+    if evicted and counts.lost:
         found.append(f"memcached evicted {evicted:,} values during the run: it is too small")
     return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from taskmill import report
 from taskmill.cluster import queue_depths
 from taskmill.cluster.broker import Broker
-from taskmill.model import record as records
 from taskmill.model.errors import TaskmillError
 from taskmill.publishing import processes
 from taskmill.results.collector import Collector
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskmill.model.plan import Plan
+    from taskmill.model.record import RunRecord
     from taskmill.model.thresholds import Requirement
     from taskmill.progress import Reporter
     from taskmill.publishing.posted import Posted
@@ -78,12 +78,12 @@ class Session:
         collected: Collected | None,
         after: dict[str, Any],
         required: Sequence[Requirement] = (),
-    ) -> dict[str, Any]:
+    ) -> RunRecord:
         """Write the record, and return it."""
         client = {"peak_memory_bytes": processes.peak_memory(), "cpu_seconds": round(processes.cpu_seconds(), 1)}
-        data = build(self.plan, self.folder, posted, collected, after, client, required)
-        records.save(self.folder, data)
-        return data
+        record = build(self.plan, self.folder, posted, collected, after, client, required)
+        record.save(self.folder)
+        return record
 
     def conclude(
         self,
@@ -91,16 +91,16 @@ class Session:
         collected: Collected | None,
         after: dict[str, Any],
         required: Sequence[Requirement] = (),
-    ) -> dict[str, Any]:
+    ) -> RunRecord:
         """Write record, profile and report; return the record."""
-        data = self.record(posted, collected, after, required)
+        record = self.record(posted, collected, after, required)
         profile.merge(
             (self.folder / "profile").glob("*.pstats"),
             self.folder,
             f"taskmill run {self.plan.name}: cProfile of the client, posting and collecting.",
         )
         render(self.folder, self.reporter)
-        return data
+        return record
 
     @contextmanager
     def _sampled(self) -> Iterator[None]:
