@@ -40,8 +40,7 @@ def resume_command(run: Path, no_workers: bool) -> None:
     with interrupt.watch() as stop:
         session = Session(plan, run, broker, results, stop, reporter)
         posted, collected, after = resume.resume(session, no_workers=no_workers)
-        record = session.conclude(posted, collected, after, thresholds.of_run(run))
-        raise SystemExit(tell_run(record, run, posted, collected))
+        raise SystemExit(tell_run(session.conclude(posted, collected, after, thresholds.of_run(run))))
 
 
 @click.command("repair")

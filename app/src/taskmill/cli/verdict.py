@@ -12,23 +12,21 @@ from taskmill.model.summary import summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from taskmill.model.record import Judged, RunRecord
-    from taskmill.publishing.posted import Posted
-    from taskmill.results.collector import Collected
+    from taskmill.model.record import Judged
+    from taskmill.session.drive import Concluded
 
 
-def tell_run(record: RunRecord, folder: Path, posted: Posted, collected: Collected | None) -> int:
+def tell_run(run: Concluded) -> int:
     """Say how a run went, and return the exit code."""
-    click.echo(summary(record, folder))
-    if collected is None:
-        return errors.PostingError.exit_code if posted.error is not None else errors.INTERRUPTED
-    if collected.faults:
+    click.echo(summary(run.record, run.folder))
+    if run.collected is None:
+        return errors.PostingError.exit_code if run.posted.error is not None else errors.INTERRUPTED
+    if run.collected.faults:
         return errors.FAULTS
-    if not collected.finished:
+    if not run.collected.finished:
         return errors.INTERRUPTED
-    return tell_thresholds(record.requirements)
+    return tell_thresholds(run.record.requirements)
 
 
 def tell_thresholds(judged: Sequence[Judged]) -> int:

@@ -205,7 +205,7 @@ class Judged(Struct):
     met: bool = False
 
 
-class RunRecord(Struct, kw_only=True):
+class RunRecord(Struct, kw_only=True, dict=True):
     """What happened in a run."""
 
     schema: int = SCHEMA
@@ -274,7 +274,16 @@ class RunRecord(Struct, kw_only=True):
     def load(cls, folder: Path) -> RunRecord | None:
         """Read ``run.json`` of a run's folder; ``None`` when there is none that can be read."""
         data = load(folder)
-        return None if data is None else cls.of(data)
+        if data is None:
+            return None
+        record = cls.of(data)
+        record.__dict__["folder"] = folder
+        return record
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder that it was read from or written to; ``None`` for a record that never was."""
+        return self.__dict__.get("folder")
 
     def plain(self) -> dict[str, Any]:
         """Return what is written, as plain data."""
@@ -284,6 +293,7 @@ class RunRecord(Struct, kw_only=True):
     def save(self, folder: Path) -> None:
         """Write ``run.json`` into a run's folder."""
         write_json(folder / NAME, self.plain())
+        self.__dict__["folder"] = folder
 
 
 def load(folder: Path) -> dict[str, Any] | None:

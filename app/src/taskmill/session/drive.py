@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     from taskmill.publishing.unfinished import Unfinished
     from taskmill.results.collector import Collected
     from taskmill.results.memcached import Results
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """What came of a run; ``collected`` is ``None`` where nothing was fetched."""
+
+    record: RunRecord
+    folder: Path
+    posted: Posted
+    collected: Collected | None
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,8 @@ class Session:
         collected: Collected | None,
         after: dict[str, Any],
         required: Sequence[Requirement] = (),
-    ) -> RunRecord:
-        """Write record, profile and report; return the record."""
+    ) -> Concluded:
+        """Write record, profile and report; return what came of the run."""
         record = self.record(posted, collected, after, required)
         profile.merge(
             (self.folder / "profile").glob("*.pstats"),
@@ -100,7 +111,7 @@ class Session:
             f"taskmill run {self.plan.name}: cProfile of the client, posting and collecting.",
         )
         render(self.folder, self.reporter)
-        return record
+        return Concluded(record, self.folder, posted, collected)
 
     @contextmanager
     def _sampled(self) -> Iterator[None]:
@@ -133,10 +144,15 @@ def render(folder: Path, reporter: Reporter) -> None:
         reporter.say(f"taskmill: no report of {folder}: {error.strerror or error}")
 
 
-def broker_if_there(reporter: Reporter) -> Broker | None:
+def broker_of(url: str | None) -> Broker:
+    """Return the broker at a URL, or that of the environment; raise ``TaskmillError`` where that names none."""
+    return Broker.from_environment() if url is None else Broker(url, ca=os.environ.get("CELERY_BROKER_CA", ""))
+
+
+def broker_if_there(reporter: Reporter, url: str | None = None) -> Broker | None:
     """Return the broker for queue depths and workers' counts, which collecting can do without."""
     try:
-        broker = Broker.from_environment()
+        broker = broker_of(url)
         broker.check([])
     except TaskmillError as error:
         reporter.say(f"collecting without the broker: {error}")
