@@ -82,8 +82,8 @@ def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
     """Return, by worker, its clock less this host's (``offset_s``) and the most that can be off (``error_s``).
 
     Each worker is asked :data:`EXCHANGES` times; the answer with the shortest round trip counts, its time taken as that
-    of the middle of the round trip (Cristian 1989). Workers that do not know the command (``task_times.py``) are left
-    out. Raises ``TaskmillError`` when the broker cannot be reached.
+    of the middle of the round trip (Cristian 1989). Workers that do not know the command, of
+    ``taskmill_worker.task_times``, are left out. Raises ``TaskmillError`` when the broker cannot be reached.
     """
     app = broker.control()
     try:

@@ -2,7 +2,7 @@
 
 It works from the ids on disk alone, so it can be interrupted and begun anew. Each queue is asked from its head, since
 that is the order in which workers take messages. A queue whose head is not done yet is left alone for a while, a little
-longer each time. Ids that stay without a result while later ones have theirs are put aside before they fill the head,
+longer each time. Ids that stay without a result while later ones have theirs are deferred before they fill the head,
 and asked for seldom until the rest is done.
 """
 
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
 
 #: Shortest and longest pause, in seconds, before a queue whose next results are not there yet is asked again.
 PAUSE = (0.05, 1.0)
-#: Seconds between two looks at the ids put aside.
-ASIDE = 5.0
+#: Seconds between two looks at deferred ids.
+DEFER_SECONDS = 5.0
 
 
 @dataclass
-class Line:
+class PendingQueue:
     """The ids of one queue that have no result yet, in the order of posting."""
 
     name: str
     ids: deque[bytes]
-    aside: deque[bytes] = field(default_factory=deque)
+    deferred: deque[bytes] = field(default_factory=deque)
     #: How many batches a look takes in: more when the head is stuck.
     width: int = 1
     pause: float = 0.0
     due: float = 0.0
     looked: float = field(default_factory=time.monotonic)
-    aside_due: float = 0.0
+    deferred_due: float = 0.0
 
     @property
     def pending(self) -> int:
         """How many have no result."""
-        return len(self.ids) + len(self.aside)
+        return len(self.ids) + len(self.deferred)
 
 
 @dataclass
@@ -123,10 +123,10 @@ class Collector:
         self._messages: dict[str, npt.NDArray[Any]] = {}
         self._queues: list[str] = []
         self._doubtful: set[bytes] = set()
-        self._lines = self._read()
+        self._pending_queues = self._read()
         self._last_new = time.monotonic()
 
-    def _read(self) -> list[Line]:
+    def _read(self) -> list[PendingQueue]:
         threads = list(journal.read(self._folder / "ids"))
         if not any(thread.lines for thread in threads):
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
@@ -144,13 +144,14 @@ class Collector:
             outcome.confirmed += thread.confirmed
             self._doubtful.update(identifier for identifier, _ in thread.lines[thread.confirmed :])
             thread.lines.clear()
-        lines = [Line(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
-        outcome.posted = sum(len(line.ids) for line in lines)
+        pending = [PendingQueue(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
+        outcome.posted = sum(len(queue.ids) for queue in pending)
         outcome.distinct = len(self._numbers)
         outcome.by_queue = {
-            line.name: {"posted": len(line.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0} for line in lines
+            queue.name: {"posted": len(queue.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0}
+            for queue in pending
         }
-        return lines
+        return pending
 
     def _number(self, threads: list[journal.ThreadIds]) -> None:
         """Number the messages, and note for each its queue, when it was posted and when it was due."""
@@ -160,10 +161,10 @@ class Collector:
         places: dict[bytes, int] = {}
         queue = [places.setdefault(queue, len(places)) for one in threads for _, queue in one.lines]
         posted = np.concatenate([thread.posted for thread in threads])
-        began = Posted.load(self._folder)
+        earlier = Posted.load(self._folder)
         due = posted
-        if self._plan.rate is not None and began is not None and began.due_from is not None:
-            paces = [Pace.of(self._plan, place, began.due_from) for place in range(len(threads))]
+        if self._plan.rate is not None and earlier is not None and earlier.due_from is not None:
+            paces = [Pace.of(self._plan, place, earlier.due_from) for place in range(len(threads))]
             due = np.concatenate(
                 [
                     pace.first + pace.step * np.arange(len(thread.lines))
@@ -219,84 +220,84 @@ class Collector:
             self.outcome.finished = True
 
     def _pending(self) -> int:
-        return sum(line.pending for line in self._lines)
+        return sum(queue.pending for queue in self._pending_queues)
 
     def _round(self, phase: Phase) -> None:
         """Ask every queue that is due, or wait for the first that will be."""
         now = time.monotonic()
         asked = False
-        for line in self._lines:
+        for queue in self._pending_queues:
             if self._stop.is_set():
                 return
-            if not line.ids:
-                line.ids, line.aside = line.aside, line.ids
-            if line.aside and now >= line.aside_due:
+            if not queue.ids:
+                queue.ids, queue.deferred = queue.deferred, queue.ids
+            if queue.deferred and now >= queue.deferred_due:
                 asked = True
-                self._look_aside(line)
-            if line.ids and now >= line.due:
+                self._look_at_deferred(queue)
+            if queue.ids and now >= queue.due:
                 asked = True
-                self._look(line)
+                self._look(queue)
             phase.update(self.outcome.retrieved)
         if not asked:
-            due = [line.due for line in self._lines if line.ids] + [
-                line.aside_due for line in self._lines if line.aside
+            due = [queue.due for queue in self._pending_queues if queue.ids] + [
+                queue.deferred_due for queue in self._pending_queues if queue.deferred
             ]
             self._stop.wait(max(0.01, min(due) - time.monotonic()))
 
-    def _look(self, line: Line) -> None:
+    def _look(self, queue: PendingQueue) -> None:
         """Ask for the next results of a queue and settle how soon to ask again."""
-        took = found = overtaken = 0
+        asked = fetched = overtaken = 0
         left: list[bytes] = []
-        for _ in range(line.width):
-            batch = [line.ids.popleft() for _ in range(min(BATCH, len(line.ids)))]
+        for _ in range(queue.width):
+            batch = [queue.ids.popleft() for _ in range(min(BATCH, len(queue.ids)))]
             if not batch or self._stop.is_set():
                 left += batch
                 break
-            missing = self._ask(line, batch)
-            took += len(batch)
-            found += len(batch) - len(missing)
+            missing = self._ask(queue, batch)
+            asked += len(batch)
+            fetched += len(batch) - len(missing)
             left += missing
             if len(missing) < len(batch):
                 overtaken = len(left) - common_tail(missing, batch)
         if overtaken * 2 > BATCH:
             # Later tasks are done and these are not: they may never be, and say nothing about the pace.
-            if not line.aside:
-                line.aside_due = time.monotonic() + ASIDE
-            line.aside.extend(left[:overtaken])
+            if not queue.deferred:
+                queue.deferred_due = time.monotonic() + DEFER_SECONDS
+            queue.deferred.extend(left[:overtaken])
             left = left[overtaken:]
-            took -= overtaken
-        line.ids.extendleft(reversed(left))
+            asked -= overtaken
+        queue.ids.extendleft(reversed(left))
         now = time.monotonic()
         low, high = PAUSE
-        if found * 2 >= took:
-            line.pause, line.width = 0.0, 1
-        elif found:
+        if fetched * 2 >= asked:
+            queue.pause, queue.width = 0.0, 1
+        elif fetched:
             # So long that, at the rate of now, half of the next batch will be there.
-            rate = found / max(now - line.looked, low)
-            line.pause, line.width = min(high, max(low, min(BATCH, len(line.ids)) / 2 / rate)), 1
+            rate = fetched / max(now - queue.looked, low)
+            queue.pause, queue.width = min(high, max(low, min(BATCH, len(queue.ids)) / 2 / rate)), 1
         else:
-            line.pause = min(high, max(low, line.pause * 2))
-            line.width = min(line.width * 2, 1 + len(line.ids) // BATCH)
+            queue.pause = min(high, max(low, queue.pause * 2))
+            queue.width = min(queue.width * 2, 1 + len(queue.ids) // BATCH)
             self._check_reachable()
-        line.looked, line.due = now, now + line.pause
+        queue.looked, queue.due = now, now + queue.pause
 
-    def _look_aside(self, line: Line) -> None:
-        """Ask for some of the ids put aside."""
-        batch = [line.aside.popleft() for _ in range(min(BATCH, len(line.aside)))]
-        missing = self._ask(line, batch)
-        line.aside.extend(missing)
-        # All of them within about ASIDE seconds, and never without a pause.
-        line.aside_due = time.monotonic() + max(PAUSE[0], ASIDE * BATCH / max(BATCH, len(line.aside)))
+    def _look_at_deferred(self, queue: PendingQueue) -> None:
+        """Ask for some of deferred ids."""
+        batch = [queue.deferred.popleft() for _ in range(min(BATCH, len(queue.deferred)))]
+        missing = self._ask(queue, batch)
+        queue.deferred.extend(missing)
+        # All of them within about DEFER_SECONDS seconds, and never without a pause.
+        queue.deferred_due = time.monotonic() + max(PAUSE[0], DEFER_SECONDS * BATCH / max(BATCH, len(queue.deferred)))
 
     def _last_look(self, phase: Phase) -> bool:
         """Ask for everything once more before it counts as missing; say whether anything new came."""
         before = self.outcome.retrieved
-        for line in self._lines:
-            ids = [*line.ids, *line.aside]
-            line.ids.clear()
-            line.aside.clear()
+        for queue in self._pending_queues:
+            ids = [*queue.ids, *queue.deferred]
+            queue.ids.clear()
+            queue.deferred.clear()
             for start in range(0, len(ids), BATCH):
-                line.ids.extend(self._ask(line, ids[start : start + BATCH]))
+                queue.ids.extend(self._ask(queue, ids[start : start + BATCH]))
                 phase.update(self.outcome.retrieved)
         away = self._results.unreachable()
         if away and self._pending():
@@ -311,18 +312,18 @@ class Collector:
         if away:
             self._reporter.say(f"memcached at {', '.join(away)} cannot be reached; waiting for it")
 
-    def _ask(self, line: Line, ids: list[bytes]) -> list[bytes]:
+    def _ask(self, queue: PendingQueue, ids: list[bytes]) -> list[bytes]:
         """Fetch and check; return the ids that have no final result, in their order."""
         found = self._results.get(ids)
         if not found:
             return ids
-        missing = [id_ for id_ in ids if id_ not in found or not self._check(line, id_, found[id_])]
+        missing = [id_ for id_ in ids if id_ not in found or not self._check(queue, id_, found[id_])]
         if len(missing) < len(ids):
             self._last_new = time.monotonic()
             self.outcome.ended = Moment.now()
         return missing
 
-    def _check(self, line: Line, identifier: bytes, value: Any) -> bool:
+    def _check(self, queue: PendingQueue, identifier: bytes, value: Any) -> bool:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
         verdict, detail, meta = judge(identifier, value, self._plan.check, self._plan.expect)
@@ -330,8 +331,8 @@ class Collector:
             return False
         self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)
         outcome.retrieved += 1
-        line_counts = outcome.by_queue[line.name]
-        line_counts[verdict] += 1
+        counts = outcome.by_queue[queue.name]
+        counts[verdict] += 1
         if verdict == "correct":
             outcome.correct += 1
             return True
@@ -342,30 +343,30 @@ class Collector:
             if is_parked(meta):
                 outcome.parked += 1
                 verdict = "parked"
-        self._fault(identifier, line, verdict, detail)
+        self._fault(identifier, queue, verdict, detail)
         return True
 
-    def _fault(self, identifier: bytes, line: Line, outcome: str, detail: str) -> None:
+    def _fault(self, identifier: bytes, queue: PendingQueue, outcome: str, detail: str) -> None:
         assert self._faults is not None
-        fault = {"id": identifier.decode(), "queue": line.name, "outcome": outcome, "detail": detail}
+        fault = {"id": identifier.decode(), "queue": queue.name, "outcome": outcome, "detail": detail}
         self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
     def _count_missing(self) -> None:
         """Count and list what has no result."""
         outcome = self.outcome
-        for line in self._lines:
-            for identifier in (*line.ids, *line.aside):
+        for queue in self._pending_queues:
+            for identifier in (*queue.ids, *queue.deferred):
                 if identifier in self._doubtful:
                     outcome.unsent += 1
                     self._fault(
-                        identifier, line, "unsent", "its message was never confirmed, and may not have been sent"
+                        identifier, queue, "unsent", "its message was never confirmed, and may not have been sent"
                     )
                 else:
                     outcome.lost += 1
-                    outcome.by_queue[line.name]["lost"] += 1
+                    outcome.by_queue[queue.name]["lost"] += 1
                     self._fault(
                         identifier,
-                        line,
+                        queue,
                         "lost",
                         f"confirmed by the broker, but no result came within {self._plan.deadline:g} s of the last one",
                     )

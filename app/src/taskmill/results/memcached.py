@@ -103,7 +103,7 @@ class Results:
         return {key[cut:]: value for key, value in found.items()}
 
     def forget_redeliveries(self, identifier: str) -> None:
-        """Let `dead_letters.py` count anew how often a redelivered task has begun."""
+        """Let `taskmill_worker.dead_lettering` count anew how often a redelivered task has begun."""
         # The client does not check keys, and a message may say anything is its id.
         if PLAIN_ID.fullmatch(identifier):
             self._client.delete(KEY_PREFIX + identifier.encode() + REDELIVERED)
@@ -171,7 +171,7 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
             "children": [],
             "date_done": "2026-01-01T00:00:00.000000+00:00",
             "task_id": identifier,
-            # What task_times.py adds.
+            # What taskmill_worker.task_times adds.
             "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
     )
