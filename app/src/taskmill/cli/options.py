@@ -13,7 +13,7 @@ from taskmill.model.run_folder import read_json
 from taskmill.model.thresholds import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 RUN = click.argument("run", type=FOLDER)
 NO_WORKERS = click.option("--no-workers", is_flag=True, help="Do not ask for workers first.")
@@ -31,117 +31,114 @@ REQUIRE = click.option(
 )
 
 
+#: What is published and how, but not how much of it.
+WORKLOAD_OPTIONS = (
+    click.option(
+        "--runs-directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Directory of run folders; the run makes its own there.",
+    ),
+    click.option("--name", type=NameType(), default="run", show_default=True, help="Name of the run."),
+    click.option(
+        "--task",
+        "routes",
+        type=RouteType(),
+        multiple=True,
+        help="Task and the queue it goes to; repeat it to spread the tasks evenly, or one of them more often than "
+        "others.",
+    ),
+    click.option("--n", type=POSITIVE, help="The tasks' only argument, a whole number of at least 1."),
+    click.option("--args", "arguments", type=JsonType(), help="The tasks' arguments, a JSON list; in place of --n."),
+    click.option("--expect", type=JsonType(), help="The right result, as JSON; without it values are not compared."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1000),
+        default=10,
+        show_default=True,
+        help="Publishing threads of each process.",
+    ),
+    click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Publishing processes."),
+    click.option(
+        "--window",
+        type=click.IntRange(1, 10000),
+        default=1000,
+        show_default=True,
+        help="Most messages that a thread leaves unconfirmed.",
+    ),
+    click.option(
+        "--deadline",
+        type=SECONDS,
+        default=120.0,
+        show_default=True,
+        help="Seconds without any new result after which missing ones count as lost.",
+    ),
+    click.option(
+        "--broker-deadline",
+        type=SECONDS,
+        default=120.0,
+        show_default=True,
+        help="Seconds to wait for a broker that went away while publishing.",
+    ),
+    click.option(
+        "--persistent/--transient",
+        default=True,
+        show_default=True,
+        help="Messages that a broker keeps over its end, or that go with it: to see what that costs, and loses.",
+    ),
+    click.option(
+        "--lean/--full",
+        default=True,
+        show_default=True,
+        help="Leave out of the messages what no worker needs, or send all that apply_async does.",
+    ),
+    click.option("--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."),
+    click.option("--worker-cores", type=POSITIVE, help="Cores of all workers together."),
+    click.option(
+        "--result-bytes",
+        type=POSITIVE,
+        help="What one result takes in memcached; worked out from --expect when not given.",
+    ),
+    click.option("--stack", default="modern", show_default=True, help="Name of the software stack, for the record."),
+    click.option(
+        "--environment",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with a JSON object to merge into the record's environment.",
+    ),
+)
+#: How much of it.
+AMOUNT_OPTIONS = (
+    click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to publish."),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Tasks per second to publish, over all threads and processes; as fast as possible when not given.",
+    ),
+    click.option("--profile/--no-profile", default=True, show_default=True, help="Profile the client by cProfile."),
+    click.option(
+        "--no-workers", is_flag=True, help="Do not ask for workers first; publish even if no worker is there."
+    ),
+    click.option(
+        "--allow-waiting",
+        is_flag=True,
+        help="Publish even if other messages wait in the queues; duplicates are then not counted by the workers.",
+    ),
+)
+
+
 def plan_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that make a plan."""
-    options = [
-        click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to publish."),
-        click.option(
-            "--rate",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Tasks per second to publish, over all threads and processes; as fast as possible when not given.",
-        ),
-        click.option("--profile/--no-profile", default=True, show_default=True, help="Profile the client by cProfile."),
-        click.option(
-            "--no-workers", is_flag=True, help="Do not ask for workers first; publish even if no worker is there."
-        ),
-        click.option(
-            "--allow-waiting",
-            is_flag=True,
-            help="Publish even if other messages wait in the queues; duplicates are then not counted by the workers.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return workload_options(command)
+    return with_options(command, AMOUNT_OPTIONS + WORKLOAD_OPTIONS)
 
 
 def workload_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what is published and how, but not how much of it."""
-    options = [
-        click.option(
-            "--runs-directory",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            help="Directory of run folders; the run makes its own there.",
-        ),
-        click.option("--name", type=NameType(), default="run", show_default=True, help="Name of the run."),
-        click.option(
-            "--task",
-            "routes",
-            type=RouteType(),
-            multiple=True,
-            help="Task and the queue it goes to; repeat it to spread the tasks evenly, or one of them more often than "
-            "others.",
-        ),
-        click.option("--n", type=POSITIVE, help="The tasks' only argument, a whole number of at least 1."),
-        click.option(
-            "--args", "arguments", type=JsonType(), help="The tasks' arguments, a JSON list; in place of --n."
-        ),
-        click.option(
-            "--expect", type=JsonType(), help="The right result, as JSON; without it values are not compared."
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(1, 1000),
-            default=10,
-            show_default=True,
-            help="Publishing threads of each process.",
-        ),
-        click.option(
-            "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Publishing processes."
-        ),
-        click.option(
-            "--window",
-            type=click.IntRange(1, 10000),
-            default=1000,
-            show_default=True,
-            help="Most messages that a thread leaves unconfirmed.",
-        ),
-        click.option(
-            "--deadline",
-            type=SECONDS,
-            default=120.0,
-            show_default=True,
-            help="Seconds without any new result after which missing ones count as lost.",
-        ),
-        click.option(
-            "--broker-deadline",
-            type=SECONDS,
-            default=120.0,
-            show_default=True,
-            help="Seconds to wait for a broker that went away while publishing.",
-        ),
-        click.option(
-            "--persistent/--transient",
-            default=True,
-            show_default=True,
-            help="Messages that a broker keeps over its end, or that go with it: to see what that costs, and loses.",
-        ),
-        click.option(
-            "--lean/--full",
-            default=True,
-            show_default=True,
-            help="Leave out of the messages what no worker needs, or send all that apply_async does.",
-        ),
-        click.option(
-            "--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."
-        ),
-        click.option("--worker-cores", type=POSITIVE, help="Cores of all workers together."),
-        click.option(
-            "--result-bytes",
-            type=POSITIVE,
-            help="What one result takes in memcached; worked out from --expect when not given.",
-        ),
-        click.option(
-            "--stack", default="modern", show_default=True, help="Name of the software stack, for the record."
-        ),
-        click.option(
-            "--environment",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="File with a JSON object to merge into the record's environment.",
-        ),
-    ]
+    return with_options(command, WORKLOAD_OPTIONS)
+
+
+def with_options(command: Callable[..., None], options: Sequence[Any]) -> Callable[..., None]:
+    """Add options to a command, in this order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -198,10 +198,7 @@ def publish(
     and ``unconfirmed``, of the signatures that were read. ``TaskmillError`` when there is no broker to begin with, or
     the app is not one that can be published for, and ``TypeError`` or ``ValueError`` for arguments that make no sense.
     """
-    if min(threads, processes, window) < 1 or broker_deadline <= 0:
-        raise ValueError("threads, processes and window are at least 1, and broker_deadline is more than 0 seconds")
-    if isinstance(signatures, dict):
-        raise TypeError("publish takes many signatures: hand over a list of them, such as the tasks of a group")
+    check_arguments(signatures, threads, processes, window, broker_deadline)
     reading = iter(signatures)
     try:
         first = next(reading)
@@ -228,13 +225,25 @@ def publish(
         with closing(Publisher(used, settings)) as publisher:
             outcome = publisher.publish(items, progress)
     if outcome.error is not None:
-        states = outcome.states.ljust(len(ids), bytes([UNKNOWN]))
-        lists: tuple[list[str], list[str]] = ([], [])
-        for identifier, state in zip(ids, states, strict=True):
-            lists[state != CONFIRMED].append(identifier)
-        message = f"{outcome.error} ({len(lists[0]):,} of {len(ids):,} messages are confirmed)"
-        raise PublishError(message, *lists) from outcome.cause
+        raise not_all(outcome, ids) from outcome.cause
     return ids
+
+
+def check_arguments(signatures: Any, threads: int, processes: int, window: int, broker_deadline: float) -> None:
+    """Raise ``ValueError`` or ``TypeError`` for arguments of :func:`publish` that make no sense."""
+    if min(threads, processes, window) < 1 or broker_deadline <= 0:
+        raise ValueError("threads, processes and window are at least 1, and broker_deadline is more than 0 seconds")
+    if isinstance(signatures, dict):
+        raise TypeError("publish takes many signatures: hand over a list of them, such as the tasks of a group")
+
+
+def not_all(outcome: Outcome, ids: list[str]) -> PublishError:
+    """Return the error that lists which of the messages the broker has."""
+    states = outcome.states.ljust(len(ids), bytes([UNKNOWN]))
+    lists: tuple[list[str], list[str]] = ([], [])
+    for identifier, state in zip(ids, states, strict=True):
+        lists[state != CONFIRMED].append(identifier)
+    return PublishError(f"{outcome.error} ({len(lists[0]):,} of {len(ids):,} messages are confirmed)", *lists)
 
 
 def is_address(name: str | None) -> bool:

@@ -314,10 +314,10 @@ class Collector:
 
     def _ask(self, queue: PendingQueue, ids: list[bytes]) -> list[bytes]:
         """Fetch and check; return the ids that have no final result, in their order."""
-        found = self._results.get(ids)
-        if not found:
+        values = self._results.get(ids)
+        if not values:
             return ids
-        missing = [id_ for id_ in ids if id_ not in found or not self._check(queue, id_, found[id_])]
+        missing = [id_ for id_ in ids if id_ not in values or not self._check(queue, id_, values[id_])]
         if len(missing) < len(ids):
             self._last_new = time.monotonic()
             self.outcome.ended = Moment.now()

@@ -95,12 +95,12 @@ class Results:
         """
         keys = [KEY_PREFIX + identifier for identifier in ids]
         try:
-            found = self._client.get_multi(keys)
+            values = self._client.get_multi(keys)
         except Exception:  # noqa: BLE001  # python-memcached raises many kinds over one value that it cannot read
             self._client.disconnect_all()
-            found = self._one_by_one(keys)
+            values = self._one_by_one(keys)
         cut = len(KEY_PREFIX)
-        return {key[cut:]: value for key, value in found.items()}
+        return {key[cut:]: value for key, value in values.items()}
 
     def forget_redeliveries(self, identifier: str) -> None:
         """Let `taskmill_worker.dead_lettering` count anew how often a redelivered task has begun."""
@@ -110,17 +110,17 @@ class Results:
 
     def _one_by_one(self, keys: list[bytes]) -> dict[bytes, Any]:
         """Fetch in such a way that one bad value spoils no other; it comes as :data:`UNREADABLE`."""
-        found = {}
+        values = {}
         for key in keys:
             try:
                 value = self._client.get(key, UNREADABLE)
             except Exception:  # noqa: BLE001  # as above
                 self._client.disconnect_all()
-                found[key] = UNREADABLE
+                values[key] = UNREADABLE
                 continue
             if value is not UNREADABLE:
-                found[key] = value
-        return found
+                values[key] = value
+        return values
 
     def unreachable(self) -> list[str]:
         """Return the addresses of the servers that take no connection."""

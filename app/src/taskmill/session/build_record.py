@@ -76,7 +76,7 @@ def build(
         **{name: getattr(collected, name) for name in RESULTS if collected},
     )
     asked = clocks(posted, after)
-    found = timings.load(folder, asked) if collected else None
+    times = timings.load(folder, asked) if collected else None
     counts.duplicates, source = duplicates(plan, posted, counts.distinct, after)
     posting = posted.started.until(posted.ended) if posted.ended else 0.0
     total = posted.started.until(collected.ended) if collected and collected.retrieved else posting
@@ -98,7 +98,7 @@ def build(
         state=state(posted, collected),
         duplicates_from=source,
         checked=plan.check,
-        client=about_client(plan, posted, collected, client, found),
+        client=about_client(plan, posted, collected, client, times),
         workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
         memcached=memcached(posted, after),
         by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
@@ -110,8 +110,8 @@ def build(
             worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
         },
     )
-    if found is not None:
-        add_times(record, found)
+    if times is not None:
+        add_times(record, times)
     judge(record, required)
     record.problems = problems(record, posted)
     return record
@@ -161,7 +161,7 @@ def workload(plan: Plan) -> Workload:
 
 
 def about_client(
-    plan: Plan, posted: Posted, collected: Collected | None, client: dict[str, Any], found: Timings | None
+    plan: Plan, posted: Posted, collected: Collected | None, client: dict[str, Any], times: Timings | None
 ) -> Client:
     """Return what the client used and met; ``client`` holds the memory and CPU seconds of this process."""
     return Client(
@@ -176,46 +176,46 @@ def about_client(
         late_s=round(max((tally.late for tally in posted.threads), default=0.0), 6),
         between_seconds=round(posted.ended.until(collected.started), 3) if collected and posted.ended else 0.0,
         unsent=collected.unsent if collected else 0,
-        after_last_s=after_last(found, collected.ended) if collected and collected.ended else None,
+        after_last_s=after_last(times, collected.ended) if collected and collected.ended else None,
     )
 
 
 def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each worker's clock at the start and at the end of the run, as far as it was asked."""
-    found: dict[str, dict[str, Any]] = {}
+    by_worker: dict[str, dict[str, Any]] = {}
     for when, asked in (("start", posted.before), ("end", after)):
         for worker, clock in (asked.get("clocks") or {}).items():
-            found.setdefault(worker, {})[when] = clock
-    return found
+            by_worker.setdefault(worker, {})[when] = clock
+    return by_worker
 
 
-def add_times(record: RunRecord, found: Timings) -> None:
+def add_times(record: RunRecord, times: Timings) -> None:
     """Add the sections that come from ``tasks.npz``."""
-    latencies = found.latency()
-    seconds = {name: timings.by(found.queue, found.queues, getattr(found, name)) for name in ("run", "cpu")}
-    for place, name in enumerate(found.queues):
+    latencies = times.latency()
+    seconds = {name: timings.by(times.queue, times.queues, getattr(times, name)) for name in ("run", "cpu")}
+    for place, name in enumerate(times.queues):
         if queue := record.by_queue.get(name):
             queue.run_s, queue.cpu_s = seconds["run"][name], seconds["cpu"][name]
-            queue.latency = read(Spread, timings.summary(latencies[found.queue == place]))
-    if summary := found.summary():
+            queue.latency = read(Spread, timings.summary(latencies[times.queue == place]))
+    if summary := times.summary():
         record.latency = Latency(
             **{name: read(Spread, values) for name, values in summary.items()},
             counted_from="posted" if record.workload.rate is None else "due",
         )
-    succeeded = timings.by(found.worker, found.workers, (found.outcome != FAILED_OUTCOME).astype(float))
-    failed = timings.by(found.worker, found.workers, (found.outcome == FAILED_OUTCOME).astype(float))
-    run, cpu = (timings.by(found.worker, found.workers, values) for values in (found.run, found.cpu))
+    succeeded = timings.by(times.worker, times.workers, (times.outcome != FAILED_OUTCOME).astype(float))
+    failed = timings.by(times.worker, times.workers, (times.outcome == FAILED_OUTCOME).astype(float))
+    run, cpu = (timings.by(times.worker, times.workers, values) for values in (times.run, times.cpu))
     record.by_worker = {
         worker: WorkerTotals(int(succeeded[worker]), int(failed[worker]), run[worker], cpu[worker])
-        for worker in found.workers
+        for worker in times.workers
         if worker
     }
     record.task_seconds = TaskSeconds(round(sum(run.values()), 6), round(sum(cpu.values()), 6))
 
 
-def after_last(found: Timings | None, ended: Moment) -> float | None:
+def after_last(times: Timings | None, ended: Moment) -> float | None:
     """Return the seconds from the end of the last task to that of the collecting; ``None`` where no task has times."""
-    done = found.done[np.isfinite(found.done)] if found else np.array([])
+    done = times.done[np.isfinite(times.done)] if times else np.array([])
     return round(max(0.0, ended.wall - float(done.max())), 3) if len(done) else None
 
 
@@ -285,38 +285,38 @@ def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
 
 def problems(record: RunRecord, posted: Posted) -> list[str]:
     """Return what is wrong, one sentence each; empty when all is well."""
-    counts, found = record.counts, []
+    counts, sentences = record.counts, []
     for name, words in (
         ("lost", "confirmed by the broker, but without a result"),
         ("wrong", "with a wrong result"),
         ("failed", "ended with an exception"),
     ):
         if number := getattr(counts, name):
-            found.append(f"{number:,} {name}: {words}; listed in faults.jsonl")
+            sentences.append(f"{number:,} {name}: {words}; listed in faults.jsonl")
     if record.parked:
-        found.append(
+        sentences.append(
             f"{record.parked:,} of the failed are parked: their process was lost each time they ran. Their messages "
             f"are dead letters on the broker; `taskmill dead-letters` shows them"
         )
     if posted.error:
-        found.append(f"posting ended early: {posted.error}")
+        sentences.append(f"posting ended early: {posted.error}")
     planned = record.workload.tasks
     if counts.posted < planned:
-        found.append(f"{counts.posted:,} of {planned:,} tasks were posted")
+        sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")
     unsent = record.client.unsent
     if unsent:
-        found.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")
+        sentences.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")
     waiting = sum(record.waiting.values())
     if waiting and counts.lost:
-        found.append(
+        sentences.append(
             f"{waiting:,} messages still wait in the queues: the workers are slower than the deadline, or gone. Once "
             f"the queues are empty, `taskmill collect` finds those results"
         )
-    found += [
+    sentences += [
         f"the clock of {worker} moved by {moved:+,.1f} s during the run: its tasks' times are not to be trusted"
         for worker, moved in record.clock_jumps.items()
     ]
     evicted = record.memcached.evicted_during_run
     if evicted and counts.lost:
-        found.append(f"memcached evicted {evicted:,} values during the run: it is too small")
-    return found
+        sentences.append(f"memcached evicted {evicted:,} values during the run: it is too small")
+    return sentences
