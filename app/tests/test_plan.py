@@ -1,5 +1,6 @@
 """Plans and run folders."""
 
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def test_threads_without_work_are_not_started() -> None:
 def test_plan_survives_its_file(tmp_path: Path) -> None:
     """What is loaded is what was saved."""
     PLAN.save(tmp_path)
+    assert Plan.load(tmp_path) == PLAN
+
+
+def test_plan_on_disk_keeps_its_keys(tmp_path: Path) -> None:
+    """Plans of before open, and what reads them finds what it knows."""
+    PLAN.save(tmp_path)
+    data = json.loads((tmp_path / "plan.json").read_text())
+    assert list(data)[:4] == ["schema", "name", "kinds", "tasks"]
+    assert data["kinds"] == [{"task": "a.b", "queue": "red"}, {"task": "a.c", "queue": "green"}]
+    assert data.pop("lean") is True
+    write_json(tmp_path / "plan.json", data)
     assert Plan.load(tmp_path) == PLAN
 
 

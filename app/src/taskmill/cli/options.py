@@ -89,6 +89,7 @@ WORKLOAD_OPTIONS = (
     ),
     click.option(
         "--lean/--full",
+        "minimal_headers",
         default=True,
         show_default=True,
         help="Leave out of the messages what no worker needs, or send all that apply_async does.",
@@ -176,7 +177,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
         deadline=options["deadline"],
         broker_deadline=options["broker_deadline"],
         profile=options["profile"],
-        lean=options["lean"],
+        minimal_headers=options["minimal_headers"],
         persistent=options["persistent"],
         stack=options["stack"],
         function_seconds=options["function_seconds"],

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = 1
+#: What fields are called in ``plan.json``, where that is another name.
+IN_FILE = {"routes": "kinds", "minimal_headers": "lean"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -65,7 +67,7 @@ class Plan:
     broker_deadline: float = 120.0
     profile: bool = True
     #: Whether messages leave out what no worker needs, see :func:`taskmill.publishing.message.build`.
-    lean: bool = True
+    minimal_headers: bool = True
     #: Whether the broker keeps messages on disk.
     persistent: bool = True
     stack: str = "modern"
@@ -100,8 +102,8 @@ class Plan:
         return spans
 
     def save(self, folder: Path) -> None:
-        """Write ``plan.json``, in which the routes are called ``kinds``."""
-        data = {"kinds" if name == "routes" else name: value for name, value in asdict(self).items()}
+        """Write ``plan.json``."""
+        data = {IN_FILE.get(name, name): value for name, value in asdict(self).items()}
         write_json(folder / "plan.json", {"schema": SCHEMA, **data})
 
     @classmethod
@@ -115,7 +117,8 @@ class Plan:
             )
         try:
             data.pop("schema")
-            data["routes"] = tuple(Route(**route) for route in data.pop("kinds"))
+            data.update({name: data.pop(old) for name, old in IN_FILE.items() if old in data})
+            data["routes"] = tuple(Route(**route) for route in data["routes"])
             data["args"] = tuple(data["args"])
             return cls(**data)
         except (KeyError, TypeError) as error:

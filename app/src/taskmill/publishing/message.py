@@ -73,19 +73,25 @@ def destination(exchange: str, routing_key: str, *, mandatory: bool = True) -> b
 
 
 def build(
-    route: Route, args: Sequence[Any], identifier: str, sender: Sender, *, lean: bool, persistent: bool = True
+    route: Route,
+    args: Sequence[Any],
+    identifier: str,
+    sender: Sender,
+    *,
+    minimal_headers: bool,
+    persistent: bool = True,
 ) -> Message:
     """Return the message that ``apply_async(args)`` would send for this task, id and sender.
 
-    A lean one leaves out what says nothing about how to run the task: who sent it (``origin``, ``reply_to``), how its
-    arguments look in a monitor (``argsrepr``), and every header of which a worker assumes the same by itself. That
-    halves what the broker and the worker spend on it.
+    With ``minimal_headers`` it leaves out what says nothing about how to run the task: who sent it (``origin``,
+    ``reply_to``), how its arguments look in a monitor (``argsrepr``), and every header of which a worker assumes the
+    same by itself. That halves what the broker and the worker spend on it.
     """
     app = Celery("taskmill", set_as_current=False)
     headers, properties, body, _ = app.amqp.as_task_v2(
         identifier, route.task, tuple(args), {}, origin=sender.origin, reply_to=sender.reply_to
     )
-    if lean:
+    if minimal_headers:
         headers = {name: headers[name] for name in NEEDED_HEADERS}
         properties = {}
     content_type, content_encoding, payload = serialize(body, serializer="json")
@@ -95,7 +101,7 @@ def build(
         content_encoding=content_encoding,
         application_headers=headers,
         delivery_mode=PERSISTENT if persistent else TRANSIENT,
-        **({} if lean else {"priority": 0} | properties),
+        **({} if minimal_headers else {"priority": 0} | properties),
     )
 
 
@@ -106,7 +112,7 @@ def template(
     channel_id: int,
     frame_max: int,
     *,
-    lean: bool,
+    minimal_headers: bool,
     persistent: bool = True,
 ) -> list[bytes]:
     """Return the pieces of the frames of ``basic.publish`` between the places where the id (ASCII) stands.
@@ -118,6 +124,7 @@ def template(
     placeholder = str(uuid.uuid4())
     frames = Frames(channel_id, frame_max)
     frames.publish(
-        destination("", route.queue), build(route, args, placeholder, sender, lean=lean, persistent=persistent)
+        destination("", route.queue),
+        build(route, args, placeholder, sender, minimal_headers=minimal_headers, persistent=persistent),
     )
     return frames.take().split(placeholder.encode())

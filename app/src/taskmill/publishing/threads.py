@@ -131,7 +131,7 @@ class PublishingThread:
                 self._sender,
                 channel.channel_id,
                 connection.frame_max,
-                lean=self._plan.lean,
+                minimal_headers=self._plan.minimal_headers,
                 persistent=self._plan.persistent,
             )
             for route in self._plan.routes

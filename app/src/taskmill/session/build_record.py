@@ -167,7 +167,7 @@ def about_client(
     return Client(
         peak_memory_bytes=client["peak_memory_bytes"] + posted.peak_memory_bytes,
         cpu_seconds=client["cpu_seconds"],
-        lean=plan.lean,
+        lean=plan.minimal_headers,
         persistent=plan.persistent,
         republished=posted.total("republished"),
         nacked=posted.total("nacked"),
