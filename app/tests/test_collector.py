@@ -20,7 +20,8 @@ from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.results import collector as collect
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.memcached import BATCH, Results
+from taskmill.results.memcached import Results
+from taskmill.results.store import BATCH
 from taskmill.results.verdict import judge, same
 
 #: When messages were posted, in Unix seconds.

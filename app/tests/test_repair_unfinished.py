@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,6 @@ from taskmill.publishing.channel import Tally
 from taskmill.publishing.posted import Posted
 from taskmill.recover import repair
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.memcached import Results
 from taskmill.session import build_record
 
 TASKS = 4000
@@ -37,7 +37,7 @@ class Store:
         self.values = values
         self.stop = stop
 
-    def get(self, ids: list[bytes]) -> dict[bytes, Any]:
+    def get(self, ids: Sequence[bytes]) -> dict[bytes, Any]:
         """Return those that are stored."""
         if self.stop is not None:
             self.stop.set()
@@ -67,7 +67,7 @@ class Run:
     def collect(self, store: Store) -> Collected:
         """Collect, and write the record as the command does."""
         stop = store.stop or threading.Event()
-        collected = Collector(PLAN, self.folder, cast("Results", store), stop, Reporter(io.StringIO())).run()
+        collected = Collector(PLAN, self.folder, store, stop, Reporter(io.StringIO())).run()
         client = {"peak_memory_bytes": 0, "cpu_seconds": 0.0}
         build_record.build(PLAN, self.folder, self.posted, collected, {}, client).save(self.folder)
         return collected
@@ -75,7 +75,7 @@ class Run:
     def repair(self) -> RunRecord:
         """Repair with nothing in the store; there is no broker, so nothing may be posted."""
         stop, reporter = threading.Event(), Reporter(io.StringIO())
-        empty = cast("Results", Store({}))
+        empty = Store({})
         return repair.repair(PLAN, self.folder, cast("Broker", None), empty, stop, reporter).record
 
 

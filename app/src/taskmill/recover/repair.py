@@ -16,7 +16,7 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal, processes
 from taskmill.publishing.unfinished import Unfinished
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.memcached import BATCH, Results
+from taskmill.results.store import BATCH, ResultStore
 from taskmill.session.build_record import recount
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Repaired:
     error: str | None = None
 
 
-def without_result(ids: Iterable[bytes], results: Results) -> set[bytes]:
+def without_result(ids: Iterable[bytes], results: ResultStore) -> set[bytes]:
     """Return those of the ids that have no result in the store."""
     rest = list(ids)
     absent = set(rest)
@@ -52,7 +52,7 @@ def without_result(ids: Iterable[bytes], results: Results) -> set[bytes]:
     return absent
 
 
-def unconfirmed(folder: Path, results: Results) -> Unfinished:
+def unconfirmed(folder: Path, results: ResultStore) -> Unfinished:
     """Return what is left of a run whose client was killed: messages that were not confirmed and have no result."""
     threads = journal.read(folder / "ids")
     absent = without_result([identifier for one in threads for identifier, _ in one.lines[one.confirmed :]], results)
@@ -85,7 +85,7 @@ def is_collected(record: RunRecord, folder: Path) -> bool:
 
 
 def repair(
-    plan: Plan, folder: Path, broker: Broker, results: Results, stop: threading.Event, reporter: Reporter
+    plan: Plan, folder: Path, broker: Broker, results: ResultStore, stop: threading.Event, reporter: Reporter
 ) -> Repaired:
     """Post and collect what has no result; merge it into the run's record, and return that.
 

@@ -23,7 +23,7 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.publishing.pace import Pace
 from taskmill.publishing.posted import Posted
-from taskmill.results.memcached import BATCH, Results
+from taskmill.results.store import BATCH, ResultStore
 from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings
 
@@ -98,7 +98,7 @@ class Collector:
         self,
         plan: Plan,
         folder: Path,
-        results: Results,
+        results: ResultStore,
         stop: threading.Event,
         reporter: Reporter,
         only: Collection[bytes] | None = None,

@@ -12,6 +12,7 @@ import memcache
 
 from taskmill.cluster.broker import ENVIRONMENT_FILE, from_environment
 from taskmill.model.errors import TaskmillError
+from taskmill.results.store import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,9 @@ KEY_PREFIX = b"celery-task-meta-"
 REDELIVERED = b"-redelivered"
 PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,150}")
 SCHEME = "cache+memcached://"
-#: Ids asked for at once: enough to make the round trip cheap, few enough to stay well under a second.
-BATCH = 1000
 #: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
 ITEM_OVERHEAD = 48 + 8 + 4 + 3
 SMALLEST_SLAB = 96
-#: Stands for a value that python-memcached cannot read.
-UNREADABLE = object()
 MEBIBYTE = 1 << 20
 
 

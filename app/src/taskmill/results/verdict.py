@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from taskmill.model.quoting import quote
-from taskmill.results.memcached import UNREADABLE
+from taskmill.results.store import UNREADABLE
 
 #: States in which a task's result is final; in any other it is waited for.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
