@@ -94,10 +94,11 @@ clean: .venv/dev ## Delete what labs and tests keep: bases, images, downloads, l
 	rm -rf .cache
 
 .PHONY: lint
-lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
+lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict), import-linter
 	ruff check .
 	ruff format --check .
 	mypy
+	cd app/src && lint-imports --no-cache ../../pyproject.toml
 	yamllint --strict .
 	ansible-lint --strict
 
@@ -121,6 +122,10 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 .PHONY: screenshot
 screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs/latest)
 	python docs/screenshot.py $(or $(RUN),runs/latest)/report.html docs/report.png
+
+.PHONY: schema
+schema: .venv/dev ## The JSON Schema of run.json, docs/run-schema.json
+	python -c 'import json; from taskmill.model.record import json_schema; print(json.dumps(json_schema(), indent=2))' > docs/run-schema.json
 
 .PHONY: lock
 lock: .venv/dev ## Pin every requirement anew, with hashes

@@ -11,7 +11,7 @@ import pytest
 from taskmill import benchmark
 from taskmill.benchmark import MISSED, NOT_MEASURED, REACHED
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 
 ROLES = {
     "ours": "ours",

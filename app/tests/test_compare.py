@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import runs
 from taskmill import cli
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 from taskmill.report import comparison as compare
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import runs
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 from taskmill.report import calls, findings, series
 from taskmill.report import cpu_breakdown as where
 from taskmill.report import metrics as facts

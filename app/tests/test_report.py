@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import runs
-from taskmill import cli, report
+from taskmill import report
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
+from taskmill.progress import Reporter
 from taskmill.report import charts as figures
 from taskmill.report import run_folder as folder
 from taskmill.report.text import label
+from taskmill.session.drive import render
 
 EVIL = "<script>alert('x')</script>&\"tasks"
 #: The titles of everything that a full run shows.
@@ -330,5 +332,5 @@ def test_without_plotly_the_command_says_what_to_install(tmp_path: Path, monkeyp
     with pytest.raises(TaskmillError, match=r"taskmill\[report\]"):
         report.write(tmp_path)
     # A run ends there without a report, and without a complaint.
-    cli.render(runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0))
+    render(runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0), Reporter())
     assert not (tmp_path / "run" / "report.html").exists()

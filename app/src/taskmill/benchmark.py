@@ -23,7 +23,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import read_json, write_json
+from taskmill.model.run_folder import read_json, write_json
 from taskmill.report.text import UNKNOWN, number, percent, rate, size
 
 if TYPE_CHECKING:

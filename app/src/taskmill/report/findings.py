@@ -59,7 +59,7 @@ def parked_tasks(facts: Facts) -> Finding | None:
         "Tasks killed their process each time they ran.",
         f"{count(facts.parked, 'task', 'tasks')} parked: the messages are dead letters, and no longer run.",
         "faults.jsonl names them as parked. Look for what they do to the process (memory, a crash in a library), then "
-        "put them back: taskmill letters --put-back.",
+        "send them back to their queues: taskmill dead-letters --requeue.",
     )
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from taskmill import record
+from taskmill.model import record
 from taskmill.report import calls, text
 from taskmill.report import charts as figures
 from taskmill.report.cpu_breakdown import machines, split

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from taskmill import record
-from taskmill.cluster import queue_depths as queues
-from taskmill.model import plan
+from taskmill.model import plan, record, run_folder, summary
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
-from taskmill.results import collector as collect
 from taskmill.samples import host as hosts
 from taskmill.samples import profile
 from taskmill.samples import task_timings as timings
@@ -129,7 +126,7 @@ class Run:
     @property
     def headline(self) -> str:
         """The verdict in one sentence."""
-        return record.headline(self.data) if self.recorded else "This run has no record."
+        return summary.headline(record.RunRecord.of(self.data)) if self.recorded else "This run has no record."
 
     @property
     def good(self) -> bool:
@@ -171,7 +168,7 @@ def read(folder: Path) -> Run:
     read_hosts(run)
     read_profiles(run)
     read_faults(run)
-    run.cost = plan.read_json(folder / "profile-cost.json") or {}
+    run.cost = run_folder.read_json(folder / "profile-cost.json") or {}
     for path in sorted((folder / "screenshots").glob("*.png")):
         image = path.read_bytes()
         if len(image) <= LARGEST_IMAGE:
@@ -227,7 +224,7 @@ def as_number(value: Any) -> float | None:
 
 def began(run: Run) -> float | None:
     """Return when the run began: to the microsecond by ``post.json``, else to the second by the record."""
-    moment = Moment.load((plan.read_json(run.folder / "post.json") or {}).get("started"))
+    moment = Moment.load((run_folder.read_json(run.folder / "post.json") or {}).get("started"))
     try:
         recorded = datetime.fromisoformat(str(run.data["started_at"]).replace("Z", "+00:00")).timestamp()
     except ValueError:
@@ -270,7 +267,8 @@ def read_timings(run: Run) -> None:
 
 def read_depths(run: Run) -> None:
     """Read the queues' depths, the run's queues first and in its order, so that colours stay."""
-    series = attempt(run, "queues.csv", "no depths of the queues were sampled", "it cannot be read", queues.read) or {}
+    lacking = "no depths of the queues were sampled"
+    series = attempt(run, "queues.csv", lacking, "it cannot be read", run_folder.read_queue_depths) or {}
     if not series and (run.folder / "queues.csv").exists():
         run.missing.append("queues.csv: it has no samples")
     order = [str(queue) for queue in run.data["workload"]["queues"]]
@@ -281,7 +279,7 @@ def read_depths(run: Run) -> None:
 
 def read_hosts(run: Run) -> None:
     """Read what was sampled on the hosts, on the client's clock and cut to the run."""
-    run.clocks = plan.read_json(run.folder / "hosts" / "clocks.json") or {}
+    run.clocks = run_folder.read_json(run.folder / "hosts" / "clocks.json") or {}
     known = run.environment("hosts")
     names = {
         path.name.removesuffix(next(suffix for suffix in SUFFIXES if path.name.endswith(suffix)))
@@ -317,7 +315,7 @@ def read_hosts(run: Run) -> None:
             f"hosts/{name}.limits.json",
             "limits that were hit there are not known",
             "it cannot be read",
-            plan.read_json,
+            run_folder.read_json,
         )
         if limits is not None:
             run.limits[name] = limits
@@ -374,7 +372,7 @@ def read_faults(run: Run) -> None:
         "faults.jsonl",
         "the results were not collected to their end",
         "it cannot be read",
-        lambda path: list(collect.read_faults(path, FAULTS_SHOWN)),
+        lambda path: list(run_folder.read_faults(path, FAULTS_SHOWN)),
     )
     run.faults = [
         {name: str(fault.get(name, "")) for name in ("outcome", "queue", "id", "detail")} for fault in found or []

@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskmill import record as records
+from taskmill.model import record as records
 from taskmill.model import thresholds as requirements
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import read_json, write_json
+from taskmill.model.run_folder import read_json, write_json
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskmill import record
+from taskmill.model import record
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from taskmill.model.plan import read_json
+from taskmill.model.record import QUANTILES
+from taskmill.model.run_folder import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,6 @@ KEY = "taskmill"
 #: What a row is made of, as types of `array`.
 COLUMNS = {"message": "L", "start": "d", "run": "f", "cpu": "f", "done": "d", "worker": "H", "outcome": "B"}
 OUTCOMES = ("correct", "wrong", "failed")
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Dead letters are shown, put back and dropped; whatever ends on the way, none is lost."""
+"""Dead letters are shown, requeued and purged; whatever ends on the way, none is lost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_letters_are_shown_without_their_content_and_stay(
     """One line each: id, reason, queue, size, task; nothing that a terminal would act on."""
     first, second = die(), die(task="evil\x1b[2J")
     for _ in range(2):
-        done = taskmill("letters")
+        done = taskmill("dead-letters")
         assert done.code == 0, done.err
         lines = done.out.splitlines()
         assert [line.split()[0] for line in lines] == [first, second, "2"]
@@ -55,7 +55,7 @@ def test_letters_are_shown_without_their_content_and_stay(
     assert depth(rabbitmq, DEAD) == 2
 
 
-def test_letter_that_is_put_back_is_the_message_that_died(
+def test_letter_that_is_requeued_is_the_message_that_died(
     taskmill: Taskmill, rabbitmq: RabbitMQ, memcached: Memcached, die: Callable[..., str]
 ) -> None:
     """It goes to its queue byte for byte, without the headers of its death; how often it has begun is forgotten."""
@@ -63,9 +63,9 @@ def test_letter_that_is_put_back_is_the_message_that_died(
     store: Any = memcache.Client([f"127.0.0.1:{memcached.port}"])
     for identifier in (kept, back):
         store.set(f"celery-task-meta-{identifier}-redelivered", "3")
-    done = taskmill("letters", "--put-back", f"--id={back}")
+    done = taskmill("dead-letters", "--requeue", f"--id={back}")
     assert done.code == 0, done.err
-    assert "put-back\n1 dead letter" in done.out
+    assert "requeue\n1 dead letter" in done.out
     [message] = take_all(rabbitmq, "yellow")
     body = message.body if isinstance(message.body, bytes) else message.body.encode()
     assert body == SECRET
@@ -78,10 +78,10 @@ def test_letter_that_is_put_back_is_the_message_that_died(
 
 
 def test_letter_that_has_nowhere_to_go_stays(taskmill: Taskmill, rabbitmq: RabbitMQ, die: Callable[..., str]) -> None:
-    """Sent here by hand, or from a queue that is no more, it is not put back, and said so."""
+    """Sent here by hand, or from a queue that is no more, it is not requeued, and said so."""
     die(DEAD)
     die(DEAD, **{"x-death": [{"queue": "gone-already", "reason": "rejected"}]})
-    done = taskmill("letters", "--put-back")
+    done = taskmill("dead-letters", "--requeue")
     assert done.code == 0, done.err
     assert "stays: nothing says which queue it came from" in done.out
     assert "stays: there is no queue 'gone-already'" in done.out
@@ -89,18 +89,18 @@ def test_letter_that_has_nowhere_to_go_stays(taskmill: Taskmill, rabbitmq: Rabbi
     assert depth(rabbitmq, "yellow") == 0
 
 
-def test_letters_are_dropped_when_asked_for(taskmill: Taskmill, rabbitmq: RabbitMQ, die: Callable[..., str]) -> None:
+def test_letters_are_purged_when_asked_for(taskmill: Taskmill, rabbitmq: RabbitMQ, die: Callable[..., str]) -> None:
     """That of the id named, and then all."""
     first, second, third = die(), die(), die()
-    assert taskmill("letters", "--drop", f"--id={second}").out.endswith("drop\n1 dead letter\n")
-    assert [line.split()[0] for line in taskmill("letters").out.splitlines()] == [first, third, "2"]
-    assert taskmill("letters", "--drop").code == 0
+    assert taskmill("dead-letters", "--purge", f"--id={second}").out.endswith("purge\n1 dead letter\n")
+    assert [line.split()[0] for line in taskmill("dead-letters").out.splitlines()] == [first, third, "2"]
+    assert taskmill("dead-letters", "--purge").code == 0
     assert depth(rabbitmq, DEAD) == 0
 
 
 def test_missing_queue_is_named(taskmill: Taskmill) -> None:
     """The message says which role makes it."""
-    done = taskmill("letters", "--queue=nowhere")
+    done = taskmill("dead-letters", "--queue=nowhere")
     assert done.code == 3
     assert "no queue 'nowhere'" in done.err
     assert "rabbitmq_dead_letters" in done.err

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from taskmill.cli import cli
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 from taskmill.tuning import grid as tune
 
 GRID = {"nodes": [1, 2], "prefetch_multiplier": [1, 16]}

@@ -15,12 +15,14 @@ import pytest
 
 from services import Memcached, stored
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan
+from taskmill.model.plan import Plan, Route
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.results import collector as collect
-from taskmill.results.collector import Collected, Collector, judge, same
-from taskmill.results.memcached import BATCH, Results
+from taskmill.results.collector import Collected, Collector
+from taskmill.results.memcached import Results
+from taskmill.results.store import BATCH
+from taskmill.results.verdict import judge, same
 
 #: When messages were posted, in Unix seconds.
 POSTED = 1795388520.25
@@ -108,7 +110,7 @@ class Shelf:
 
     def collect(self, deadline: float = 0.5) -> Collected:
         """Collect with the expectation 5."""
-        plan = Plan("p", (Kind("a", "red"),), 1, (), check=True, expect=5, deadline=deadline)
+        plan = Plan("p", (Route("a", "red"),), 1, (), check=True, expect=5, deadline=deadline)
         reporter = Reporter(self.said)
         return Collector(plan, self.folder, Results(self.url), self.clock, reporter).run()
 
