@@ -1,4 +1,4 @@
-"""What the documentation names is there: files, headings, commands, playbooks, variables. Generated pages are current."""
+"""What pages name is there: files, headings, commands, playbooks, variables. What is generated is current."""
 
 from __future__ import annotations
 
