@@ -192,3 +192,10 @@ def test_every_extra_variable_exists(page: Path) -> None:
     """Each variable that a command sets with `-e` is one that a playbook or a role uses."""
     used = {name for entry in code(page) for name in re.findall(r"(?:^| )-e ([a-z_]\w*)=", entry)}
     assert used - words_of_ansible() == set()
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=named)
+def test_every_test_exists(page: Path) -> None:
+    """Each file of tests that a page names is there."""
+    used = {name for entry in code(page) for name in re.findall(r"^(test_\w+)(?:\.py)?$", entry)}
+    assert used - {path.stem for path in ROOT.rglob("test_*.py") if is_ours(path)} == set()
