@@ -17,6 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 TOPICS = ROOT / "playbooks" / "group_vars" / "all"
 ROLES = ROOT / "roles"
+RENAMED = ROOT / "playbooks" / "vars" / "renamed-variables.yml"
 PAGE = Path(__file__).with_suffix(".md")
 
 HEAD = """\
@@ -145,6 +146,15 @@ def roles(specs: Mapping[str, Any], wired: Mapping[str, str]) -> Iterator[str]:
                 yield "".join(f"{row}\n" for row in rows(spec["options"], wired))
 
 
+def renamed() -> Iterator[str]:
+    """Yield the last part, the names that the playbooks refuse."""
+    if not RENAMED.is_file():
+        return
+    yield "\n## Old names\n\nThe playbooks refuse an old name and say the new one.\n\n| old | new |\n|---|---|\n"
+    for old, new in sorted(yaml.safe_load(RENAMED.read_text())["renamed_variables"].items()):
+        yield f"| `{old}` | `{new}` |\n"
+
+
 def page() -> str:
     """Return the whole page, as it stands when the files are as they are now."""
     specs = {
@@ -160,7 +170,7 @@ def page() -> str:
         for part in paragraphs(path.read_text())
         for name in part.variables
     }
-    return HEAD + "".join([*topics(inputs), *roles(specs, wired)])
+    return HEAD + "".join([*topics(inputs), *roles(specs, wired), *renamed()])
 
 
 if __name__ == "__main__":
