@@ -77,7 +77,7 @@ def words_of_ansible() -> set[str]:
     """Return every word in the YAML files and templates of the playbooks and roles, without names that have gone."""
     folders = [ROOT / name for name in FOLDERS if name not in {"docs", "tests", "requirements"}]
     paths = [path for folder in folders for suffix in ("yml", "j2") for path in folder.rglob(f"*.{suffix}")]
-    paths = [path for path in paths if is_ours(path) and path.name != "renamed-variables.yml"]
+    paths = [path for path in paths if is_ours(path) and path.is_file() and path.name != "renamed-variables.yml"]
     return {word for path in paths for word in re.findall(r"\w+", path.read_text())}
 
 
