@@ -119,6 +119,10 @@ test-role: ## One scenario: ROLE=memcached, SUITE=bookworm for Debian 12
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
+.PHONY: docs
+docs: $(VENV)/controller ## Generate docs/variables.md from the variables' own files
+	python docs/variables.py
+
 .PHONY: screenshot
 screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs/latest)
 	python docs/screenshot.py $(or $(RUN),runs/latest)/report.html docs/report.png
