@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 import runs
 from taskmill.cli import cli
+from taskmill.faults import metrics as faults
+from taskmill.faults.metrics import Fault
 from taskmill.model.errors import UNMET
-from taskmill.results import faults
-from taskmill.results.faults import Fault
 
 TASKS = 2000
 TOTAL = 20.0

@@ -9,13 +9,15 @@ import pytest
 
 import runs
 from taskmill.model.run_folder import write_json
-from taskmill.report import calls, findings, series
+from taskmill.report import call_tree as calls
 from taskmill.report import cpu_breakdown as where
+from taskmill.report import findings
 from taskmill.report import metrics as facts
 from taskmill.report import run_folder as folder
+from taskmill.report.charts import series
 from taskmill.report.metrics import Facts
 from taskmill.samples import task_timings as timings
-from taskmill.samples import unit as units
+from taskmill.samples import unit_samples as units
 
 #: A run on machines of its own in which nothing is to be found.
 QUIET = Facts(

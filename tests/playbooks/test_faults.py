@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from taskmill.faults import metrics as faults
 from taskmill.model import thresholds as requirements
-from taskmill.results import faults
 
 ROOT = Path(__file__).parents[2]
 FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]

@@ -9,8 +9,8 @@ import click
 
 from taskmill.cli.options import RUN
 from taskmill.cli.values import FigureType
+from taskmill.faults import metrics as faults
 from taskmill.model import errors
-from taskmill.results import faults
 
 
 @click.group("fault", hidden=True)

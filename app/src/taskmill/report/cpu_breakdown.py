@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from taskmill.report.run_folder import as_dict, as_list, as_number, mapping
-from taskmill.samples import unit as units
+from taskmill.samples import unit_samples as units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskmill.model.arrays import Floats
     from taskmill.report.run_folder import Run
-    from taskmill.samples.unit import Unit
+    from taskmill.samples.unit_samples import Unit
 
 FUNCTION = "the tasks' own function"
 AROUND = "Celery and libraries around it"

@@ -12,8 +12,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from taskmill.model import record
-from taskmill.report import calls, text
+from taskmill.report import call_tree as calls
 from taskmill.report import charts as figures
+from taskmill.report import text
 from taskmill.report.cpu_breakdown import machines, split
 from taskmill.report.findings import find
 from taskmill.report.metrics import gather
@@ -37,7 +38,7 @@ FUNCTIONS_SHOWN = 400
 
 def write(path: Path, template: str, content: dict[str, Any]) -> Path:
     """Render a template into a file, whole or not at all, and return its path."""
-    loader = PackageLoader("taskmill")
+    loader = PackageLoader("taskmill.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

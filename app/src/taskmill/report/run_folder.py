@@ -12,19 +12,19 @@ import numpy as np
 from taskmill.model import plan, record, run_folder, summary
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
-from taskmill.samples import host as hosts
+from taskmill.samples import host_samples as hosts
 from taskmill.samples import profile
 from taskmill.samples import task_timings as timings
-from taskmill.samples import unit as units
+from taskmill.samples import unit_samples as units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from taskmill.model.arrays import Floats
-    from taskmill.samples.host import Host
+    from taskmill.samples.host_samples import Host
     from taskmill.samples.task_timings import Timings
-    from taskmill.samples.unit import Unit
+    from taskmill.samples.unit_samples import Unit
 
 #: Faults that the report lists; all of them are in faults.jsonl.
 FAULTS_SHOWN = 50

@@ -13,17 +13,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from taskmill.report import cpu_breakdown as where
-from taskmill.report import series
+from taskmill.report.charts import series
 from taskmill.report.text import label, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from taskmill.model.arrays import Floats
-    from taskmill.report.calls import Call
+    from taskmill.report.call_tree import Call
     from taskmill.report.cpu_breakdown import Where
     from taskmill.report.run_folder import Run
-    from taskmill.samples.host import Host
+    from taskmill.samples.host_samples import Host
 
 BLUE, ORANGE, GREEN, RED = "#4c8dff", "#f0883e", "#2fb573", "#f2555a"
 VIOLET, CYAN, PINK, YELLOW, SLATE = "#a371f7", "#27b8c7", "#e778b5", "#d9a514", "#8b96a5"

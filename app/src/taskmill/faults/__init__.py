@@ -1,0 +1,1 @@
+"""What a fault did to a run."""
