@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import runs
+from taskmill import faults
 from taskmill.cli import cli
-from taskmill.faults import metrics as faults
-from taskmill.faults.metrics import Fault
+from taskmill.faults import Fault
 from taskmill.model.errors import UNMET
 
 TASKS = 2000

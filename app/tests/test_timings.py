@@ -14,15 +14,15 @@ from conftest import TASKS, Taskmill
 from services import CLIENT, RabbitMQ, Worker, wait_until
 from taskmill.cluster import workers
 from taskmill.cluster.broker import Broker
-from taskmill.samples import task_timings as timings
-from taskmill.samples.task_timings import Rows, Timings
+from taskmill.samples import task_timings
+from taskmill.samples.task_timings import TaskTimings, TaskTimingsWriter
 
 HOOKED = {"taskmill": [1000.5, 2_000, 1_500, "w1@there"]}
 
 
-def load(folder: Path) -> Timings:
+def load(folder: Path) -> TaskTimings:
     """Read the times of a run that has some."""
-    found = timings.load(folder)
+    found = task_timings.load(folder)
     assert found is not None
     return found
 
@@ -35,11 +35,13 @@ def record(folder: Path) -> dict[str, Any]:
 
 def save(folder: Path, *metas: dict[str, Any], late: float = 0.0) -> None:
     """Write tasks.npz with these results of tasks that were posted at 1000, so late."""
-    rows = Rows()
+    writer = TaskTimingsWriter()
     for number, meta in enumerate(metas):
-        rows.add(number, 0, meta)
+        writer.add(number, 0, meta)
     posted = np.full(len(metas), 1000.0)
-    rows.save(folder, {"due": posted - late, "posted": posted, "queue": np.zeros(len(metas), dtype=np.uint16)}, ["red"])
+    writer.save(
+        folder, {"due": posted - late, "posted": posted, "queue": np.zeros(len(metas), dtype=np.uint16)}, ["red"]
+    )
 
 
 def test_a_run_tells_when_every_task_ran_and_where(taskmill: Taskmill, worker: Worker) -> None:
@@ -148,7 +150,7 @@ def test_times_are_brought_to_the_clients_clock(tmp_path: Path) -> None:
         {"taskmill": [1050.0, 0, 0, "w1"]},
         {"taskmill": [1112.0, 0, 0, "w1"]},
     )
-    found = timings.load(tmp_path, {"w1": {"start": {"offset_s": 10.0}, "end": {"offset_s": 12.0}}})
+    found = task_timings.load(tmp_path, {"w1": {"start": {"offset_s": 10.0}, "end": {"offset_s": 12.0}}})
     assert found is not None
     share = 50 / 112
     assert found.start.tolist() == pytest.approx([1000 - 2 * 10 / 112, 1050 - 10 - 2 * share, 1100], abs=1e-6)
@@ -172,10 +174,10 @@ def test_a_result_without_times_has_at_most_celerys_own(tmp_path: Path) -> None:
 
 def test_a_broken_file_is_said_to_be_one(tmp_path: Path) -> None:
     """It raises ValueError, whatever is broken about it; a folder without one has no times."""
-    assert timings.load(tmp_path) is None
+    assert task_timings.load(tmp_path) is None
     save(tmp_path, HOOKED)
     whole = (tmp_path / "tasks.npz").read_bytes()
     for broken in (whole[: len(whole) // 2], b"", b"no archive"):
         (tmp_path / "tasks.npz").write_bytes(broken)
         with pytest.raises(ValueError, match=r"tasks\.npz"):
-            timings.load(tmp_path)
+            task_timings.load(tmp_path)

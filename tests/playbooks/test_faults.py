@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taskmill.faults import metrics as faults
+from taskmill import faults
 from taskmill.model import thresholds as requirements
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_a_fault_says_what_is_done_where_and_what_must_hold(one: dict[str, Any])
     assert "where" in one or not {"inject", "prepare", "restore", "packages"} & one.keys()
     assert all((ROOT / f"playbooks/files/faults/{module}.py").exists() for module in one.get("modules", []))
     scripts = " ".join([one.get("inject", ""), *one.get("counts", {}).values()])
-    known = {*requirements.METRICS, *faults.FIGURES, *re.findall(r"(\w+)=\$\(", scripts)}
+    known = {*requirements.METRICS, *faults.NAMES, *re.findall(r"(\w+)=\$\(", scripts)}
     known |= {"said"} if "says" in one else set()
     if "bad_messages.py" in scripts:
         known |= {"bad_taken", "bad_refused"}

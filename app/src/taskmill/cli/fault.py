@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from taskmill import faults
 from taskmill.cli.options import RUN
 from taskmill.cli.values import FigureType
-from taskmill.faults import metrics as faults
 from taskmill.model import errors
 
 

@@ -1,4 +1,7 @@
-"""From single moments to what a chart shows: counts per second, percentiles over time, histograms."""
+"""From single moments to what a chart shows: counts per second, percentiles over time, histograms.
+
+Times are in seconds since the run's start. ``borders`` are those of ``n`` steps of time, so they are ``n + 1``.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,40 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskmill.model.arrays import Floats
+    from numpy.typing import NDArray
 
-#: Points of a line at most, and steps of a histogram to each power of ten.
+#: The most points of a line.
 POINTS = 400
+#: Steps of a logarithmic histogram to each power of ten.
 STEPS = 20
 
 
-def edges(seconds: float, most: int = POINTS) -> Floats:
+def edges(seconds: float, most: int = POINTS) -> NDArray[np.float64]:
     """Return the borders of equal steps from 0 to at least ``seconds``: 1, 2 or 5 times a power of ten wide."""
     least = max(seconds, 1e-3) / most
     power = 10.0 ** np.floor(np.log10(least))
     width = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
     # Finer than a tenth of a second there is nothing to see but single tasks.
     width = max(width, 0.1)
-    borders: Floats = np.arange(0, max(1.0, np.ceil(seconds / width)) + 1) * width
+    borders: NDArray[np.float64] = np.arange(0, max(1.0, np.ceil(seconds / width)) + 1) * width
     return borders
 
 
-def per_second(times: Floats, borders: Floats) -> Floats:
-    """Return how many of the moments lie in each step, per second."""
+def per_second(times: NDArray[np.float64], borders: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each step how many of the moments lie in it, per second."""
     return np.histogram(times, borders)[0] / np.diff(borders)
 
 
-def backlog(posted: Floats, done: Floats, at: Floats) -> Floats:
-    """Return how many tasks are posted and not done at each moment."""
-    before = np.searchsorted(np.sort(posted), at, "right") - np.searchsorted(np.sort(done), at, "right")
-    return before.astype(np.float64)
+def backlog(published: NDArray[np.float64], done: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many tasks are published and not done at each of the moments ``at``."""
+    open_tasks = np.searchsorted(np.sort(published), at, "right") - np.searchsorted(np.sort(done), at, "right")
+    return open_tasks.astype(np.float64)
 
 
-def quantile_over_time(times: Floats, values: Floats, borders: Floats, quantile: float) -> Floats:
-    """Return the quantile of the values in each step of time; NaN for steps without any."""
+def quantile_over_time(
+    times: NDArray[np.float64], values: NDArray[np.float64], borders: NDArray[np.float64], quantile: float
+) -> NDArray[np.float64]:
+    """Return the quantile of the values whose times lie in each step; NaN for a step without any."""
     known = np.isfinite(times) & np.isfinite(values)
     times, values = times[known], values[known]
     order = np.lexsort((values, step := np.digitize(times, borders)))
@@ -47,26 +53,34 @@ def quantile_over_time(times: Floats, values: Floats, borders: Floats, quantile:
     first = np.searchsorted(step, np.arange(1, len(borders)), "left")
     after = np.searchsorted(step, np.arange(1, len(borders)), "right")
     picked = first + np.floor((after - first) * quantile).astype(int)
-    found = np.full(len(borders) - 1, np.nan)
-    some = after > first
-    found[some] = values[np.minimum(picked, after - 1)[some]]
-    return found
+    quantiles = np.full(len(borders) - 1, np.nan)
+    filled = after > first
+    quantiles[filled] = values[np.minimum(picked, after - 1)[filled]]
+    return quantiles
 
 
-def resample(times: Floats, values: Floats, borders: Floats) -> Floats:
-    """Return the mean of the values in each step; a step without any takes those before and after it in a line."""
+def resample(
+    times: NDArray[np.float64], values: NDArray[np.float64], borders: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the mean of the values in each step; a step without any is interpolated from those before and after it.
+
+    Steps before the first value and after the last are NaN.
+    """
     total = np.histogram(times, borders, weights=values)[0]
     number = np.histogram(times, borders)[0]
-    some = number > 0
+    filled = number > 0
     middle = (borders[1:] + borders[:-1]) / 2
-    if not some.any():
+    if not filled.any():
         return np.full(len(middle), np.nan)
-    found: Floats = np.interp(middle, middle[some], total[some] / number[some], left=np.nan, right=np.nan)
-    return found
+    means = total[filled] / number[filled]
+    resampled: NDArray[np.float64] = np.interp(middle, middle[filled], means, left=np.nan, right=np.nan)
+    return resampled
 
 
-def thinned(times: Floats, values: Floats, most: int = POINTS) -> tuple[Floats, Floats]:
-    """Return the points of a line, of many the highest and the lowest of each stretch, so that no peak is lost."""
+def thinned(
+    times: NDArray[np.float64], values: NDArray[np.float64], most: int = POINTS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the points of a line, or of many points the highest and the lowest of each stretch: no peak is lost."""
     if len(times) <= 2 * most:
         return times, values
     kept = {0, len(times) - 1}
@@ -76,17 +90,19 @@ def thinned(times: Floats, values: Floats, most: int = POINTS) -> tuple[Floats, 
     return times[chosen], values[chosen]
 
 
-def log_histogram(kinds: Sequence[Floats]) -> tuple[Floats, list[Floats]] | None:
-    """Return the borders of one logarithmic scale for all kinds, and the share of each kind's values by step.
+def log_histogram(
+    samples: Sequence[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]] | None:
+    """Return the borders of one logarithmic scale for all samples, and for each sample the share of its values by step.
 
-    Times of nothing or less, which clocks that differ can make, count in the first step. ``None`` without values.
+    Durations of 0 or less, which clocks that differ can make, count in the first step. ``None`` without any above 0.
     """
-    known = [values[np.isfinite(values)] for values in kinds]
-    above = [values[values > 0] for values in known]
-    if not any(len(values) for values in above):
+    known = [values[np.isfinite(values)] for values in samples]
+    positive = [values[values > 0] for values in known if (values > 0).any()]
+    if not positive:
         return None
-    low = np.floor(np.log10(min(values.min() for values in above if len(values))) * STEPS)
-    high = np.ceil(np.log10(max(values.max() for values in above if len(values))) * STEPS)
+    low = np.floor(np.log10(min(values.min() for values in positive)) * STEPS)
+    high = np.ceil(np.log10(max(values.max() for values in positive)) * STEPS)
     # Below a microsecond there is only noise.
     low = max(low, -6 * STEPS)
     borders = 10.0 ** (np.arange(low, max(high, low + 1) + 1) / STEPS)
