@@ -121,7 +121,7 @@ def ceilings(data: dict[str, Any], run: Run | None) -> list[Ceiling]:
     """Return what more worker hosts do not lift."""
     posted = data["unpaced"]["posted_per_s"]
     found = [Ceiling("client", posted, "as fast as one client posted, without a pace, while the workers worked")]
-    if run is None or run.start is None or not run.record["counts"]["retrieved"]:
+    if run is None or run.start is None or not run.record.counts.retrieved:
         return found
     used = cpu_breakdown.cpu_by_part(run, np.array([run.start, run.start + run.seconds]))
     machines = {name: machine for machine in cpu_breakdown.machines(run) for name in machine.hosts}
@@ -133,7 +133,7 @@ def ceilings(data: dict[str, Any], run: Run | None) -> list[Ceiling]:
         }
         spent = float(used[part][1] - used[part][0]) if part in used else 0.0
         if cores and spent > 0:
-            each, number = spent / run.record["counts"]["retrieved"], sum(cores.values())
+            each, number = spent / run.record.counts.retrieved, sum(cores.values())
             found.append(
                 Ceiling(
                     part,

@@ -2,7 +2,7 @@
 
 The steps, each in a module or package of its own:
 
-* ``run_folder`` reads the folder into plain data; ``complete_record`` fills in what a record lacks.
+* ``run_folder`` reads the folder into plain data.
 * ``cpu_breakdown``, ``metrics`` and ``call_tree`` compute.
 * ``findings`` judges: what held the run back, and what to change.
 * ``charts`` draws, ``tables`` makes rows, ``page`` renders both by ``templates/``.

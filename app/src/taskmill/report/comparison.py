@@ -95,7 +95,7 @@ def metric_row(runs: Sequence[Run], path: tuple[str, ...], name: str, write: Cal
     """Return the row of a metric; ``path`` is where it stands in the record."""
     values = []
     for run in runs:
-        value: Any = run.record if run.recorded else {}
+        value: Any = run.data
         for key in path:
             value = as_dict(value).get(key)
         values.append(as_number(value))
@@ -113,7 +113,7 @@ def compare_workloads(runs: Sequence[Run]) -> str:
     """Return a sentence that says whether the runs had the same workload."""
     differ = []
     for key, name in WORKLOAD.items():
-        values = [number(run.record["workload"].get(key)) for run in runs]
+        values = [number(getattr(run.record.workload, key)) for run in runs]
         if len(set(values)) > 1:
             differ.append(f"{name} ({' / '.join(values)})")
     if any(not run.recorded for run in runs):
@@ -125,7 +125,7 @@ def compare_workloads(runs: Sequence[Run]) -> str:
 
 def compare_environments(runs: Sequence[Run]) -> str:
     """Return a sentence that says what differs in the environment."""
-    differ = differences([run.record["environment"] for run in runs])
+    differ = differences([run.record.environment for run in runs])
     if not differ:
         return "Nothing that was recorded of the environment differs."
     return f"In the environment differ: {listed(differ)}."

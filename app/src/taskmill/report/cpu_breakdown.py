@@ -118,7 +118,7 @@ def memory_by_part(run: Run, at: NDArray[np.float64]) -> dict[str, NDArray[np.fl
 
 def sum_by_part(run: Run, measure: Callable[[UnitSamples], NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """Return the sum of a measure over each part's units: parts in the environment's order, other units last."""
-    patterns = unit_patterns(run.record["environment"].get("parts"))
+    patterns = unit_patterns(run.record.environment.get("parts"))
     sums: dict[str, NDArray[np.float64]] = {}
     for unit in (unit for units in run.unit_samples.values() for unit in units):
         part = unit_samples.part_of(unit.name, patterns)
@@ -184,12 +184,12 @@ def worker_parts(run: Run, used: dict[str, float], notes: list[str]) -> list[Mea
 
 def function_core_seconds(run: Run) -> tuple[float, str] | None:
     """Return the core-seconds of the tasks' own function and how they were measured; ``None`` where they were not."""
-    measured = as_number(run.record["task_seconds"].get("cpu"))
+    measured = as_number(run.section("task_seconds").get("cpu"))
     if measured:
         return measured, "CPU time of every task's body, measured in the workers"
-    baseline = as_number(run.record["environment"].get("function_seconds"))
-    if baseline and run.record["counts"]["retrieved"]:
-        return baseline * run.record["counts"]["retrieved"], "time of the bare function on one core, times the tasks"
+    baseline = as_number(run.record.environment.get("function_seconds"))
+    if baseline and run.record.counts.retrieved:
+        return baseline * run.record.counts.retrieved, "time of the bare function on one core, times the tasks"
     return None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import asdict
 
 from taskmill.report import cpu_breakdown
 from taskmill.report.plain_data import as_dict, as_integer, as_list, as_number
@@ -96,20 +97,20 @@ class Metrics:
 
 def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
     """Return the metrics of a run whose CPU time was broken down, where it could be."""
-    record = run.record
+    record, client, memcached = run.record, run.section("client"), run.section("memcached")
     metrics = Metrics(
-        tasks=int(record["counts"]["retrieved"]),
+        tasks=record.counts.retrieved,
         seconds=run.seconds,
-        publish_seconds=record["seconds"]["post"],
-        published_per_s=record["rates"]["posted_per_s"],
-        finished_per_s=record["rates"]["completed_per_s"],
-        counts=record["counts"],
-        rate=as_number(record["workload"]["rate"]) or None,
-        late_s=as_number(record["client"].get("late_s")),
-        parked=as_integer(record.get("parked")) or 0,
-        evicted=as_integer(record["memcached"].get("evicted_during_run")),
-        result_store_bytes=as_number(record["memcached"].get("limit_bytes")),
-        blocked_s=as_number(record["client"].get("blocked_seconds")) or 0.0,
+        publish_seconds=record.seconds.post,
+        published_per_s=record.rates.posted_per_s,
+        finished_per_s=record.rates.completed_per_s,
+        counts=asdict(record.counts),
+        rate=as_number(record.workload.rate) or None,
+        late_s=as_number(client.get("late_s")),
+        parked=record.parked,
+        evicted=as_integer(memcached.get("evicted_during_run")),
+        result_store_bytes=as_number(memcached.get("limit_bytes")),
+        blocked_s=as_number(client.get("blocked_seconds")) or 0.0,
         profiled=bool(run.profile),
     )
     add_workers(metrics, run, breakdown)
@@ -150,7 +151,7 @@ def add_cpu(metrics: Metrics, run: Run, breakdown: CpuBreakdown) -> None:
     }
     other = sum(part.core_seconds for part in breakdown.parts if part.name not in not_other)
     metrics.other_cpu = other / metrics.tasks
-    duration = as_number(run.record["task_seconds"].get("run"))
+    duration = as_number(run.section("task_seconds").get("run"))
     metrics.task_duration = duration / metrics.tasks if duration else None
 
 
@@ -169,13 +170,11 @@ def add_workers(metrics: Metrics, run: Run, breakdown: CpuBreakdown | None) -> N
             busy.append((sampled.mean_busy() / 100, machine.cores))
     if busy:
         metrics.worker_busy = sum(share * cores for share, cores in busy) / sum(cores for _, cores in busy)
-    metrics.pool_sizes = {
-        str(worker.get("name")): as_integer(worker.get("pool_size")) or 0 for worker in run.record["workers"]
-    }
+    metrics.pool_sizes = {worker.name: worker.pool_size for worker in run.record.workers}
     metrics.pool_processes = sum(metrics.pool_sizes.values())
     metrics.executed = {
         name: sum(as_integer(counts.get(outcome)) or 0 for outcome in ("succeeded", "failed"))
-        for name, counts in run.record["by_worker"].items()
+        for name, counts in run.entries("by_worker").items()
     }
 
 

@@ -71,7 +71,7 @@ def content(run: Run) -> dict[str, Any]:
         # Whatever is broken or held the run back, and else the first of the notes.
         "findings_shown": max(FINDINGS_SHOWN, sum(finding.kind != "note" for finding in findings)),
         "breakdown": breakdown,
-        "posted_at_once": not run_metrics.rate and run.record["latency"].get("from") != "due",
+        "posted_at_once": not run_metrics.rate and run.section("latency").get("from") != "due",
         "complete": record.COMPLETE,
         "faults_shown": FAULTS_SHOWN,
         "images": {name: base64.b64encode(image).decode() for name, image in run.screenshots.items()},
@@ -112,10 +112,12 @@ def run_tables(run: Run) -> dict[str, Any]:
 
 def environment_tables(run: Run) -> dict[str, Any]:
     """Return the tables of a run's report that say where and by what it was made."""
-    environment = run.record["environment"]
+    environment = run.record.environment
     return {
         "hosts": {name: HOST | as_dict(host) for name, host in run.environment("hosts").items()},
         "settings": run.environment("settings"),
+        "client": run.section("client"),
+        "memcached": run.section("memcached"),
         "repository": run.environment("repository"),
         "command": str(environment.get("command") or ""),
         "versions": {

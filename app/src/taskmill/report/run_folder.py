@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from taskmill.model import plan, record, run_folder, summary
+from taskmill.model import record, run_folder, summary
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
-from taskmill.report.complete_record import complete
+from taskmill.model.record import RunRecord
 from taskmill.report.plain_data import as_dict, as_number
 from taskmill.samples import host_samples, profile, task_timings, unit_samples
 
@@ -50,10 +50,12 @@ class Run:
     """A run's folder as plain data. Times are Unix seconds of the client's clock."""
 
     folder: Path
-    #: ``run.json`` with every key that the report reads; ``recorded`` is false where there was no such file.
-    record: dict[str, Any]
+    #: ``run.json`` with a default for what it lacks.
+    record: RunRecord
+    #: ``run.json`` as it stands, empty without one: for sections in which a key that is not there means "not known".
+    data: dict[str, Any]
     recorded: bool
-    start: float | None
+    start: float | None = None
     #: From the first message to the last result.
     seconds: float = 0.0
     timings: TaskTimings | None = None
@@ -83,16 +85,24 @@ class Run:
     @property
     def headline(self) -> str:
         """The verdict in one sentence."""
-        return summary.headline(record.RunRecord.of(self.record)) if self.recorded else "This run has no record."
+        return summary.headline(self.record) if self.recorded else "This run has no record."
 
     @property
     def good(self) -> bool:
         """Whether the run came to its end and nothing is wrong."""
-        return self.recorded and not self.record["problems"] and self.record["state"] == record.COMPLETE
+        return self.recorded and not self.record.problems and self.record.state == record.COMPLETE
 
     def environment(self, name: str) -> dict[str, Any]:
         """Return a section of the record's environment, an empty one where there is none."""
-        return as_dict(self.record["environment"].get(name))
+        return as_dict(self.record.environment.get(name))
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of ``run.json`` as it stands, an empty one where there is none."""
+        return as_dict(self.data.get(name))
+
+    def entries(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return a section of ``run.json`` whose entries are dictionaries, such as ``by_queue``."""
+        return {key: as_dict(entry) for key, entry in self.section(name).items()}
 
     def elapsed(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Unix seconds as seconds since the run's start."""
@@ -107,19 +117,19 @@ def read(folder: Path) -> Run:
     if not (folder / "plan.json").exists() and not (folder / "run.json").exists():
         raise TaskmillError(f"{folder} is no run folder: it has neither plan.json nor run.json")
     data = record.load(folder)
-    run = Run(folder, complete(data or {}), data is not None, None)
+    run = Run(folder, RunRecord.of(data or {}), data or {}, data is not None)
     if data is None:
         run.missing.append(
             "run.json: the run was not recorded to its end; `taskmill collect` of this folder fetches the "
             "results by the ids on disk and records it"
         )
-    elif run.record["schema"] != plan.SCHEMA:
+    elif (schema := as_number(data.get("schema")) or 0) != record.SCHEMA:
         run.missing.append(
-            f"run.json: it has schema {run.record['schema']}, and this taskmill reads schema {plan.SCHEMA}; what it "
-            f"does not know is left out"
+            f"run.json: it has schema {schema}, and this taskmill reads schema {record.SCHEMA}; what it does not know "
+            "is left out"
         )
     run.start = start_time(run)
-    run.seconds = as_number(run.record["seconds"]["total"]) or 0.0
+    run.seconds = as_number(run.record.seconds.total) or 0.0
     add_timings(run)
     add_queue_depths(run)
     add_hosts(run)
@@ -133,7 +143,7 @@ def start_time(run: Run) -> float | None:
     """Return when the run started: to the microsecond by ``post.json``, else to the second by the record."""
     moment = Moment.load((run_folder.read_json(run.folder / "post.json") or {}).get("started"))
     try:
-        recorded = datetime.fromisoformat(str(run.record["started_at"]).replace("Z", "+00:00")).timestamp()
+        recorded = datetime.fromisoformat(run.record.started_at.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return moment.wall if moment else None
     return moment.wall if moment and abs(moment.wall - recorded) < 2 else recorded
@@ -182,7 +192,7 @@ def add_queue_depths(run: Run) -> None:
     samples = read_file(run, "queues.csv", "no depths of the queues were sampled", "it cannot be read", reader) or {}
     if not samples and (run.folder / "queues.csv").exists():
         run.missing.append("queues.csv: it has no samples")
-    order = [str(queue) for queue in run.record["workload"]["queues"]]
+    order = run.record.workload.queues
     for queue in sorted(samples, key=lambda name: (order.index(name) if name in order else len(order), name)):
         times, ready, consumers = (np.array(column, float) for column in zip(*samples[queue], strict=True))
         run.queue_depths[queue] = QueueDepth(times, ready, consumers)

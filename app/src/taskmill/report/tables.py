@@ -21,7 +21,7 @@ FUNCTIONS_SHOWN = 400
 
 def percentiles(run: Run) -> dict[str, dict[str, Any]]:
     """Return the percentiles of the tasks' durations by kind: the record's, or those of the timings without any."""
-    recorded = {kind: as_dict(run.record["latency"].get(kind)) for kind in ("queue", "execution", "latency")}
+    recorded = {kind: as_dict(run.section("latency").get(kind)) for kind in ("queue", "execution", "latency")}
     if not any(recorded.values()):
         recorded = dict(run.timings.summary()) if run.timings is not None else {}
     names = {"queue": "in the queue", "execution": "in execution", "latency": latency_name(run)}
@@ -30,14 +30,14 @@ def percentiles(run: Run) -> dict[str, dict[str, Any]]:
 
 def latency_name(run: Run) -> str:
     """Return from when to when a task's latency is counted."""
-    return "from due to done" if run.record["latency"].get("from") == "due" else "from posted to done"
+    return "from due to done" if run.section("latency").get("from") == "due" else "from posted to done"
 
 
 def by_queue(run: Run) -> list[dict[str, Any]]:
     """Return a row for each queue: counts, quantiles of the seconds in the queue, the most messages that waited."""
     timings = run.timings
     waits = queue_time_quantiles(run, timings.queues, timings.queue) if timings is not None else {}
-    rows = [count_row(name, counts, waits) for name, counts in run.record["by_queue"].items()]
+    rows = [count_row(name, counts, waits) for name, counts in run.entries("by_queue").items()]
     for row in rows:
         depth = run.queue_depths.get(row["name"])
         row["deepest"] = float(depth.ready.max()) if depth is not None else None
@@ -48,7 +48,7 @@ def by_worker(run: Run) -> list[dict[str, Any]]:
     """Return a row for each worker: counts, quantiles of the seconds in the queue, seconds of the tasks' bodies."""
     timings = run.timings
     waits = queue_time_quantiles(run, timings.workers, timings.worker) if timings is not None else {}
-    return [count_row(name, counts, waits) for name, counts in run.record["by_worker"].items()]
+    return [count_row(name, counts, waits) for name, counts in run.entries("by_worker").items()]
 
 
 def count_row(name: str, counts: dict[str, Any], waits: dict[str, tuple[float, float]]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def clocks(run: Run) -> list[dict[str, Any]]:
     """Return the offset of every host's and worker's clock from the client's, with its error, in seconds."""
     at_start, at_end = as_dict(run.clocks.get("start")), as_dict(run.clocks.get("end"))
     of_hosts = {name: {"start": at_start.get(name), "end": at_end.get(name)} for name in sorted({*at_start, *at_end})}
-    of_workers = {name: as_dict(clock) for name, clock in run.record["clocks"].items()}
+    of_workers = run.entries("clocks")
     return [
         {
             "name": name,
@@ -137,11 +137,11 @@ class Limit(NamedTuple):
 
 def limits(run: Run) -> list[Limit]:
     """Return every limit: the broker's, the result store's, the hosts'."""
-    client = run.record["client"]
+    client = run.section("client")
     brokers = [as_dict(limits.get("broker")) for limits in run.limits.values() if "broker" in limits]
     blocked = as_number(client.get("blocked_seconds"))
     held = [entry for broker in brokers for entry in as_list(broker.get("blocked"))]
-    evicted = as_number(run.record["memcached"].get("evicted_during_run"))
+    evicted = as_number(run.section("memcached").get("evicted_during_run"))
     reconnects = as_number(client.get("reconnects"))
     return [
         alarm_limit(run, brokers),

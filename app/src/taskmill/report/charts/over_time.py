@@ -75,7 +75,7 @@ def queue_depths(run: Run) -> Chart | None:
     for place, (queue, depth) in enumerate(run.queue_depths.items()):
         x, y = series.thinned(depth.times - start, depth.ready)
         figure.add_trace(line(queue, x, y, colour(queue, place), "%{fullData.name}: %{y:,.0f}<extra></extra>"))
-    publishing_end = run.record["seconds"]["post"]
+    publishing_end = run.record.seconds.post
     if publishing_end:
         figure.add_vline(x=publishing_end, line={"dash": "dot", "width": 1.5, "color": SLATE})
     figure.update_xaxes(title_text=ELAPSED, rangemode="nonnegative")
