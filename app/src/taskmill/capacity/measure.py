@@ -130,7 +130,7 @@ class Search:
                 self.data["loads"].append(load)
                 self.data["seconds"] = round(before + time.monotonic() - began, 1)
                 self.save(INTERRUPTED)
-                reporter.say(f"{text.one_load(load)}; {self.data['seconds']:,.0f} s by now")
+                reporter.say(f"{text.load_line(load)}; {self.data['seconds']:,.0f} s by now")
         except TaskmillError as error:
             self.data["problems"] = [str(error)]
             self.save(FAILED)

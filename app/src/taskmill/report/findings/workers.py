@@ -73,7 +73,7 @@ def fewer_consumers(metrics: Metrics) -> Finding | None:
         "note",
         f"The queue {queue} has fewer consumers than others.",
         f"{metrics.consumers[queue]:.0f} at most, against {most:.0f}.{wait}",
-        f"If {queue} should be served as well as the rest, add it to more workers (celery_worker_workers).",
+        f"If {queue} should be served as well as the rest, add it to more workers (celery_worker_nodes).",
     )
 
 
