@@ -1,5 +1,6 @@
 """What the rules find in the figures of a run, and where its core-seconds went."""
 
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ def test_each_rule_finds_what_it_is_for_and_shows_its_metrics(
 def test_no_rule_is_left_untested() -> None:
     """A new rule brings its case."""
     assert {rule.__name__ for rule in findings.RULES} == {rule for rule, _, _ in CASES}
+
+
+def test_no_rule_is_left_out() -> None:
+    """A rule that is written into a topic's module is applied."""
+    modules = [getattr(findings, module.name) for module in pkgutil.iter_modules(findings.__path__)]
+    written = {
+        function
+        for module in modules
+        for function in vars(module).values()
+        if callable(function) and getattr(function, "__annotations__", {}).get("return") == "Finding | None"
+    }
+    assert written == set(findings.RULES)
 
 
 def test_without_metrics_there_are_no_findings() -> None:
