@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskmill.progress import Reporter
-    from taskmill.samples.task_timings import Timings
+    from taskmill.samples.task_timings import TaskTimings
 
 SCHEMA = 1
 COMPLETE, INTERRUPTED, USED_UP, FAILED = text.STATES
@@ -69,7 +69,7 @@ class Load:
 
     folder: str
     record: RunRecord
-    times: Timings
+    times: TaskTimings
 
 
 class FaultsError(TaskmillError):
@@ -130,7 +130,7 @@ class Search:
                 self.data["loads"].append(load)
                 self.data["seconds"] = round(before + time.monotonic() - began, 1)
                 self.save(INTERRUPTED)
-                reporter.say(f"{text.one_load(load)}; {self.data['seconds']:,.0f} s by now")
+                reporter.say(f"{text.load_line(load)}; {self.data['seconds']:,.0f} s by now")
         except TaskmillError as error:
             self.data["problems"] = [str(error)]
             self.save(FAILED)
@@ -239,7 +239,7 @@ class Search:
         return Load(f"{LOADS}/{folder.name}", record, times)
 
 
-def busy(times: Timings, pools: int) -> float | None:
+def busy(times: TaskTimings, pools: int) -> float | None:
     """Return the share of the pool processes' time, while messages came in, that went into tasks' bodies."""
     start, end = float(times.posted.min()), float(times.posted.max())
     inside = np.minimum(times.done, end) - np.maximum(times.start, start)

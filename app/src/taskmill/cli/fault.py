@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from taskmill import faults
 from taskmill.cli.options import RUN
 from taskmill.cli.values import FigureType
 from taskmill.model import errors
-from taskmill.results import faults
 
 
 @click.group("fault", hidden=True)

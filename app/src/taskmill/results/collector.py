@@ -117,7 +117,7 @@ class Collector:
         self._faults_path = folder / ".faults.jsonl"
         self._faults: TextIO | None = None
         self.outcome = Collected()
-        self._rows = timings.Rows()
+        self._rows = timings.TaskTimingsWriter()
         #: The number of each message, in the order of :attr:`_messages`.
         self._numbers: dict[bytes, int] = {}
         self._messages: dict[str, npt.NDArray[Any]] = {}

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from taskmill.model.plan import Plan
     from taskmill.results.collector import Collected
-    from taskmill.samples.task_timings import Timings
+    from taskmill.samples.task_timings import TaskTimings
 
 #: Seconds by which a clock may move during a run, as one that is kept right by others may.
 JUMP = 0.5
@@ -161,7 +161,7 @@ def workload(plan: Plan) -> Workload:
 
 
 def about_client(
-    plan: Plan, posted: Posted, collected: Collected | None, client: dict[str, Any], times: Timings | None
+    plan: Plan, posted: Posted, collected: Collected | None, client: dict[str, Any], times: TaskTimings | None
 ) -> Client:
     """Return what the client used and met; ``client`` holds the memory and CPU seconds of this process."""
     return Client(
@@ -189,10 +189,10 @@ def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return by_worker
 
 
-def add_times(record: RunRecord, times: Timings) -> None:
+def add_times(record: RunRecord, times: TaskTimings) -> None:
     """Add the sections that come from ``tasks.npz``."""
     latencies = times.latency()
-    seconds = {name: timings.by(times.queue, times.queues, getattr(times, name)) for name in ("run", "cpu")}
+    seconds = {name: timings.sums_by_name(times.queue, times.queues, getattr(times, name)) for name in ("run", "cpu")}
     for place, name in enumerate(times.queues):
         if queue := record.by_queue.get(name):
             queue.run_s, queue.cpu_s = seconds["run"][name], seconds["cpu"][name]
@@ -202,9 +202,9 @@ def add_times(record: RunRecord, times: Timings) -> None:
             **{name: read(Spread, values) for name, values in summary.items()},
             counted_from="posted" if record.workload.rate is None else "due",
         )
-    succeeded = timings.by(times.worker, times.workers, (times.outcome != FAILED_OUTCOME).astype(float))
-    failed = timings.by(times.worker, times.workers, (times.outcome == FAILED_OUTCOME).astype(float))
-    run, cpu = (timings.by(times.worker, times.workers, values) for values in (times.run, times.cpu))
+    succeeded = timings.sums_by_name(times.worker, times.workers, (times.outcome != FAILED_OUTCOME).astype(float))
+    failed = timings.sums_by_name(times.worker, times.workers, (times.outcome == FAILED_OUTCOME).astype(float))
+    run, cpu = (timings.sums_by_name(times.worker, times.workers, values) for values in (times.run, times.cpu))
     record.by_worker = {
         worker: WorkerTotals(int(succeeded[worker]), int(failed[worker]), run[worker], cpu[worker])
         for worker in times.workers
@@ -213,7 +213,7 @@ def add_times(record: RunRecord, times: Timings) -> None:
     record.task_seconds = TaskSeconds(round(sum(run.values()), 6), round(sum(cpu.values()), 6))
 
 
-def after_last(times: Timings | None, ended: Moment) -> float | None:
+def after_last(times: TaskTimings | None, ended: Moment) -> float | None:
     """Return the seconds from the end of the last task to that of the collecting; ``None`` where no task has times."""
     done = times.done[np.isfinite(times.done)] if times else np.array([])
     return round(max(0.0, ended.wall - float(done.max())), 3) if len(done) else None

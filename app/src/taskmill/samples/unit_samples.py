@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from taskmill.model.arrays import Floats
+    from numpy.typing import NDArray
 
 #: Units that belong to none of the run's parts.
 OTHER = "everything else"
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One unit's samples: Unix seconds, CPU seconds used since the first of them, and bytes of memory."""
+class UnitSamples:
+    """One unit's samples, one entry each: Unix seconds, CPU seconds used since the first sample, bytes of memory."""
 
     name: str
-    times: Floats
-    cpu: Floats
-    memory: Floats
+    times: NDArray[np.float64]
+    cpu: NDArray[np.float64]
+    memory: NDArray[np.float64]
 
-    def used(self, at: Floats) -> Floats:
+    def cpu_used(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the CPU seconds used by those Unix times, interpolated."""
         return np.interp(at, self.times, self.cpu)
 
 
-def read(path: Path, cores: int) -> list[Unit]:
+def read(path: Path, cores: int) -> list[UnitSamples]:
     """Return the units of a host with so many cores; lines that cannot be read are left out.
 
     Raises ``OSError`` when there is no file.
@@ -54,18 +54,20 @@ def read(path: Path, cores: int) -> list[Unit]:
     units = []
     for name, samples in rows.items():
         times, cpu, memory = (np.array(column) for column in zip(*sorted(samples), strict=True))
-        units.append(Unit(name, times, since_first(times, cpu, cores, came_later=times[0] > first), memory))
+        units.append(UnitSamples(name, times, cpu_since_first(times, cpu, cores, came_later=times[0] > first), memory))
     return units
 
 
-def since_first(times: Floats, cpu: Floats, cores: int, came_later: bool) -> Floats:
-    """Return the growth of a counter that starts at nothing again when its unit does.
+def cpu_since_first(
+    times: NDArray[np.float64], cpu: NDArray[np.float64], cores: int, came_later: bool
+) -> NDArray[np.float64]:
+    """Return the CPU seconds used since the first sample, from a counter that starts at 0 again when its unit restarts.
 
-    A unit that came while the sampling ran has used all that its first sample says since the one before.
+    A unit that was started while the sampling ran has used all of its first sample's seconds during the run.
     """
     growth, again = np.diff(cpu), cpu[1:]
-    # After a fall the counter holds what new processes used. More than the cores could do since the sample before is no
-    # new start: the counter was a sum over processes, and one of them has gone.
+    # After a restart the counter holds what the new processes used. If that is more than the cores could do since the
+    # sample before, nothing was restarted: the counter sums over processes, and one of them has ended.
     restarted = np.where(again <= np.diff(times) * cores, again, 0.0)
     return np.concatenate(([cpu[0] if came_later else 0.0], np.where(growth >= 0, growth, restarted))).cumsum()
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from taskmill.cli import cli
 from taskmill.model.errors import TaskmillError
-from taskmill.samples import profile_cost as cost
+from taskmill.samples import profile_cost
 
 
 def write(folder: Path, profile: bool, rate: float, **changes: Any) -> Path:
@@ -62,11 +62,11 @@ def test_runs_that_cannot_be_compared_are_refused(
     run = write(tmp_path / "a", True, 100.0)
     without = write(tmp_path / "b", profile, 125.0, **changes)
     with pytest.raises(TaskmillError, match=said):
-        cost.measure(run, without)
+        profile_cost.measure(run, without)
     assert not (run / "profile-cost.json").exists()
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
     """It is named."""
     with pytest.raises(TaskmillError, match="b did not come to its end"):
-        cost.measure(write(tmp_path / "a", True, 100.0), tmp_path / "b")
+        profile_cost.measure(write(tmp_path / "a", True, 100.0), tmp_path / "b")

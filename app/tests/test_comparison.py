@@ -11,7 +11,7 @@ import runs
 from taskmill import cli
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import write_json
-from taskmill.report import comparison as compare
+from taskmill.report import comparison
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def two(tmp_path: Path) -> list[Path]:
 
 def test_ratios_are_to_the_first_run(two: list[Path]) -> None:
     """Twice the rate, half the duration."""
-    rows = {row.name: row for row in compare.compare(two).rows}
+    rows = {row.name: row for row in comparison.compare(two).rows}
     assert rows["finished per second"].values == ["1,000", "2,000"]
     assert rows["finished per second"].ratios == ["", "2.00"]
     assert rows["duration"].ratios == ["", "0.50"]
@@ -31,13 +31,13 @@ def test_ratios_are_to_the_first_run(two: list[Path]) -> None:
 
 def test_first_line_says_that_the_workload_is_the_same(two: list[Path]) -> None:
     """Ratios mean something then."""
-    assert compare.text(compare.compare(two)).splitlines()[0] == "All runs had the same workload."
+    assert comparison.text(comparison.compare(two)).splitlines()[0] == "All runs had the same workload."
 
 
 def test_first_line_says_that_workloads_differ(tmp_path: Path, two: list[Path]) -> None:
     """And in what."""
     other = runs.make(tmp_path / "other", tasks=9000, workload={"args": [25]})
-    first = compare.text(compare.compare([two[0], other])).splitlines()[0]
+    first = comparison.text(comparison.compare([two[0], other])).splitlines()[0]
     assert first.startswith("The workloads differ")
     assert "tasks (20,000 / 9,000) and arguments ([20] / [25])" in first
 
@@ -51,17 +51,17 @@ def change(record: Path, edit: Callable[[dict[str, object]], object]) -> None:
 
 def test_a_sentence_says_what_differs_in_the_environment(two: list[Path]) -> None:
     """Settings by their names, with both values; a section that one run lacks is one item."""
-    assert compare.compare(two).environment == "Nothing that was recorded of the environment differs."
+    assert comparison.compare(two).environment == "Nothing that was recorded of the environment differs."
     change(two[1], lambda environment: environment.update(celery="5.6.3", boot_id="x"))
-    assert compare.compare(two).environment == "In the environment differ: celery (5.7.0 / 5.6.3)."
+    assert comparison.compare(two).environment == "In the environment differ: celery (5.7.0 / 5.6.3)."
     change(two[1], lambda environment: environment.pop("hosts"))
-    assert "hosts (not recorded by all)" in compare.compare(two).environment
+    assert "hosts (not recorded by all)" in comparison.compare(two).environment
 
 
 def test_incomplete_run_is_compared_as_far_as_it_goes(two: list[Path]) -> None:
     """A run without a record is named, first of all."""
     (two[1] / "run.json").unlink()
-    lines = compare.text(compare.compare(two)).splitlines()
+    lines = comparison.text(comparison.compare(two)).splitlines()
     assert lines[0] == "Not comparable: fast has no record."
     assert any(line.startswith("missing: fast: run.json") for line in lines)
 
@@ -85,4 +85,4 @@ def test_fewer_than_two_runs_are_a_usage_error(two: list[Path], number: int) -> 
 def test_folder_that_is_no_run_is_refused(two: list[Path], tmp_path: Path) -> None:
     """The message names it."""
     with pytest.raises(TaskmillError, match="no run folder"):
-        compare.compare([two[0], tmp_path])
+        comparison.compare([two[0], tmp_path])
