@@ -8,72 +8,73 @@ from typing import Any
 
 import pytest
 
-from taskmill import benchmark
-from taskmill.benchmark import MISSED, NOT_MEASURED, REACHED
+from benchmark.folder import LARGER, PARTS, SIZES, SMALLER, left, read
+from benchmark.outcome import keep as keep_measurement
+from benchmark.outcome import outcome
+from benchmark.table import conclude
+from benchmark.verdicts import MISSED, NOT_MEASURED, REACHED, Verdict, verdicts
 from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import write_json
 
 ROLES = {
     "ours": "ours",
     "pypy": "fastest",
-    "post": "post",
-    "huey": "peer",
-    "rq": "peer",
+    "post": "article",
+    "huey": "other queue",
+    "rq": "other queue",
     "pool": "pool",
     "amqp": "ceiling",
 }
 #: Verdicts by the beginning of the figure's name.
-TO_POST, TO_PEERS, FAST = "tiny, to the post's stack", "tiny, to the best peer", "heavy on the fastest"
+TO_ARTICLE, TO_OTHERS, FAST = "tiny, to the article's stack", "tiny, to the best other queue", "heavy on the fastest"
 POSTING, THREE, COST, GROWTH = "posting, one", "posting, three", "CPU per tiny", "CPU per task, a million"
 
 
 def make(folder: Path, *workloads: str, rounds: int = 1, **changes: Any) -> Path:
-    """Make a folder in which nothing is measured."""
+    """Write a folder in which nothing was measured."""
     write_json(
         folder / "benchmark.json",
         {
             "rounds": rounds,
-            "command": "make compare",
+            "command": "make benchmark",
             "environment": {"cores": "4"},
-            "contenders": [
+            "subjects": [
                 {"name": name, "title": name.upper(), "role": role, "settings": {"processes": "one | per core"}}
                 | changes.get(name, {})
                 for name, role in ROLES.items()
             ],
-            "workloads": [
-                {"name": name, "n": 10, "tasks": benchmark.SIZES.get(name, 1000)} for name in workloads or ["tiny"]
-            ],
+            "workloads": [{"name": name, "n": 10, "tasks": SIZES.get(name, 1000)} for name in workloads or ["tiny"]],
         },
     )
     return folder
 
 
 def measure(folder: Path, name: str, rate: float, workload: str = "tiny", number: int = 1, **changes: Any) -> None:
-    """Keep a measurement of so many tasks per second, half of its time posting."""
-    tasks = changes.get("tasks", benchmark.SIZES.get(workload, 1000))
+    """Write a measurement of so many tasks per second, half of its time publishing."""
+    tasks = changes.get("tasks", SIZES.get(workload, 1000))
     found = {"tasks": tasks, "correct": tasks, "wrong": 0, "lost": 0, "cpu_s": {}}
     keep(folder, name, found | {"post_s": tasks / rate / 2, "total_s": tasks / rate} | changes, workload, number)
 
 
 def keep(folder: Path, name: str, found: dict[str, Any], workload: str = "tiny", number: int = 1) -> None:
-    """Keep what came of a turn."""
+    """Write the file of one measurement."""
     path = folder / "measured" / str(number) / workload / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
 
 
-def verdict(folder: Path, figure: str) -> benchmark.Verdict:
+def verdict(folder: Path, figure: str) -> Verdict:
     """Return the verdict on the figure whose name begins so."""
-    (found,) = [one for one in benchmark.verdicts(benchmark.read(folder)) if one.figure.startswith(figure)]
+    (found,) = [one for one in verdicts(read(folder)) if one.figure.startswith(figure)]
     return found
 
 
 def spent(*seconds: float) -> dict[str, float]:
     """Return CPU seconds of client, broker, workers and result store."""
-    return dict(zip(benchmark.PARTS, seconds, strict=True))
+    return dict(zip(PARTS, seconds, strict=True))
 
 
-def test_contenders_take_turns_and_each_round_begins_with_another(tmp_path: Path) -> None:
+def test_subjects_take_turns_and_each_round_begins_with_another(tmp_path: Path) -> None:
     """So that what a machine does at one time weighs on all alike."""
     make(
         tmp_path,
@@ -84,12 +85,12 @@ def test_contenders_take_turns_and_each_round_begins_with_another(tmp_path: Path
         rq={"workloads": ["heavy"]},
         post={"share": {"tiny": 0.009}},
     )
-    left = benchmark.left(tmp_path)
-    order = [one["contender"] for one in left if (one["round"], one["workload"]) == (1, "tiny")]
+    entries = left(tmp_path)
+    order = [one["subject"] for one in entries if (one["round"], one["workload"]) == (1, "tiny")]
     assert order == ["ours", "pypy", "post", "huey", "pool", "amqp"]
-    again = [one["contender"] for one in left if (one["round"], one["workload"]) == (2, "heavy")]
+    again = [one["subject"] for one in entries if (one["round"], one["workload"]) == (2, "heavy")]
     assert again == ["pypy", "post", "rq", "pool", "amqp", "ours"]
-    assert [one["tasks"] for one in left[:4]] == [1000, 1000, 9, 1000]
+    assert [one["tasks"] for one in entries[:4]] == [1000, 1000, 9, 1000]
 
 
 def test_what_was_measured_or_failed_is_not_measured_again(tmp_path: Path) -> None:
@@ -99,16 +100,16 @@ def test_what_was_measured_or_failed_is_not_measured_again(tmp_path: Path) -> No
     keep(tmp_path, "rq", {"failed": "no end\n in 60 s"})
     keep(tmp_path, "huey", {})
     (tmp_path / "measured/1/tiny/huey.json").write_text('{"tasks": ')
-    assert [one["contender"] for one in benchmark.left(tmp_path)] == ["pypy", "post", "huey", "pool", "amqp"]
+    assert [one["subject"] for one in left(tmp_path)] == ["pypy", "post", "huey", "pool", "amqp"]
 
 
 @pytest.mark.parametrize(("rates", "expected"), [((500, 100), REACHED), ((499, 100), MISSED)])
 def test_a_figure_is_reached_from_its_goal_on(tmp_path: Path, rates: tuple[float, float], expected: str) -> None:
-    """Five times the post's stack."""
+    """Five times the article's stack."""
     make(tmp_path)
     for name, rate in zip(("ours", "post"), rates, strict=True):
         measure(tmp_path, name, rate)
-    assert verdict(tmp_path, TO_POST).verdict == expected
+    assert verdict(tmp_path, TO_ARTICLE).verdict == expected
 
 
 def test_medians_are_compared_and_the_extremes_are_said(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_medians_are_compared_and_the_extremes_are_said(tmp_path: Path) -> None:
     for number, (ours, post) in enumerate([(600, 100), (610, 90), (100, 110)], 1):
         measure(tmp_path, "ours", ours, number=number)
         measure(tmp_path, "post", post, number=number)
-    found = verdict(tmp_path, TO_POST)
+    found = verdict(tmp_path, TO_ARTICLE)
     assert (found.verdict, found.came, found.spread) == (REACHED, "6.00 x", "0.91 x to 6.78 x")
 
 
@@ -128,7 +129,7 @@ def test_no_figure_is_reached_with_a_task_wrong_or_lost(tmp_path: Path, key: str
     counts: dict[str, Any] = {"correct": 999, key: 1}
     measure(tmp_path, "ours", 9000, **counts)
     measure(tmp_path, "post", 100)
-    found = verdict(tmp_path, TO_POST)
+    found = verdict(tmp_path, TO_ARTICLE)
     assert (found.verdict, found.reason) == (MISSED, f"1 {key}")
 
 
@@ -138,32 +139,32 @@ def test_a_round_of_ours_that_failed_is_a_miss(tmp_path: Path) -> None:
     measure(tmp_path, "ours", 9000)
     keep(tmp_path, "ours", {"failed": "no end"}, number=2)
     measure(tmp_path, "post", 100)
-    assert verdict(tmp_path, TO_POST) == benchmark.Verdict(
-        TO_POST, "at least 5.00 x", "90.00 x", "90.00 x to 90.00 x", MISSED, "failed: no end"
+    assert verdict(tmp_path, TO_ARTICLE) == Verdict(
+        TO_ARTICLE, "at least 5.00 x", "90.00 x", "90.00 x to 90.00 x", MISSED, "failed: no end"
     )
 
 
-def test_a_peer_is_as_fast_as_its_right_results(tmp_path: Path) -> None:
+def test_an_other_queue_is_as_fast_as_its_right_results(tmp_path: Path) -> None:
     """What it lost it has not done."""
     make(tmp_path)
     measure(tmp_path, "ours", 300)
     measure(tmp_path, "huey", 200, correct=500, lost=500)
     measure(tmp_path, "rq", 90)
-    found = verdict(tmp_path, TO_PEERS)
-    assert (found.figure, found.came, found.verdict) == (f"{TO_PEERS} (HUEY)", "3.00 x", REACHED)
+    found = verdict(tmp_path, TO_OTHERS)
+    assert (found.figure, found.came, found.verdict) == (f"{TO_OTHERS} (HUEY)", "3.00 x", REACHED)
 
 
-def test_a_peer_that_was_not_tried_leaves_the_best_open(tmp_path: Path) -> None:
+def test_an_other_queue_that_was_not_tried_leaves_the_best_open(tmp_path: Path) -> None:
     """One that was tried and failed does not."""
     make(tmp_path)
     measure(tmp_path, "ours", 300)
     measure(tmp_path, "huey", 50)
-    found = verdict(tmp_path, TO_PEERS)
+    found = verdict(tmp_path, TO_OTHERS)
     assert (found.verdict, found.reason) == (NOT_MEASURED, "not tried: RQ")
     keep(tmp_path, "rq", {"failed": "no end"})
-    assert verdict(tmp_path, TO_PEERS).verdict == REACHED
+    assert verdict(tmp_path, TO_OTHERS).verdict == REACHED
     keep(tmp_path, "huey", {"failed": "no end"})
-    assert verdict(tmp_path, TO_PEERS).reason == "no peer came to its end"
+    assert verdict(tmp_path, TO_OTHERS).reason == "no other queue came to its end"
 
 
 def test_the_fastest_interpreter_answers_for_itself(tmp_path: Path) -> None:
@@ -215,9 +216,9 @@ def test_the_cost_of_a_task_is_that_of_every_part_without_the_function(tmp_path:
 @pytest.mark.parametrize(("large", "expected"), [(330, REACHED), (331, MISSED), (200, REACHED)])
 def test_a_task_of_a_million_costs_little_more_than_one_of_fewer(tmp_path: Path, large: float, expected: str) -> None:
     """Less is no miss."""
-    make(tmp_path, benchmark.SMALLER, benchmark.LARGER)
-    measure(tmp_path, "ours", 1000, benchmark.SMALLER, cpu_s=spent(30, 0, 0, 0))
-    measure(tmp_path, "ours", 1000, benchmark.LARGER, cpu_s=spent(0, 0, large, 0))
+    make(tmp_path, SMALLER, LARGER)
+    measure(tmp_path, "ours", 1000, SMALLER, cpu_s=spent(30, 0, 0, 0))
+    measure(tmp_path, "ours", 1000, LARGER, cpu_s=spent(0, 0, large, 0))
     assert verdict(tmp_path, GROWTH).verdict == expected
 
 
@@ -231,29 +232,29 @@ def test_a_task_of_a_million_costs_little_more_than_one_of_fewer(tmp_path: Path,
 )
 def test_a_million_is_bounded(tmp_path: Path, figure: str, key: str, good: float, bad: float) -> None:
     """In seconds and in memory; without the figure nothing is known."""
-    make(tmp_path, benchmark.LARGER)
+    make(tmp_path, LARGER)
     steps: list[tuple[dict[str, Any], str]] = [({}, NOT_MEASURED), ({key: good}, REACHED), ({key: bad}, MISSED)]
     for value, expected in steps:
-        measure(tmp_path, "ours", 1000, benchmark.LARGER, **value)
+        measure(tmp_path, "ours", 1000, LARGER, **value)
         assert verdict(tmp_path, figure).verdict == expected
 
 
 def test_nothing_measured_reaches_nothing(tmp_path: Path) -> None:
     """And misses nothing; the page says that it is not complete."""
-    table = benchmark.conclude(make(tmp_path))
+    table = conclude(make(tmp_path))
     assert {one["verdict"] for one in table["verdicts"]} == {NOT_MEASURED}
     assert table["complete"] is False
     assert "Not everything was measured" in (tmp_path / "benchmark.md").read_text()
 
 
-def test_the_page_has_every_contender_the_fastest_first(tmp_path: Path) -> None:
+def test_the_page_has_every_subject_the_fastest_first(tmp_path: Path) -> None:
     """With its losses and its failure; a cell keeps what would end it."""
     make(tmp_path, rounds=1)
     for place, name in enumerate(ROLES):
         measure(tmp_path, name, 100 * (place + 1), cpu_s=spent(1, 2, 3, 4))
     measure(tmp_path, "huey", 250, correct=400, lost=600, cpu_s=spent(1, 2, 3, 4))
     keep(tmp_path, "rq", {"failed": "no end\n in 60 s"})
-    assert benchmark.conclude(tmp_path)["complete"] is True
+    assert conclude(tmp_path)["complete"] is True
     page = (tmp_path / "benchmark.md").read_text()
     section = page.split("## tiny: fib(10)")[1].split("##")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
@@ -274,7 +275,7 @@ def test_the_page_has_every_contender_the_fastest_first(tmp_path: Path) -> None:
         "1",
     ]
     assert "| OURS | processes: one &#124; per core |" in page
-    assert page.endswith("Again: `make compare`.\n")
+    assert page.endswith("Again: `make benchmark`.\n")
 
 
 @pytest.mark.parametrize(
@@ -287,20 +288,20 @@ def test_a_measurement_that_does_not_fit_is_refused(tmp_path: Path, change: dict
     measure(tmp_path, "ours", 100)
     measure(tmp_path, "ours", 100, **{"tasks": 1000} | change)
     with pytest.raises(TaskmillError, match=message):
-        benchmark.read(tmp_path)
+        read(tmp_path)
 
 
 def test_a_folder_that_is_no_benchmark_is_refused(tmp_path: Path) -> None:
     """Without the file, with a role that is none, with a size that its name denies."""
     with pytest.raises(TaskmillError, match=r"holds no benchmark\.json"):
-        benchmark.read(tmp_path)
+        read(tmp_path)
     with pytest.raises(TaskmillError, match="no such role: friend"):
-        benchmark.read(make(tmp_path, huey={"role": "friend"}))
-    make(tmp_path, benchmark.LARGER)
+        read(make(tmp_path, huey={"role": "friend"}))
+    make(tmp_path, LARGER)
     path = tmp_path / "benchmark.json"
     path.write_text(path.read_text().replace("1000000,", "1000,").replace('"tasks": 1000000', '"tasks": 1000'))
     with pytest.raises(TaskmillError, match="another size needs another name"):
-        benchmark.read(tmp_path)
+        read(tmp_path)
 
 
 def run_record(**changes: Any) -> dict[str, Any]:
@@ -334,7 +335,7 @@ def test_a_run_is_kept_with_the_cpu_of_every_part(tmp_path: Path) -> None:
     (tmp_path / "benchmark.json").write_text((tmp_path / "benchmark.json").read_text().replace("1000", "10"))
     again = run_record(seconds={"post": 0.5, "collect": 0.75, "total": 9.0})
     output = f"{json.dumps(run_record())}\n{json.dumps(again, indent=2)}\n"
-    benchmark.keep(tmp_path, "measured/1/tiny/ours.json", heard(output, 1))
+    keep_measurement(tmp_path, "measured/1/tiny/ours.json", heard(output, 1))
     assert json.loads((tmp_path / "measured/1/tiny/ours.json").read_text()) == {
         "tasks": 10,
         "correct": 8,
@@ -350,7 +351,7 @@ def test_a_run_is_kept_with_the_cpu_of_every_part(tmp_path: Path) -> None:
         "exit_code": 1,
     }
     with pytest.raises(TaskmillError, match="was already"):
-        benchmark.keep(tmp_path, "measured/1/tiny/ours.json", heard(output))
+        keep_measurement(tmp_path, "measured/1/tiny/ours.json", heard(output))
 
 
 def test_what_was_only_posted_counts_as_right_when_it_was_confirmed() -> None:
@@ -360,7 +361,7 @@ def test_what_was_only_posted_counts_as_right_when_it_was_confirmed() -> None:
         seconds={"post": 0.5, "collect": 0.0, "total": 0.5},
         task_seconds={},
     )
-    found = benchmark.outcome([record])
+    found = outcome([record])
     assert (found["correct"], found["wrong"], found["lost"]) == (9, 0, 1)
     assert "function_s" not in found
 
@@ -372,10 +373,10 @@ def test_what_was_only_posted_counts_as_right_when_it_was_confirmed() -> None:
 def test_a_load_that_left_no_record_is_kept_as_failed(tmp_path: Path, output: str, error: str) -> None:
     """With what it said, or else with what its output lacks."""
     make(tmp_path)
-    found = benchmark.keep(tmp_path, "measured/1/tiny/huey.json", heard(output, 3, error))
+    found = keep_measurement(tmp_path, "measured/1/tiny/huey.json", heard(output, 3, error))
     assert found["exit_code"] == 3
     assert found["failed"] == "no broker there" if error else "cannot be read" in found["failed"]
-    assert benchmark.read(tmp_path).cells["tiny", "huey"].failures == [found["failed"]]
+    assert read(tmp_path).measurements["tiny", "huey"].failures == [found["failed"]]
 
 
 def test_a_large_workload_may_have_fewer_rounds(tmp_path: Path) -> None:
@@ -385,5 +386,19 @@ def test_a_large_workload_may_have_fewer_rounds(tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     data["workloads"][1]["rounds"] = 1
     path.write_text(json.dumps(data))
-    turns = [turn["workload"] for turn in benchmark.left(tmp_path) if turn["contender"] == "ours"]
+    turns = [turn["workload"] for turn in left(tmp_path) if turn["subject"] == "ours"]
     assert turns == ["tiny", "heavy", "tiny", "tiny"]
+
+
+def test_a_folder_of_an_earlier_revision_can_be_resumed_and_concluded(tmp_path: Path) -> None:
+    """Its subjects are called contenders, and two of the roles have other names."""
+    make(tmp_path)
+    path = tmp_path / "benchmark.json"
+    text = path.read_text().replace('"subjects"', '"contenders"')
+    path.write_text(text.replace('"other queue"', '"peer"').replace('"article"', '"post"'))
+    measure(tmp_path, "ours", 500)
+    measure(tmp_path, "post", 100)
+    measure(tmp_path, "huey", 100)
+    assert [one["subject"] for one in left(tmp_path)] == ["pypy", "rq", "pool", "amqp"]
+    assert verdict(tmp_path, TO_ARTICLE).verdict == REACHED
+    assert verdict(tmp_path, TO_OTHERS).reason == "not tried: RQ"

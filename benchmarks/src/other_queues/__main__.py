@@ -1,5 +1,5 @@
-"""Lets ``python -m peers`` run."""
+"""Lets ``python -m other_queues`` run."""
 
-from peers.cli import main
+from other_queues.cli import main
 
 main()

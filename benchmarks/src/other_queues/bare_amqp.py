@@ -1,6 +1,6 @@
-"""Bare py-amqp: persistent messages of the size of a task's, confirmed by the broker in a window; nobody works on them.
+"""Bare py-amqp: persistent messages as large as a task's, confirmed by the broker in a window. No worker takes them.
 
-What one client library can post at most. The load's processes share the messages, ``PEERS_PROCESSES`` of them.
+This is the most that the client library can publish. ``OTHER_QUEUES_PROCESSES`` processes share the messages.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from urllib.parse import unquote
 
 import amqp
 
-from peers.peer import Peer, setting
+from other_queues.subject import Subject, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-QUEUE = "peers-amqp"
+QUEUE = "other-queues-amqp"
 #: Most messages that a process leaves unconfirmed.
 WINDOW = 1000
 
@@ -31,8 +31,8 @@ def channel(connection: amqp.Connection) -> amqp.Channel:
 
 
 def connect() -> amqp.Connection:
-    """Return a connection that is yet to be made."""
-    scheme, _, rest = setting("PEERS_AMQP_URL").partition("://")
+    """Return a connection that is not open yet."""
+    scheme, _, rest = setting("OTHER_QUEUES_AMQP_URL").partition("://")
     login, _, place = rest.rpartition("@")
     user, _, password = login.partition(":")
     host, _, vhost = place.partition("/")
@@ -40,8 +40,8 @@ def connect() -> amqp.Connection:
     return amqp.Connection(host, unquote(user), unquote(password), virtual_host=unquote(vhost))
 
 
-def publish(count: int, n: int) -> int:
-    """Post so many messages; return their number once the broker has confirmed all of them."""
+def publish_share(count: int, n: int) -> int:
+    """Publish ``count`` messages; return ``count`` once the broker has confirmed all of them."""
     connection = connect()
     one = channel(connection)
     open_tags: dict[int, None] = {}
@@ -76,15 +76,15 @@ def publish(count: int, n: int) -> int:
     return count
 
 
-def post(tasks: int, n: int) -> Sequence[Any]:
-    """Post from the processes; what is returned stands for the confirmed messages."""
+def publish(tasks: int, n: int) -> Sequence[Any]:
+    """Publish from the processes; return an item for each confirmed message."""
     connection = connect()
     one = channel(connection)
     one.queue_declare(QUEUE, durable=True, auto_delete=False)
-    processes = int(os.environ.get("PEERS_PROCESSES", "1"))
+    processes = int(os.environ.get("OTHER_QUEUES_PROCESSES", "1"))
     shares = [(tasks // processes + (place < tasks % processes), n) for place in range(processes)]
     with multiprocessing.Pool(processes) as pool:
-        found = sum(pool.starmap(publish, shares))
+        found = sum(pool.starmap(publish_share, shares))
         pool.close()
         pool.join()
     one.queue_delete(QUEUE)
@@ -92,4 +92,4 @@ def post(tasks: int, n: int) -> Sequence[Any]:
     return range(found)
 
 
-PEER = Peer(post=post)
+SUBJECT = Subject(publish=publish)

@@ -1,4 +1,4 @@
-"""A bare multiprocessing pool: no broker, no stored results, no safety; what the cores can do at most."""
+"""A bare multiprocessing pool: no broker, no stored results, no safety. This is the most that the cores can do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fibonacci.recursion import fibonacci
-from peers.peer import Deadline, Peer
+from other_queues.subject import Deadline, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 PIECES = 64
 
 
-def post(tasks: int, n: int) -> Sequence[Any]:
-    """Hand nothing out yet."""
+def publish(tasks: int, n: int) -> Sequence[Any]:
+    """Return the arguments of the tasks; nothing is computed yet."""
     return [n] * tasks
 
 
 def fetch(handles: Sequence[Any], _deadline: Deadline) -> Iterator[Any]:
-    """Compute, in a process per core."""
+    """Compute the results in one process per core."""
     cores = len(os.sched_getaffinity(0))
     with multiprocessing.Pool(cores) as pool:
         yield from pool.imap(fibonacci, handles, chunksize=max(1, len(handles) // (cores * PIECES)))
         pool.close()
-        # Waited for, so that what they used is counted.
+        # The CPU of a process is counted once it was waited for.
         pool.join()
 
 
-PEER = Peer(post=post, fetch=fetch)
+SUBJECT = Subject(publish=publish, fetch=fetch)

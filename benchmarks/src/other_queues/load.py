@@ -1,4 +1,4 @@
-"""Post to a peer, fetch every result and check it."""
+"""Publish tasks to a subject, fetch every result and check it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peers.peer import Deadline
+from other_queues.subject import Deadline
 
 if TYPE_CHECKING:
-    from peers.peer import Peer
+    from other_queues.subject import Subject
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: numbers of tasks, seconds from the first post, CPU seconds of this process and its children."""
+    """The outcome of a load: counts of tasks, seconds since the first message, CPU seconds of its processes."""
 
     tasks: int
     correct: int
@@ -28,25 +28,26 @@ class Outcome:
 
 
 def cpu() -> float:
-    """Return the CPU seconds of this process and of those that it waited for."""
+    """Return the CPU seconds of this process and of the children that it waited for."""
     return sum(
         used.ru_utime + used.ru_stime
         for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
 
 
-def run(peer: Peer, tasks: int, n: int, expect: int, deadline: float) -> Outcome:
-    """Post so many tasks and compare each result with ``expect``. What failed is lost; the first failure is said.
+def run(subject: Subject, tasks: int, n: int, expect: int, deadline: float) -> Outcome:
+    """Publish ``tasks`` tasks and compare each result with ``expect``; ``deadline`` is in seconds without a new result.
 
-    Where nothing is fetched, what was posted counts as right.
+    A task that failed counts as lost, and the first failure is written to standard error. Where the subject has no
+    results, every task that was published counts as correct.
     """
     before, start = cpu(), time.perf_counter()
-    handles = peer.post(tasks, n)
+    handles = subject.publish(tasks, n)
     posted = time.perf_counter()
     patience = Deadline(deadline)
-    correct, wrong = len(handles) if peer.fetch is None else 0, 0
+    correct, wrong = len(handles) if subject.fetch is None else 0, 0
     failure: Exception | None = None
-    for value in peer.fetch(handles, patience) if peer.fetch else ():
+    for value in subject.fetch(handles, patience) if subject.fetch else ():
         if isinstance(value, Exception):
             failure = failure or value
             continue

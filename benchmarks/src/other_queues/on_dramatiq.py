@@ -10,29 +10,29 @@ from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 from fibonacci.recursion import fibonacci
-from peers.peer import Peer, one_by_one, setting
+from other_queues.subject import Subject, one_by_one, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-broker = RabbitmqBroker(url=setting("PEERS_AMQP_URL"))
-broker.add_middleware(Results(backend=RedisBackend(url=setting("PEERS_REDIS_URL"))))
+broker = RabbitmqBroker(url=setting("OTHER_QUEUES_AMQP_URL"))
+broker.add_middleware(Results(backend=RedisBackend(url=setting("OTHER_QUEUES_REDIS_URL"))))
 dramatiq.set_broker(broker)
 
 
-@dramatiq.actor(store_results=True, queue_name="peers-dramatiq")
+@dramatiq.actor(store_results=True, queue_name="other-queues-dramatiq")
 def compute(n: int) -> int:
     """Compute."""
     return fibonacci(n)
 
 
-def post(tasks: int, n: int) -> Sequence[Any]:
-    """Post one message after the other, as ``send`` does."""
+def publish(tasks: int, n: int) -> Sequence[Any]:
+    """Publish one message after the other by ``send``."""
     return [compute.send(n) for _ in range(tasks)]
 
 
-PEER = Peer(
-    post=post,
+SUBJECT = Subject(
+    publish=publish,
     fetch=one_by_one(lambda message, seconds: message.get_result(block=True, timeout=int(1000 * seconds))),
-    worker=lambda processes: ["-m", "dramatiq", "peers.on_dramatiq", f"--processes={processes}"],
+    worker=lambda processes: ["-m", "dramatiq", "other_queues.on_dramatiq", f"--processes={processes}"],
 )

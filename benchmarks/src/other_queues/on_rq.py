@@ -11,18 +11,18 @@ from rq import Queue
 from rq.results import Result
 
 from fibonacci.recursion import fibonacci
-from peers.peer import Peer, one_by_one, setting
+from other_queues.subject import Subject, one_by_one, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Jobs that are posted in one round trip.
+#: Jobs that are enqueued in one round trip.
 CHUNK = 500
 
 
-def post(tasks: int, n: int) -> Sequence[Any]:
-    """Post many jobs in one go, as its documentation has it for many."""
-    queue = Queue("peers-rq", connection=Redis.from_url(setting("PEERS_REDIS_URL")))
+def publish(tasks: int, n: int) -> Sequence[Any]:
+    """Enqueue many jobs in one round trip, as its documentation advises."""
+    queue = Queue("other-queues-rq", connection=Redis.from_url(setting("OTHER_QUEUES_REDIS_URL")))
     jobs: list[Any] = []
     while len(jobs) < tasks:
         count = min(CHUNK, tasks - len(jobs))
@@ -31,7 +31,7 @@ def post(tasks: int, n: int) -> Sequence[Any]:
 
 
 def get(job: Any, seconds: float) -> Any:
-    """Wait in Redis for a result."""
+    """Wait for a result in Redis."""
     result = job.latest_result() or job.latest_result(timeout=math.ceil(seconds))
     if result is None or result.type != Result.Type.SUCCESSFUL:
         raise TimeoutError("no result" if result is None else str(result.exc_string))
@@ -39,10 +39,10 @@ def get(job: Any, seconds: float) -> Any:
 
 
 def worker(processes: int) -> list[str]:
-    """Tell the worker pool where Redis is by the environment: the address holds a password."""
-    os.environ["RQ_REDIS_URL"] = setting("PEERS_REDIS_URL")
+    """Return the command of the worker pool; the environment says where Redis is, since the URL holds a password."""
+    os.environ["RQ_REDIS_URL"] = setting("OTHER_QUEUES_REDIS_URL")
     pool = ["-m", "rq.cli", "worker-pool", "--num-workers", str(processes)]
-    return [*pool, "--worker-class", "rq.SimpleWorker", "--quiet", "peers-rq"]
+    return [*pool, "--worker-class", "rq.SimpleWorker", "--quiet", "other-queues-rq"]
 
 
-PEER = Peer(post=post, fetch=one_by_one(get), worker=worker)
+SUBJECT = Subject(publish=publish, fetch=one_by_one(get), worker=worker)

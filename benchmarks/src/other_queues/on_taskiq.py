@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from fibonacci.recursion import fibonacci
-from peers.peer import Deadline, Peer, setting
+from other_queues.subject import Deadline, Subject, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Tasks that are posted, and results that are waited for, at the same time.
+#: Tasks that are published, and results that are waited for, at the same time.
 CHUNK = 100
 
-broker = RedisStreamBroker(url=setting("PEERS_REDIS_URL"), queue_name="peers-taskiq").with_result_backend(
-    RedisAsyncResultBackend(redis_url=setting("PEERS_REDIS_URL"))
+broker = RedisStreamBroker(url=setting("OTHER_QUEUES_REDIS_URL"), queue_name="other-queues-taskiq").with_result_backend(
+    RedisAsyncResultBackend(redis_url=setting("OTHER_QUEUES_REDIS_URL"))
 )
 
 
@@ -30,8 +30,8 @@ async def compute(n: int) -> int:
 loop = asyncio.new_event_loop()
 
 
-async def post_all(tasks: int, n: int) -> list[Any]:
-    """Post, some at the same time."""
+async def publish_all(tasks: int, n: int) -> list[Any]:
+    """Publish ``CHUNK`` tasks at the same time."""
     await broker.startup()
     handles: list[Any] = []
     while len(handles) < tasks:
@@ -40,19 +40,19 @@ async def post_all(tasks: int, n: int) -> list[Any]:
     return handles
 
 
-def post(tasks: int, n: int) -> Sequence[Any]:
-    """Post in the loop that the results are fetched in."""
-    return loop.run_until_complete(post_all(tasks, n))
+def publish(tasks: int, n: int) -> Sequence[Any]:
+    """Publish in the event loop that fetches the results."""
+    return loop.run_until_complete(publish_all(tasks, n))
 
 
 async def get_some(handles: Sequence[Any], seconds: float) -> list[Any]:
-    """Wait for some results at the same time."""
+    """Wait for some results at the same time; return each one, or the exception in its place."""
     waits = (handle.wait_result(check_interval=0.01, timeout=seconds) for handle in handles)
     return await asyncio.gather(*waits, return_exceptions=True)
 
 
 def fetch(handles: Sequence[Any], deadline: Deadline) -> Iterator[Any]:
-    """Ask for some at the same time."""
+    """Yield the results, ``CHUNK`` of which are asked for at the same time."""
     for first in range(0, len(handles), CHUNK):
         some = handles[first : first + CHUNK]
         if deadline.over:
@@ -65,14 +65,14 @@ def fetch(handles: Sequence[Any], deadline: Deadline) -> Iterator[Any]:
                 yield result.error if result.is_err else result.return_value
 
 
-PEER = Peer(
-    post=post,
+SUBJECT = Subject(
+    publish=publish,
     fetch=fetch,
     worker=lambda processes: [
         "-m",
         "taskiq",
         "worker",
-        "peers.on_taskiq:broker",
+        "other_queues.on_taskiq:broker",
         f"--workers={processes}",
         "--log-level=WARNING",
     ],

@@ -1,4 +1,4 @@
-"""Celery as it comes: the first steps of its documentation, ten threads calling ``delay``, results by ``get``."""
+"""Celery as in the first steps of its documentation: ten threads call ``delay``, and ``get`` fetches each result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 
 from fibonacci.recursion import fibonacci
-from peers.peer import Peer, one_by_one, setting
+from other_queues.subject import Subject, one_by_one, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 THREADS = 10
 
 app = Celery(
-    "peers.plain_celery", broker=setting("PEERS_AMQP_URL"), backend=f"cache+memcached://{setting('PEERS_MEMCACHED')}/"
+    "other_queues.plain_celery",
+    broker=setting("OTHER_QUEUES_AMQP_URL"),
+    backend=f"cache+memcached://{setting('OTHER_QUEUES_MEMCACHED')}/",
 )
-app.conf.task_default_queue = "peers-celery"
+app.conf.task_default_queue = "other-queues-celery"
 
 
 @app.task
@@ -27,19 +29,19 @@ def compute(n: int) -> int:
     return fibonacci(n)
 
 
-def post(tasks: int, n: int) -> Sequence[Any]:
-    """Post from ten threads, as the post did."""
+def publish(tasks: int, n: int) -> Sequence[Any]:
+    """Publish from ten threads, as the article does."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda _: compute.delay(n), range(tasks)))
 
 
-PEER = Peer(
-    post=post,
+SUBJECT = Subject(
+    publish=publish,
     fetch=one_by_one(lambda handle, seconds: handle.get(timeout=seconds, interval=0.01)),
     worker=lambda processes: [
         "-m",
         "celery",
-        "--app=peers.plain_celery",
+        "--app=other_queues.plain_celery",
         "worker",
         f"--concurrency={processes}",
         "--loglevel=warning",

@@ -1,4 +1,4 @@
-"""What a peer is: its settings, its worker, and how tasks are posted to it and their results fetched."""
+"""What a subject is: how tasks are published to it, how their results are fetched, and how its workers start."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """One way to do the work. Its name is that of its module."""
+class Subject:
+    """One way to do the work; its module is named after it."""
 
-    #: Posts a number of tasks that compute the n-th Fibonacci number; returns what their results are asked for by.
-    post: Callable[[int, int], Sequence[Any]]
-    #: ``None`` where nothing works on what is posted.
+    #: Publishes a number of tasks that compute the n-th Fibonacci number; returns a handle for each result.
+    publish: Callable[[int, int], Sequence[Any]]
+    #: ``None`` where no worker takes the messages.
     fetch: Fetch | None = None
-    #: What follows ``python`` in the command that becomes so many worker processes; ``None`` where there is no worker.
+    #: Takes the number of worker processes, returns what follows ``python`` in their command; ``None`` without workers.
     worker: Callable[[int], list[str]] | None = None
 
 
 class Deadline:
-    """Seconds without any new result after which what is missing is lost."""
+    """Counts seconds without a new result; when they are over, what is missing is lost."""
 
     def __init__(self, seconds: float) -> None:
-        """Begin to count."""
+        """Start to count."""
         self.seconds = seconds
         self._until = time.monotonic() + seconds
 
     def renew(self) -> None:
-        """Begin to count anew: a result has come."""
+        """Start again: a result has come."""
         self._until = time.monotonic() + self.seconds
 
     @property
@@ -50,7 +50,7 @@ class Deadline:
 
 
 def one_by_one(get: Callable[[Any, float], Any]) -> Fetch:
-    """Return what asks for one result after the other; ``get`` takes a handle and the seconds to wait at most."""
+    """Return a fetch that asks for one result after the other; ``get`` takes a handle and the most seconds to wait."""
 
     def fetch(handles: Sequence[Any], deadline: Deadline) -> Iterator[Any]:
         for handle in handles:
@@ -63,8 +63,8 @@ def one_by_one(get: Callable[[Any, float], Any]) -> Fetch:
 
 
 def setting(name: str) -> str:
-    """Return an environment variable; raise ``SystemExit`` with what it should be when it is missing."""
+    """Return an environment variable; raise ``SystemExit`` where it is not set."""
     value = os.environ.get(name, "")
     if not value:
-        raise SystemExit(f"{name} is not set: it says where the peer's services are, see python -m pydoc peers")
+        raise SystemExit(f"{name} is not set: python -m pydoc other_queues says what it holds")
     return value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from taskmill import __version__, benchmark, record, report
+from taskmill import __version__, record, report
 from taskmill.capacity import measure
 from taskmill.capacity import text as capacity_text
 from taskmill.cluster import dead_letter_queue as letters
@@ -760,35 +760,6 @@ def tune_report_command(run: Path) -> None:
     """Write RUN's table and recommendation, and print them."""
     tune.conclude(run)
     click.echo((run / "tune.md").read_text(encoding="utf-8"), nl=False)
-
-
-@cli.group("benchmark")
-def benchmark_group() -> None:
-    """Say what playbooks/compare-peers.yml is to measure next, keep what it measured, and draw the conclusions."""
-
-
-@benchmark_group.command("left")
-@RUN
-def benchmark_left_command(run: Path) -> None:
-    """Print the measurements of RUN that are still to be made, as JSON."""
-    click.echo(json.dumps(benchmark.left(run)))
-
-
-@benchmark_group.command("keep")
-@RUN
-@click.argument("file")
-def benchmark_keep_command(run: Path, file: str) -> None:
-    """Keep in RUN the measurement FILE, of what standard input says in JSON."""
-    found = benchmark.keep(run, file, json.load(sys.stdin))
-    click.echo(found.get("failed") or f"{found['correct']:,} of {found['tasks']:,} right, {found['total_s']:.2f} s")
-
-
-@benchmark_group.command("report")
-@RUN
-def benchmark_report_command(run: Path) -> None:
-    """Write RUN's tables, and print them."""
-    benchmark.conclude(run)
-    click.echo((run / benchmark.PAGE).read_text(encoding="utf-8"), nl=False)
 
 
 @cli.group("fault")
