@@ -53,6 +53,50 @@ def play(
     return done.stdout
 
 
+def worker_environments(
+    folder: Path, inventory: dict[str, Any], *tasks: dict[str, Any], **variables: Any
+) -> dict[str, dict[str, str]]:
+    """Return the environment of each worker, by HOST.WORKER, as wiring and role make it; the tasks are played, too."""
+    digests = {f"/opt/{app}/{venv}": "0" for app in ("fibonacci", "proj") for venv in ("venv", "venv-pypy3")}
+    (folder / "workers").mkdir()
+    # For its defaults and its own variables; it looks at the workers, too.
+    validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
+    render = {
+        "template": {
+            "src": str(ROOT / "roles/celery_worker/templates/worker.env.j2"),
+            "dest": f"{folder}/workers/{{{{ inventory_hostname }}}}.{{{{ item.name }}}}",
+        },
+        "loop": "{{ celery_worker_workers }}",
+    }
+    play(
+        folder,
+        inventory,
+        [validate, render, *tasks],
+        ansible_facts={"processor_nproc": 2},
+        __celery_worker_inspection={"stdout": json.dumps({"digests": digests})},
+        __celery_worker_systemd={"stdout": "systemd 257 (257.1)"},
+        **variables,
+    )
+    return {path.name: sourced(path) for path in (folder / "workers").iterdir()}
+
+
+def sourced(path: Path) -> dict[str, str]:
+    """Return what a shell reads from an environment file."""
+    command = ["env", "-i", "sh", "-c", f"set -a; . {path}; env -0"]
+    entries = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry)
+
+
+def loaded(environment: dict[str, str]) -> set[str]:
+    """Return the modules that a worker loads."""
+    [modules] = [
+        option.removeprefix("--include=")
+        for option in environment["CELERY_WORKER_OPTIONS"].split()
+        if option.startswith("--include=")
+    ]
+    return set(modules.split(","))
+
+
 def landscape(hosts: dict[str, dict[str, Any]], **variables: Any) -> dict[str, Any]:
     """Return an inventory whose hosts, with variables of their own, are in every group."""
     return {"all": {"vars": HERE | variables, "children": {name: {"hosts": hosts} for name in GROUPS}}}

@@ -1,4 +1,4 @@
-"""Both stacks after compare-stacks.yml, and after the queues were handed over to the stack of 2017."""
+"""Both stacks after releases.yml, and after the queues were handed over to the stack of 2017."""
 
 from __future__ import annotations
 
