@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from benchmark.__main__ import main
 from benchmark.folder import LARGER, PARTS, SIZES, SMALLER, left, read
 from benchmark.outcome import keep as keep_measurement
 from benchmark.outcome import outcome
@@ -402,3 +404,24 @@ def test_a_folder_of_an_earlier_revision_can_be_resumed_and_concluded(tmp_path: 
     assert [one["subject"] for one in left(tmp_path)] == ["pypy", "rq", "pool", "amqp"]
     assert verdict(tmp_path, TO_ARTICLE).verdict == REACHED
     assert verdict(tmp_path, TO_OTHERS).reason == "not tried: RQ"
+
+
+def test_the_command_says_what_is_left_keeps_it_and_writes_the_tables(tmp_path: Path) -> None:
+    """As the playbook calls it."""
+    make(tmp_path)
+    runner = CliRunner()
+    entries = json.loads(runner.invoke(main, ["left", str(tmp_path)]).output)
+    outcome_of_load = {
+        "tasks": 1000,
+        "correct": 1000,
+        "wrong": 0,
+        "lost": 0,
+        "post_s": 1.0,
+        "total_s": 2.0,
+        "cpu_s": 0.5,
+    }
+    command = ["keep", str(tmp_path), entries[0]["file"]]
+    kept = runner.invoke(main, command, input=json.dumps(heard(json.dumps(outcome_of_load))))
+    assert kept.output == "1,000 of 1,000 right, 2.00 s\n"
+    assert len(json.loads(runner.invoke(main, ["left", str(tmp_path)]).output)) == len(entries) - 1
+    assert runner.invoke(main, ["report", str(tmp_path)]).output == (tmp_path / "benchmark.md").read_text()

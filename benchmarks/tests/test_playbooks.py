@@ -76,6 +76,18 @@ def test_an_inventory_without_both_stacks_is_refused(door: str, message: str, tm
     assert message in " ".join(done.stdout.split()).replace("''", "'")
 
 
+def test_the_labs_hosts_have_what_every_lab_has() -> None:
+    """By links to the product's lab: how they are reached, and the broker's memory."""
+    command = [PROGRAM.with_name("ansible-inventory"), "-i", "benchmarks/inventory/lab", "--list"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    hosts = json.loads(done.stdout)["_meta"]["hostvars"]
+    assert sorted(hosts) == ["broker1", "client1", "client2017", "worker1", "worker2017"]
+    assert {host["ansible_user"] for host in hosts.values()} == {"root"}
+    assert all(host["lab_host_lab_addresses"] for host in hosts.values())
+    assert hosts["broker1"]["rabbitmq_memory_high_watermark"]
+    assert hosts["worker2017"]["stack"] == "post2017"
+
+
 @pytest.fixture(scope="module")
 def landscape(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what a play of playbooks/ sees where the inventory says what to measure, on a host that is everything."""
