@@ -114,7 +114,7 @@ export MOLECULE_GLOB := {molecule,benchmarks/molecule}/*/molecule.yml
 test-units: .venv/dev ## The tests that need no host and no service
 	pytest -q --numprocesses auto tests
 	cd app && pytest -q --numprocesses auto -m $(UNITS)
-	cd benchmarks && pytest -q --numprocesses auto
+	cd benchmarks && pytest -q --numprocesses auto --dist loadfile
 
 # test-SCENARIO@SUITE, such as test-rabbitmq@bookworm.
 test-%: .venv/dev

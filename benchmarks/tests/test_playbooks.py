@@ -78,7 +78,7 @@ def test_an_inventory_without_both_stacks_is_refused(door: str, message: str, tm
 
 def test_the_labs_hosts_have_what_every_lab_has() -> None:
     """By links to the product's lab: how they are reached, and the broker's memory."""
-    command = [PROGRAM.with_name("ansible-inventory"), "-i", "benchmarks/inventory/lab", "--list"]
+    command = [str(PROGRAM.with_name("ansible-inventory")), "-i", "benchmarks/inventory/lab", "--list"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     hosts = json.loads(done.stdout)["_meta"]["hostvars"]
     assert sorted(hosts) == ["broker1", "client1", "client2017", "worker1", "worker2017"]
