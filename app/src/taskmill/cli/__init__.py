@@ -7,7 +7,6 @@ import sys
 import click
 
 from taskmill import __version__
-from taskmill.cli.benchmark import benchmark_group
 from taskmill.cli.capacity import capacity_command, tune_group
 from taskmill.cli.dead_letters import dead_letters_command
 from taskmill.cli.fault import fault_group
@@ -43,7 +42,6 @@ for command in (
     capacity_command,
     dead_letters_command,
     tune_group,
-    benchmark_group,
     fault_group,
     profile_cost_command,
 ):
