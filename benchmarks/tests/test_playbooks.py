@@ -119,7 +119,7 @@ def test_our_workers_share_the_cores_and_ask_for_batches(landscape: dict[str, An
         environment = landscape["environments"][f"one.{name}"]
         assert worker["concurrency"] == 1
         assert environment["CELERY_WORKER_BATCH"] == "100"
-        assert wiring.loaded(environment) >= {"batching", "read_ahead", "task_times"}
+        assert wiring.loaded(environment) >= {"batching", "read_ahead", "task_times", "dead_lettering"}
     assert [name for name, worker in workers.items() if worker.get("interpreter") == "pypy3"] == ["p1", "p2"]
 
 
