@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible.utils.vars import load_extra_vars
 
-FILTERS = Path(__file__).parents[2] / "playbooks" / "filter_plugins"
+FILTERS = Path(__file__).parents[2] / "plugins" / "filter"
 
 
 def load(name: str) -> Any:
@@ -51,7 +51,7 @@ def test_every_knob_that_differs_is_repeated() -> None:
 
 def test_a_stack_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was given, alone or among others; one of the inventory is not."""
-    given = load("repeat_command").from_command_line
+    given = load("from_command_line").from_command_line
     arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"load_n": 3}']}
     monkeypatch.setattr("ansible.utils.vars.context.CLIARGS", arguments)
     monkeypatch.setattr(load_extra_vars, "extra_vars", {}, raising=False)
@@ -66,7 +66,7 @@ def test_clocks_are_compared_with_the_clients() -> None:
         "client1": {"offset_s": 10.0, "error_s": 0.01, "changed": False},
         "worker1": {"offset_s": 7.5, "error_s": 0.02},
     }
-    assert load("clocks").against(read, "client1") == {
+    assert load("clock_offsets").clock_offsets(read, "client1") == {
         "client1": {"offset_s": 0.0, "error_s": 0.0},
         "worker1": {"offset_s": -2.5, "error_s": 0.03},
     }

@@ -1,8 +1,28 @@
-"""Workers as others may read of them."""
+"""Ansible filter: workers as others may read of them."""
 
 from __future__ import annotations
 
 from typing import Any
+
+DOCUMENTATION = """
+name: names_of_environment
+short_description: Leave the values out of the environment of workers
+description:
+  - A value of a worker's environment may be a password, and what is made of the workers is read by others.
+options:
+  _input:
+    description: Workers, as C(celery_worker_workers) lists them.
+    type: list
+    elements: dict
+    required: true
+"""
+
+RETURN = """
+_value:
+  description: The workers, each with the sorted names of its C(environment) in the place of the values.
+  type: list
+  elements: dict
+"""
 
 
 def names_of_environment(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The workers of a host as a point of `tune.yml` has them."""
+"""Ansible filter: the workers of a host as a point of `tune.yml` has them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,40 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+DOCUMENTATION = """
+name: tune_workers
+short_description: Return the workers of a host with the options of a point
+description:
+  - The options C(nodes), how many workers the host has, and C(processes_per_core), how many pool processes all of them
+    have for each of its cores, are about the host. Every other option is put into each worker's entry as it is.
+  - It is an error to change the number of workers that consume different queues.
+positional: options, cores
+options:
+  _input:
+    description: Workers of the host, as C(celery_worker_workers) lists them.
+    type: list
+    elements: dict
+    required: true
+  options:
+    description: Options of the point.
+    type: dict
+    required: true
+  cores:
+    description: Number of the host's cores.
+    type: int
+    required: true
+"""
+
+RETURN = """
+_value:
+  description: The workers, alike but for the name where there are more than before.
+  type: list
+  elements: dict
+"""
+
 # Options of a point that are about the host; every other one is put into each worker's entry as it is.
-NODES, PER_CORE = "nodes", "processes_per_core"
+NODES = "nodes"
+PER_CORE = "processes_per_core"
 
 
 def tune_workers(workers: list[dict[str, Any]], options: dict[str, Any], cores: int) -> list[dict[str, Any]]:
