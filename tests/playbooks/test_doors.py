@@ -33,7 +33,8 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
-    *((f"load_{knob}", "0") for knob in ("n", "threads", "processes", "window", "deadline", "pyspy_seconds")),
+    ("fibonacci_n", "0"),
+    *((f"load_{knob}", "0") for knob in ("threads", "processes", "confirm_window", "result_timeout", "pyspy_seconds")),
     ("load_rate", "fast"),
 ]
 CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
@@ -41,7 +42,7 @@ TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "stack=post2017"]
 #: The tasks by which a playbook judges its knobs.
-CHECKS = "^Assert that "
+CHECKS = "^(Assert that |Fail if )"
 
 
 def given(knob: str) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     cases: dict[str, list[dict[str, Any]]] = {
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
         "resume-load": [{"load_take_up": "repair"}, *({"load_take_up": "resume", **given(knob)} for knob in TAKE_UP)],
-        "dead-letters": [{"letters_action": "show"}, {"letters_action": "read"}],
+        "dead-letters": [{"dead_letters_action": "list"}, {"dead_letters_action": "read"}],
         "compare": [{"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]],
     }
     plays = []
@@ -121,7 +122,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         ("capacity", CAPACITY[2], "and [0]. Searching"),
         ("tune", TUNE[3], "something to try: [1], []"),
         ("resume-load", TAKE_UP[1], "for the stack post2017"),
-        ("dead-letters", "letters_action=read", "letters_action is 'read'"),
+        ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
         ("compare", "compare_runs=latest", "compare_runs names 1"),
     ],
 )
@@ -156,7 +157,7 @@ def test_comparing_needs_two_runs(checks: dict[str, Any], runs: str) -> None:
 
 def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
-    said = checks[f"compare-{len(RUNS)}"].refusal("^(Assert that |Compare$)")
+    said = checks[f"compare-{len(RUNS)}"].refusal("^(Assert that |Fail if |Compare$)")
     assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
 
 
@@ -210,7 +211,7 @@ def test_pictures_without_a_monitor_are_refused(loads: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("playbook", "knob"),
-    [*(("resume-load", knob) for knob in TAKE_UP), ("dead-letters", "letters_action=read")],
+    [*(("resume-load", knob) for knob in TAKE_UP), ("dead-letters", "dead_letters_action=read")],
 )
 def test_what_cannot_be_done_with_a_run_or_letters_is_refused(checks: dict[str, Any], playbook: str, knob: str) -> None:
     """Another action, or a client that knows none of them, is named before any host is touched."""

@@ -24,7 +24,7 @@ def load(name: str) -> Any:
     return module
 
 
-DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_require": []}
+DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_thresholds": []}
 
 
 def repeat(always: dict[str, Any] | None = None, **knobs: Any) -> list[str]:
@@ -42,17 +42,17 @@ def test_a_run_as_it_comes_is_repeated_without_knobs() -> None:
 
 def test_every_knob_that_differs_is_repeated() -> None:
     """Values keep their kind and their quotes."""
-    words = repeat(load_tasks="5000", load_profile=False, load_name="it's", load_require=["lost==0"])
+    words = repeat(load_tasks="5000", load_profile=False, load_name="it's", load_thresholds=["lost==0"])
     assert words[-2] == "-e"
     assert (
-        words[-1] == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_require": ["lost==0"]}'
+        words[-1] == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_thresholds": ["lost==0"]}'
     )
 
 
 def test_a_stack_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was given, alone or among others; one of the inventory is not."""
     given = load("from_command_line").from_command_line
-    arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"load_n": 3}']}
+    arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"fibonacci_n": 3}']}
     monkeypatch.setattr("ansible.utils.vars.context.CLIARGS", arguments)
     monkeypatch.setattr(load_extra_vars, "extra_vars", {}, raising=False)
     assert given(["stack"]) == {"stack": "post2017"}

@@ -139,7 +139,7 @@ def test_a_knob_arrives_as_it_was_given(make: Callable[..., Made], value: str) -
     for call in calls:
         words = call["arguments"]
         given = [json.loads(word) for option, word in pairwise(words) if option == "-e"]
-        assert given == [{"load_tasks": "20"}, {"load_name": value}, {"load_require": value}, {"stack": "post2017"}]
+        assert given == [{"load_tasks": "20"}, {"load_name": value}, {"load_thresholds": value}, {"stack": "post2017"}]
         assert words[words.index("-i") + 1] == "inventory/lab-2017"
 
 

@@ -105,8 +105,8 @@ def test_the_environment_tells_where_the_run_was_and_how_to_repeat_it(run: dict[
     words = shlex.split(environment["command"])
     assert words[:2] == ["ansible-playbook", "-i"]
     knobs = json.loads(words[-1])
-    assert (int(knobs["load_tasks"]), int(knobs["load_n"]), knobs["load_name"]) == (TASKS, 10, "molecule")
-    assert "load_window" not in knobs
+    assert (int(knobs["load_tasks"]), int(knobs["fibonacci_n"]), knobs["load_name"]) == (TASKS, 10, "molecule")
+    assert "load_confirm_window" not in knobs
 
 
 def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:
@@ -218,7 +218,7 @@ app.connection().connect()
 """
 #: By host: whose environment, and what connects to the broker with it.
 CLIENTS = {
-    "client1": ("/etc/taskmill/taskmill.env", "cd /opt/taskmill/src; ../venv/bin/python -m taskmill letters"),
+    "client1": ("/etc/taskmill/taskmill.env", "cd /opt/taskmill/src; ../venv/bin/python -m taskmill dead-letters"),
     "worker1": ("/etc/celery/w1.env", f"cd /opt/fibonacci/src; ../venv/bin/python -c '{WORKER}'"),
 }
 
