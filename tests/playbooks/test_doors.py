@@ -42,7 +42,7 @@ TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "stack=post2017"]
 #: The tasks by which a playbook judges its knobs.
-CHECKS = "^(Assert that |Fail if )"
+CHECKS = r"^(preflight : )?([a-z-]+ \| )?(Assert that |Fail if |Validating arguments )"
 
 
 def given(knob: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     """
     folder = tmp_path_factory.mktemp("doors") / "playbooks"
     folder.mkdir()
-    for shared in ("group_vars", "tasks"):
+    for shared in ("group_vars", "tasks", "vars"):
         (folder / shared).symlink_to(ROOT / "playbooks" / shared)
     cases: dict[str, list[dict[str, Any]]] = {
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
@@ -157,7 +157,7 @@ def test_comparing_needs_two_runs(checks: dict[str, Any], runs: str) -> None:
 
 def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
-    said = checks[f"compare-{len(RUNS)}"].refusal("^(Assert that |Fail if |Compare$)")
+    said = checks[f"compare-{len(RUNS)}"].refusal(f"{CHECKS}|^Compare$")
     assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
 
 

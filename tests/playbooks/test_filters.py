@@ -45,7 +45,8 @@ def test_every_knob_that_differs_is_repeated() -> None:
     words = repeat(load_tasks="5000", load_profile=False, load_name="it's", load_thresholds=["lost==0"])
     assert words[-2] == "-e"
     assert (
-        words[-1] == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_thresholds": ["lost==0"]}'
+        words[-1]
+        == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_thresholds": ["lost==0"]}'
     )
 
 
