@@ -18,8 +18,8 @@ EVERYWHERE = {
 }
 #: What the unit says beside that, by the version of the host's systemd.
 DIRECTIVES = {
-    257: {"ProtectSystem=strict", "ReadWritePaths=/run/taskmill-bare", "MemoryMax=80%"},
-    229: {"ProtectSystem=full", "ReadWriteDirectories=/run/taskmill-bare"},
+    257: {"ProtectSystem=strict", "ReadWritePaths=/run/taskmill-baseline", "MemoryMax=80%"},
+    229: {"ProtectSystem=full", "ReadWriteDirectories=/run/taskmill-baseline"},
 }
 
 
@@ -30,17 +30,15 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[int, set[str]]:
     tasks = [
         {
             "template": {
-                "src": str(ROOT / "playbooks/templates/taskmill-bare.service.j2"),
+                "src": str(ROOT / "roles/load_run/templates/taskmill-baseline.service.j2"),
                 "dest": f"{folder}/{version}",
             },
-            "vars": {"bare_systemd": {"stdout": f"systemd {version} ({version}.1)"}},
+            "vars": {"__load_run_systemd": {"stdout": f"systemd {version} ({version}.1)"}},
         }
         for version in DIRECTIVES
     ]
     where = {
-        "bare_user": "celery",
-        "bare_variables": "/etc/celery/w1.env",
-        "bare_directory": "/run/taskmill-bare",
+        "__load_run_directory": "/run/taskmill-baseline",
     }
     wiring.play(folder, wiring.landscape({"one": {}}), tasks, **where)
     return {version: set((folder / str(version)).read_text().splitlines()) for version in DIRECTIVES}
