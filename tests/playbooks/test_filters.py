@@ -27,20 +27,20 @@ def load(name: str) -> Any:
 DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_thresholds": []}
 
 
-def repeat(always: dict[str, Any] | None = None, **knobs: Any) -> list[str]:
-    """Return the command for knobs that are set, the others as they are, in words."""
-    values = list((DEFAULTS | knobs).values())
+def repeat(always: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    """Return the command for options that are set, the others as they are, in words."""
+    values = list((DEFAULTS | options).values())
     command = load("repeat_command").repeat_command(values, list(DEFAULTS), DEFAULTS, "inventory/lab", always or {})
     return shlex.split(command)
 
 
-def test_a_run_as_it_comes_is_repeated_without_knobs() -> None:
+def test_a_run_as_it_comes_is_repeated_without_options() -> None:
     """What was given as it is anyway, as text or not, is not repeated."""
     plain = ["ansible-playbook", "-i", "inventory/lab", "run-load.yml"]
     assert repeat() == repeat(load_tasks="1000000", load_profile="true") == plain
 
 
-def test_every_knob_that_differs_is_repeated() -> None:
+def test_every_option_that_differs_is_repeated() -> None:
     """Values keep their kind and their quotes."""
     words = repeat(load_tasks="5000", load_profile=False, load_name="it's", load_thresholds=["lost==0"])
     assert words[-2] == "-e"
