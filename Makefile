@@ -25,8 +25,8 @@ quoted = $(subst ','\'',$(subst ",\",$(subst \,\\,$1)))
 knobs = $(foreach pair,$1,$(call knob,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair)))))
 knob = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
-KNOBS := $(call knobs,TASKS=load_tasks N=load_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
-         REQUIRE=load_require PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots STACK=stack)
+KNOBS := $(call knobs,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
+         REQUIRE=load_thresholds PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots STACK=stack)
 
 .PHONY: help
 help: ## List the targets

@@ -33,26 +33,30 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
-    *((f"load_{knob}", "0") for knob in ("n", "threads", "processes", "window", "deadline", "pyspy_seconds")),
+    ("fibonacci_n", "0"),
+    *(
+        (f"load_{option}", "0")
+        for option in ("threads", "processes", "confirm_window", "result_timeout", "pyspy_seconds")
+    ),
     ("load_rate", "fast"),
 ]
 CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
 TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}']
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "stack=post2017"]
-#: The tasks by which a playbook judges its knobs.
-CHECKS = "^Assert that "
+#: The tasks by which a playbook judges its options.
+CHECKS = r"^(preflight : )?([a-z-]+ \| )?(Assert that |Fail if |Validating arguments )"
 
 
-def given(knob: str) -> dict[str, Any]:
+def given(option: str) -> dict[str, Any]:
     """Return the variables that `-e` takes from a text."""
-    name, _, value = knob.partition("=")
-    found: dict[str, Any] = json.loads(knob) if knob.startswith("{") else {name: value}
+    name, _, value = option.partition("=")
+    found: dict[str, Any] = json.loads(option) if option.startswith("{") else {name: value}
     return found
 
 
-def knobs_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what became of clients with these knobs, beside one with the knobs as they are, which is let through."""
+def options_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what became of clients with these options, beside one with none, which is let through."""
     clients = {"as-they-are": {"side_client": "as-they-are"}, **cases}
     groups = {"client": list(clients), "workers": ["other"], "broker": ["other"], "results": ["other"]}
     known: dict[str, Any] = play_cases(ROOT / playbook, {**clients, "other": {}}, groups=groups).cases
@@ -63,33 +67,38 @@ def knobs_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dic
 
 @pytest.fixture(scope="module")
 def loads(play_cases: Callable[..., Any]) -> dict[str, Any]:
-    """What run-load.yml says of each knob, in a landscape without a monitor."""
+    """What run-load.yml says of each option, in a landscape without a monitor."""
     cases: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
     cases["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
     cases["unseen"] = {"load_screenshots": "true"}
-    return knobs_of(play_cases, "run-load.yml", cases)
+    return options_of(play_cases, "run-load.yml", cases)
 
 
 @pytest.fixture(scope="module")
 def searches(play_cases: Callable[..., Any]) -> dict[str, Any]:
-    """What capacity.yml says of each knob."""
-    return knobs_of(play_cases, "playbooks/capacity.yml", {f"case{n}": given(knob) for n, knob in enumerate(CAPACITY)})
+    """What capacity.yml says of each option."""
+    return options_of(
+        play_cases, "playbooks/capacity.yml", {f"case{n}": given(option) for n, option in enumerate(CAPACITY)}
+    )
 
 
 @pytest.fixture(scope="module")
 def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the checks at the beginning of some playbooks say, of a host for each knob; the first one lets pass.
+    """What the checks at the beginning of some playbooks say, of a host for each option; the first one lets pass.
 
     They are played in one, over these hosts in the place of the one host that each has.
     """
     folder = tmp_path_factory.mktemp("doors") / "playbooks"
     folder.mkdir()
-    for shared in ("group_vars", "filter_plugins", "action_plugins", "tasks"):
+    for shared in ("group_vars", "tasks", "vars"):
         (folder / shared).symlink_to(ROOT / "playbooks" / shared)
     cases: dict[str, list[dict[str, Any]]] = {
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
-        "resume-load": [{"load_take_up": "repair"}, *({"load_take_up": "resume", **given(knob)} for knob in TAKE_UP)],
-        "dead-letters": [{"letters_action": "show"}, {"letters_action": "read"}],
+        "resume-load": [
+            {"load_take_up": "repair"},
+            *({"load_take_up": "resume", **given(option)} for option in TAKE_UP),
+        ],
+        "dead-letters": [{"dead_letters_action": "list"}, {"dead_letters_action": "read"}],
         "compare-runs": [{"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]],
     }
     plays = []
@@ -103,7 +112,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
             plays[-1]["tasks"] = play["tasks"][:2]
     (folder / "checks.json").write_text(json.dumps(plays))
     hosts = {
-        f"{playbook}-{number}": knobs for playbook, several in cases.items() for number, knobs in enumerate(several)
+        f"{playbook}-{number}": options for playbook, several in cases.items() for number, options in enumerate(several)
     }
     for number in range(len(cases["compare-runs"])):
         hosts[f"compare-runs-{number}"]["ansible_connection"] = "local"
@@ -115,19 +124,21 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(
-    ("playbook", "knob", "message"),
+    ("playbook", "option", "message"),
     [
         ("run-load", "load_tasks='0'", "load_tasks is '0'"),
         ("capacity", CAPACITY[2], "and [0]. Searching"),
         ("tune", TUNE[3], "something to try: [1], []"),
         ("resume-load", TAKE_UP[1], "for the stack post2017"),
-        ("dead-letters", "letters_action=read", "letters_action is 'read'"),
+        ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
         ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
     ],
 )
-def test_a_knob_of_the_command_line_ends_the_playbook_in_its_first_play(playbook: str, knob: str, message: str) -> None:
+def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
+    playbook: str, option: str, message: str
+) -> None:
     """By its check, which is the first thing that is done."""
-    done = play("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", knob)
+    done = play("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", option)
     assert done.returncode != 0
     assert message in " ".join(done.stdout.split()).replace("''", "'")
     assert len(re.findall(r"^PLAY \[", done.stdout, re.MULTILINE)) == 1
@@ -136,27 +147,27 @@ def test_a_knob_of_the_command_line_ends_the_playbook_in_its_first_play(playbook
     ] == []
 
 
-@pytest.mark.parametrize(("knob", "value"), LOAD)
-def test_a_knob_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], knob: str, value: str) -> None:
-    """A knob that is zero, negative or no number is named before any host is touched."""
-    said = loads[f"{knob}-{LOAD.index((knob, value))}"].refusal(CHECKS)
-    assert f"{knob} is '{value}'" in said
+@pytest.mark.parametrize(("option", "value"), LOAD)
+def test_an_option_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], option: str, value: str) -> None:
+    """An option that is zero, negative or no number is named before any host is touched."""
+    said = loads[f"{option}-{LOAD.index((option, value))}"].refusal(CHECKS)
+    assert f"{option} is '{value}'" in said
 
 
 def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]) -> None:
-    """Without cProfile there is no cost of it; both knobs are named before any host is touched."""
+    """Without cProfile there is no cost of it; both options are named before any host is touched."""
     assert "load_profile_cost is true, and load_profile is not" in loads["unprofiled"].refusal(CHECKS)
 
 
 @pytest.mark.parametrize("runs", RUNS)
 def test_comparing_needs_two_runs(checks: dict[str, Any], runs: str) -> None:
-    """Fewer are refused with an example of the knob."""
+    """Fewer are refused with an example of the option."""
     assert "-e compare_runs=" in checks[f"compare-runs-{RUNS.index(runs)}"].refusal(CHECKS)
 
 
 def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
-    said = checks[f"compare-runs-{len(RUNS)}"].refusal("^(Assert that |Compare$)")
+    said = checks[f"compare-runs-{len(RUNS)}"].refusal(f"{CHECKS}|^Run taskmill compare$")
     assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
 
 
@@ -185,17 +196,17 @@ def test_real_machines_meet_nothing_of_the_lab() -> None:
     assert "Could not match supplied host pattern" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("knob", CAPACITY)
-def test_a_search_that_cannot_be_made_is_refused(searches: dict[str, Any], knob: str) -> None:
-    """Before any host is touched, with the knobs as they are."""
-    said = searches[f"case{CAPACITY.index(knob)}"].refusal(CHECKS)
+@pytest.mark.parametrize("option", CAPACITY)
+def test_a_search_that_cannot_be_made_is_refused(searches: dict[str, Any], option: str) -> None:
+    """Before any host is touched, with the options as they are."""
+    said = searches[f"case{CAPACITY.index(option)}"].refusal(CHECKS)
     assert "capacity_seconds, capacity_budget and capacity_tolerance" in said
 
 
-@pytest.mark.parametrize("knobs", TUNE)
-def test_a_tuning_that_cannot_be_made_is_refused(checks: dict[str, Any], knobs: str) -> None:
-    """Before any host is touched, with the knobs as they are."""
-    assert "tune_rounds is a whole number" in checks[f"tune-{TUNE.index(knobs) + 1}"].refusal(CHECKS)
+@pytest.mark.parametrize("options", TUNE)
+def test_a_tuning_that_cannot_be_made_is_refused(checks: dict[str, Any], options: str) -> None:
+    """Before any host is touched, with the options as they are."""
+    assert "tune_rounds is a whole number" in checks[f"tune-{TUNE.index(options) + 1}"].refusal(CHECKS)
 
 
 def test_a_tuning_that_was_not_begun_cannot_go_on(checks: dict[str, Any]) -> None:
@@ -209,11 +220,13 @@ def test_pictures_without_a_monitor_are_refused(loads: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("playbook", "knob"),
-    [*(("resume-load", knob) for knob in TAKE_UP), ("dead-letters", "letters_action=read")],
+    ("playbook", "option"),
+    [*(("resume-load", option) for option in TAKE_UP), ("dead-letters", "dead_letters_action=read")],
 )
-def test_what_cannot_be_done_with_a_run_or_letters_is_refused(checks: dict[str, Any], playbook: str, knob: str) -> None:
+def test_what_cannot_be_done_with_a_run_or_letters_is_refused(
+    checks: dict[str, Any], playbook: str, option: str
+) -> None:
     """Another action, or a client that knows none of them, is named before any host is touched."""
-    number = TAKE_UP.index(knob) + 1 if playbook == "resume-load" else 1
+    number = TAKE_UP.index(option) + 1 if playbook == "resume-load" else 1
     said = checks[f"{playbook}-{number}"].refusal(CHECKS)
-    assert f"is '{knob.partition('=')[2] if 'stack' not in knob else 'resume'}', for the stack" in said
+    assert f"is '{option.partition('=')[2] if 'stack' not in option else 'resume'}', for the stack" in said

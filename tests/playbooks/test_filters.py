@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible.utils.vars import load_extra_vars
 
-FILTERS = Path(__file__).parents[2] / "playbooks" / "filter_plugins"
+FILTERS = Path(__file__).parents[2] / "plugins" / "filter"
 
 
 def load(name: str) -> Any:
@@ -24,35 +24,36 @@ def load(name: str) -> Any:
     return module
 
 
-DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_require": []}
+DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_thresholds": []}
 
 
-def repeat(always: dict[str, Any] | None = None, **knobs: Any) -> list[str]:
-    """Return the command for knobs that are set, the others as they are, in words."""
-    values = list((DEFAULTS | knobs).values())
+def repeat(always: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    """Return the command for options that are set, the others as they are, in words."""
+    values = list((DEFAULTS | options).values())
     command = load("repeat_command").repeat_command(values, list(DEFAULTS), DEFAULTS, "inventory/lab", always or {})
     return shlex.split(command)
 
 
-def test_a_run_as_it_comes_is_repeated_without_knobs() -> None:
+def test_a_run_as_it_comes_is_repeated_without_options() -> None:
     """What was given as it is anyway, as text or not, is not repeated."""
     plain = ["ansible-playbook", "-i", "inventory/lab", "run-load.yml"]
     assert repeat() == repeat(load_tasks="1000000", load_profile="true") == plain
 
 
-def test_every_knob_that_differs_is_repeated() -> None:
+def test_every_option_that_differs_is_repeated() -> None:
     """Values keep their kind and their quotes."""
-    words = repeat(load_tasks="5000", load_profile=False, load_name="it's", load_require=["lost==0"])
+    words = repeat(load_tasks="5000", load_profile=False, load_name="it's", load_thresholds=["lost==0"])
     assert words[-2] == "-e"
     assert (
-        words[-1] == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_require": ["lost==0"]}'
+        words[-1]
+        == '{"load_tasks": "5000", "load_profile": false, "load_name": "it\'s", "load_thresholds": ["lost==0"]}'
     )
 
 
 def test_a_stack_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was given, alone or among others; one of the inventory is not."""
-    given = load("repeat_command").from_command_line
-    arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"load_n": 3}']}
+    given = load("from_command_line").from_command_line
+    arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"fibonacci_n": 3}']}
     monkeypatch.setattr("ansible.utils.vars.context.CLIARGS", arguments)
     monkeypatch.setattr(load_extra_vars, "extra_vars", {}, raising=False)
     assert given(["stack"]) == {"stack": "post2017"}
@@ -66,7 +67,7 @@ def test_clocks_are_compared_with_the_clients() -> None:
         "client1": {"offset_s": 10.0, "error_s": 0.01, "changed": False},
         "worker1": {"offset_s": 7.5, "error_s": 0.02},
     }
-    assert load("clocks").against(read, "client1") == {
+    assert load("clock_offsets").clock_offsets(read, "client1") == {
         "client1": {"offset_s": 0.0, "error_s": 0.0},
         "worker1": {"offset_s": -2.5, "error_s": 0.03},
     }

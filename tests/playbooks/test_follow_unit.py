@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "playbooks" / "action_plugins" / "follow_unit.py"
+FILE = Path(__file__).parents[2] / "plugins" / "action" / "follow_unit.py"
 STATE = {"LoadState": "loaded", "SubState": "exited", "Result": "success", "ExecMainStatus": "1"}
 
 

@@ -133,17 +133,17 @@ def test_help_tells_of_the_options(make: Callable[..., Made]) -> None:
 
 
 @pytest.mark.parametrize("value", ["it's mine", 'a "b" c', "a,b (c)", "a\\b $x `y` #z", "completed_per_s>=500,p99<60"])
-def test_a_knob_arrives_as_it_was_given(make: Callable[..., Made], value: str) -> None:
-    """Whatever the shell, make or YAML would make of it; knobs that are not given say nothing."""
+def test_an_option_arrives_as_it_was_given(make: Callable[..., Made], value: str) -> None:
+    """Whatever the shell, make or YAML would make of it; options that are not given say nothing."""
     calls, _ = make("load", f"NAME={value}", f"REQUIRE={value}", "TASKS=20", "STACK=post2017")
     for call in calls:
         words = call["arguments"]
         given = [json.loads(word) for option, word in pairwise(words) if option == "-e"]
-        assert given == [{"load_tasks": "20"}, {"load_name": value}, {"load_require": value}, {"stack": "post2017"}]
+        assert given == [{"load_tasks": "20"}, {"load_name": value}, {"load_thresholds": value}, {"stack": "post2017"}]
         assert words[words.index("-i") + 1] == "inventory/lab-2017"
 
 
-def test_knobs_of_a_search_go_to_the_search(make: Callable[..., Made]) -> None:
+def test_options_of_a_search_go_to_the_search(make: Callable[..., Made]) -> None:
     """The name in make is the same for a search and for tuning, the variable is not."""
     for target, prefix in (("capacity", "capacity"), ("tune", "tune")):
         calls, _ = make(target, "ROUNDS=2", "BUDGET=60")

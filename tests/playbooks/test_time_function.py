@@ -20,8 +20,8 @@ EVERYWHERE = {
 }
 #: What the unit says beside that, by the version of the host's systemd.
 DIRECTIVES = {
-    257: {"ProtectSystem=strict", "ReadWritePaths=/run/taskmill-bare", "MemoryMax=80%"},
-    229: {"ProtectSystem=full", "ReadWriteDirectories=/run/taskmill-bare"},
+    257: {"ProtectSystem=strict", "ReadWritePaths=/run/taskmill-baseline", "MemoryMax=80%"},
+    229: {"ProtectSystem=full", "ReadWriteDirectories=/run/taskmill-baseline"},
 }
 
 
@@ -32,7 +32,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[int, set[str]]:
     tasks = [
         {
             "template": {
-                "src": str(ROOT / "playbooks/templates/taskmill-bare.service.j2"),
+                "src": str(ROOT / "roles/load_run/templates/taskmill-baseline.service.j2"),
                 "dest": f"{folder}/{version}",
             },
             "vars": {"systemd_unit_version": {"stdout": f"systemd {version} ({version}.1)"}},
@@ -42,9 +42,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[int, set[str]]:
     # Only its filters are needed here, which Ansible loads with the play.
     tasks.append({"import_role": {"name": "systemd_unit"}, "when": False})
     where = {
-        "bare_user": "celery",
-        "bare_variables": "/etc/celery/w1.env",
-        "bare_directory": "/run/taskmill-bare",
+        "__load_run_directory": "/run/taskmill-baseline",
     }
     wiring.play(folder, wiring.landscape({"one": {}}), tasks, **where)
     return {version: set((folder / str(version)).read_text().splitlines()) for version in DIRECTIVES}

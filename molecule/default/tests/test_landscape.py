@@ -96,7 +96,7 @@ def test_limits_and_clocks_are_recorded() -> None:
 
 
 def test_the_environment_tells_where_the_run_was_and_how_to_repeat_it(run: dict[str, Any]) -> None:
-    """Hosts with their groups, on one machine all of them; and the command, with the knobs that were turned."""
+    """Hosts with their groups, on one machine all of them; and the command, with the options that were turned."""
     environment = run["environment"]
     assert set(environment["hosts"]) == HOSTS
     assert environment["hosts"]["broker1"]["groups"] == ["broker", "results", "monitor"]
@@ -104,9 +104,9 @@ def test_the_environment_tells_where_the_run_was_and_how_to_repeat_it(run: dict[
     assert all(host["cores"] >= 1 and host["memory_mb"] > 100 for host in environment["hosts"].values())
     words = shlex.split(environment["command"])
     assert words[:2] == ["ansible-playbook", "-i"]
-    knobs = json.loads(words[-1])
-    assert (int(knobs["load_tasks"]), int(knobs["load_n"]), knobs["load_name"]) == (TASKS, 10, "molecule")
-    assert "load_window" not in knobs
+    options = json.loads(words[-1])
+    assert (int(options["load_tasks"]), int(options["fibonacci_n"]), options["load_name"]) == (TASKS, 10, "molecule")
+    assert "load_confirm_window" not in options
 
 
 def test_a_run_that_fails_comes_home_with_the_list_of_its_faults() -> None:

@@ -1,0 +1,162 @@
+"""How a load is started: the command that the role load_run makes of the options, in the wiring of the playbooks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wiring
+import yaml
+from wiring import ROOT
+
+ROLE = ROOT / "roles/load_run"
+BASELINE = {"stdout": json.dumps({"seconds": 0.001, "expected": 6765})}
+#: Options of each host, which is a client of its own.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "paced": {"load_rate": "500", "load_thresholds": "completed_per_s>=500, lost==0", "load_profile": "false"},
+    "search": {"load_mode": "capacity", "capacity_worker_hosts": [2, 4]},
+    "search_again": {"load_mode": "capacity", "capacity_resume": "/var/lib/taskmill/runs/before"},
+    "taken_up": {"load_run_take_up": ["resume", "/var/lib/taskmill/runs/before"]},
+    "of_another_app": {
+        "app_tasks": {"shop.total": "orders"},
+        "app_arguments": ["it's", 1.5],
+        "load_options_further": ["--full"],
+    },
+}
+COMMON = [
+    "--runs-directory=/var/lib/taskmill/runs", "--name=fibonacci", "--args=[20]", "--expect=6765",
+    "--function-seconds=0.001", "--worker-cores=12", "--threads=10", "--processes=1", "--window=500", "--deadline=120",
+    "--environment=/var/lib/taskmill/environment.json",
+]  # fmt: skip
+ROUTES = [f"--task=fibonacci.tasks.{color}={color}" for color in ("red", "green", "blue")]
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Return what follows `taskmill` in the command that starts the load of each client, whose input was validated."""
+    folder = tmp_path_factory.mktemp("commands")
+    [start] = [
+        task
+        for task in yaml.safe_load((ROLE / "tasks/start.yml").read_text())
+        if task["name"] == "start | Start the load"
+    ]
+    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    wiring.play(
+        folder,
+        wiring.landscape(OPTIONS, load_run_baseline=BASELINE, load_run_worker_cores=12),
+        [
+            # For the role's defaults.
+            {"include_role": {"name": "load_run", "tasks_from": "validate.yml", "public": True}},
+            {"validate_argument_spec": {"argument_spec": specs}},
+            {"copy": {"content": "{{ command | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}"}},
+        ],
+        command=start["ansible.builtin.command"]["argv"],
+        **start["vars"],
+    )
+    found: dict[str, list[str]] = {}
+    for name in OPTIONS:
+        words = json.loads((folder / name).read_text())
+        assert words[:4] == ["systemd-run", "--unit=taskmill-load", "--remain-after-exit", "/usr/local/bin/taskmill"]
+        found[name] = words[4:]
+    return found
+
+
+def test_a_load_gets_every_option_as_it_comes(commands: dict[str, list[str]]) -> None:
+    """With the value of the function as it was measured on the first worker host."""
+    assert commands["plain"] == ["run", *COMMON, *ROUTES, "--tasks=1000000", "--profile"]
+
+
+def test_a_load_has_a_pace_and_thresholds_where_they_are_given(commands: dict[str, list[str]]) -> None:
+    """Thresholds as a text with commas between; without a profile."""
+    assert commands["paced"][-5:] == [
+        "--tasks=1000000",
+        "--rate=500",
+        "--no-profile",
+        "--require=completed_per_s>=500",
+        "--require=lost==0",
+    ]
+
+
+def test_a_search_gets_the_options_of_a_search(commands: dict[str, list[str]]) -> None:
+    """And those of the load that it repeats, but no number of tasks."""
+    assert commands["search"] == [
+        "capacity", "--budget=900", *COMMON, *ROUTES, "--seconds=20", "--tolerance=0.05", "--rounds=3",
+        "--worker-hosts=2", "--worker-hosts=4",
+    ]  # fmt: skip
+
+
+def test_what_goes_on_is_named_by_its_folder_alone(commands: dict[str, list[str]]) -> None:
+    """A search has its options there, and a run its plan."""
+    assert commands["search_again"] == ["capacity", "--budget=900", "--resume=/var/lib/taskmill/runs/before"]
+    assert commands["taken_up"] == ["resume", "/var/lib/taskmill/runs/before"]
+
+
+def test_a_load_of_another_app_is_of_its_tasks(commands: dict[str, list[str]]) -> None:
+    """With its arguments as JSON, and further options behind all others of the load."""
+    words = commands["of_another_app"]
+    assert '--args=["it\'s", 1.5]' in words
+    assert words[-4:] == ["--task=shop.total=orders", "--full", "--tasks=1000000", "--profile"]
+
+
+def test_every_input_of_the_role_is_wired() -> None:
+    """What an entry point reads comes from the wiring, or is set by an entry point before it."""
+    texts = {path: path.read_text() for folder in ("tasks", "templates") for path in (ROLE / folder).iterdir()}
+    read = {name for text in texts.values() for name in re.findall(r"\bload_run_\w+", text)}
+    left = {
+        name
+        for text in texts.values()
+        for name in re.findall(r"^ +(?:register: |)(load_run_\w+)(?:$|: )", text, re.MULTILINE)
+    }
+    wired = set(yaml.safe_load((ROOT / "playbooks/group_vars/all/load_run.yml").read_text()))
+    defaults = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
+    assert read - wired - left == {"load_run_take_up"}
+    assert wired - read == set()
+    assert defaults - wired == {"load_run_take_up"}
+    assert left - wired == {
+        "load_run_baseline", "load_run_boot", "load_run_changes", "load_run_clock_end", "load_run_clock_start",
+        "load_run_outcome", "load_run_reported_dir", "load_run_revision",
+    }  # fmt: skip
+
+
+def test_what_an_entry_point_sets_is_what_the_wiring_hands_on(tmp_path: Path) -> None:
+    """Every value of the wiring can be worked out where those before it have run."""
+    clock = {"offset_s": 0.5, "error_s": 0.001}
+    names = list(yaml.safe_load((ROOT / "playbooks/group_vars/all/load_run.yml").read_text()))
+    wiring.play(
+        tmp_path,
+        wiring.landscape(
+            {"one": {}},
+            load_host={"cores": 2},
+            load_repository={},
+            load_run_baseline=BASELINE,
+            load_run_outcome={"lines": ["taskmill", "run folder /var/lib/taskmill/runs/20260101T000000Z-x", "posted"]},
+            load_run_clock_start=clock,
+            load_run_clock_end=clock,
+            # Of facts, which nobody has gathered.
+            load_run_worker_cores=2,
+            screenshots_pages=[],
+        ),
+        [
+            {
+                "copy": {
+                    "content": "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}",
+                    "dest": f"{tmp_path}/values",
+                }
+            }
+        ],
+        names=names,
+    )
+    values = json.loads((tmp_path / "values").read_text())
+    assert values["load_run_dir_on_client"] == "/var/lib/taskmill/runs/20260101T000000Z-x"
+    assert values["load_run_dir_on_controller"] == f"{tmp_path}/runs/20260101T000000Z-x"
+    assert values["load_run_measured"] == {"seconds": 0.001, "expected": 6765}
+    assert values["load_run_clocks"] == {
+        "client": "one",
+        **{at: {"one": {"offset_s": 0.0, "error_s": 0.0}} for at in ("start", "end")},
+    }
+    assert values["load_run_pyspy_workers"] == ["w1", "w2"]
+    assert Path(values["load_run_baseline_program"]).is_file()
