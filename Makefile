@@ -49,10 +49,15 @@ capacity: site ## How many tasks per second the cluster does, steadily (BUDGET=6
 tune: site ## Which settings of the workers suit the load: tries a grid, recommends, restores (BUDGET=1800 SECONDS=10 ROUNDS=3)
 	$(PLAY) playbooks/tune.yml $(KNOBS) $(call knobs,BUDGET=tune_budget SECONDS=tune_seconds ROUNDS=tune_rounds)
 
+# Not in the help: benchmarks/README.md has it.
+.PHONY: benchmark
+benchmark: override INVENTORY = benchmarks/inventory/lab
+benchmark: $(VENV)/controller
+	$(PLAY) benchmarks/task-queues.yml $(call knobs,ROUNDS=benchmark_rounds RESUME=benchmark_resume)
+
 .PHONY: compare
-compare: override INVENTORY = inventory/lab-stacks
-compare: $(VENV)/controller ## taskmill, the post's stack and other task queues in turn, on a lab of their own (ROUNDS=3 RESUME=FOLDER)
-	$(PLAY) playbooks/compare-peers.yml $(call knobs,ROUNDS=peers_rounds RESUME=peers_resume)
+compare:
+	$(error make compare is called make benchmark now)
 
 .PHONY: lab-down
 lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
@@ -84,7 +89,7 @@ test: .venv/dev ## The checks and tests that everyone runs, and CI (JOBS=2 ONLY=
 	$(call suite,test)
 
 .PHONY: test-all
-test-all: .venv/dev ## Every check and test there is, for a night (JOBS=2 ONLY=faults,stacks RESUME=1)
+test-all: .venv/dev ## Every check and test there is, for a night (JOBS=2 ONLY=faults,redis RESUME=1)
 	$(call suite,all)
 
 .PHONY: clean
@@ -94,19 +99,23 @@ clean: .venv/dev ## Delete what labs and tests keep: bases, images, downloads, l
 	rm -rf .cache
 
 .PHONY: lint
-lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict)
+lint: .venv/dev ## ansible-lint (production), yamllint, ruff, mypy (strict), import-linter
 	ruff check .
 	ruff format --check .
 	mypy
+	cd app/src && lint-imports --no-cache ../../pyproject.toml
 	yamllint --strict .
 	ansible-lint --strict
 
 UNITS := 'not service and not browser and not thorough'
+# Where `molecule` looks for scenarios.
+export MOLECULE_GLOB := {molecule,benchmarks/molecule}/*/molecule.yml
 
 .PHONY: test-units
 test-units: .venv/dev ## The tests that need no host and no service
 	pytest -q --numprocesses auto tests
 	cd app && pytest -q --numprocesses auto -m $(UNITS)
+	cd benchmarks && pytest -q --numprocesses auto --dist loadfile
 
 # test-SCENARIO@SUITE, such as test-rabbitmq@bookworm.
 test-%: .venv/dev
@@ -118,15 +127,23 @@ test-role: ## One scenario: ROLE=memcached, SUITE=bookworm for Debian 12
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
+.PHONY: docs
+docs: $(VENV)/controller ## Generate docs/variables.md from the variables' own files
+	python docs/variables.py
+
 .PHONY: screenshot
 screenshot: .venv/dev ## The README's picture of a report, by Chromium (RUN=runs/latest)
 	python docs/screenshot.py $(or $(RUN),runs/latest)/report.html docs/report.png
+
+.PHONY: schema
+schema: .venv/dev ## The JSON Schema of run.json, docs/run-schema.json
+	python -c 'import json; from taskmill.model.record import json_schema; print(json.dumps(json_schema(), indent=2))' > docs/run-schema.json
 
 .PHONY: lock
 lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test browser flower py-spy taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements && for name in controller controller-2.16 dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
-	cd requirements/peers && for name in $(basename $(notdir $(wildcard requirements/peers/*.in))); do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
+	cd benchmarks/requirements && for name in $(basename $(notdir $(wildcard benchmarks/requirements/*.in))); do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements/post2017 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
 # No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
 	cd requirements/post2017 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-#: As much of the page as says what it is: the verdict, the findings, and where the time went.
+#: The part of the page that the picture shows: the verdict, the findings, and where the time went.
 SIZE = {"width": 1200, "height": 1500}
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 

@@ -35,14 +35,11 @@ RESULTS = ROOT / ".cache" / "tests"
 IMAGES = Path("/var/lib/taskmill-lab/images")
 # What makes the hosts of a scenario, unless its step says otherwise.
 INPUTS = ("ansible.cfg", "roles", "playbooks", "plugins", "app/src", "requirements")
-# What makes them in every case; {} is the scenario.
+# What makes them in every case; {} is the folder of the scenario.
 SCENARIO_INPUTS = (
     ".config/molecule",
     "molecule/resources",
-    *(
-        f"molecule/{{}}/{name}"
-        for name in ("molecule.yml", "prepare.yml", "converge.yml", "files", "inventory", "tasks")
-    ),
+    *(f"{{}}/{name}" for name in ("molecule.yml", "prepare.yml", "converge.yml", "files", "inventory", "tasks")),
 )
 # The actions that make hosts what they are to be.
 MAKING = ("prepare", "check", "converge", "idempotence")
@@ -65,11 +62,18 @@ class Step:
     suites: list[str]
     run: str = ""
     scenario: str = ""
+    #: Holds the folder `molecule` of the scenario; the root where it is empty.
+    directory: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     image: bool = False
     alone: bool = False
     deadline: int = DEADLINE
+
+
+def scenarios_of(step: Step) -> str:
+    """Return where Molecule looks for a step's scenario; also in the root, since it complains without a `default`."""
+    return f"{{molecule,{step.directory}/molecule}}/*/molecule.yml" if step.directory else "molecule/*/molecule.yml"
 
 
 @dataclass
@@ -137,6 +141,7 @@ class Running:
             "PYTEST_ADDOPTS": shlex.join([*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), junit]),
             "APP_JUNIT_XML": f"{self.folder}/app.xml",
             "MOLECULE_EPHEMERAL_DIRECTORY": str(RESULTS / "molecule" / step.name),
+            "MOLECULE_GLOB": scenarios_of(step),
         }
 
     def call(self, *command: str) -> bool:
@@ -168,9 +173,9 @@ class Running:
 
     def whole_scenario(self) -> bool:
         """Drive the scenario through its sequence, its hosts from an image where there is one."""
-        scenario = self.step.scenario
+        scenario = Path(self.step.directory, "molecule", self.step.scenario)
         shared = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text())
-        own = yaml.safe_load((ROOT / "molecule" / scenario / "molecule.yml").read_text())
+        own = yaml.safe_load((ROOT / scenario / "molecule.yml").read_text())
         sequence: list[str] = (own.get("scenario") or shared["scenario"])["test_sequence"]
         image = ""
         if self.step.image:

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from rich.console import Console
+from wcmatch import glob
 
 PROGRAM = Path(__file__).with_name("suite.py")
 
@@ -120,6 +122,23 @@ def test_an_image_is_named_after_what_makes_it(suite: ModuleType, tmp_path: Path
     role.rename(role.with_name("two.yml"))
     seen.append(suite.digest([Path("roles")]))
     assert len(set(seen)) == len(seen)
+
+
+def test_every_step_has_its_scenario(suite: ModuleType) -> None:
+    """In the folder that it names, where Molecule looks for it; each scenario has a step."""
+    root = PROGRAM.parents[1]
+    steps = [
+        suite.Step(**{"suites": ["all"], **entry}) for entry in yaml.safe_load((root / "tests/suite.yml").read_text())
+    ]
+    named = {
+        Path(step.directory, "molecule", step.scenario, "molecule.yml"): suite.scenarios_of(step)
+        for step in steps
+        if step.scenario
+    }
+    there = [*root.glob("molecule/*/molecule.yml"), *root.glob("[!.]*/molecule/*/molecule.yml")]
+    assert set(named) == {path.relative_to(root) for path in there}
+    for path, pattern in named.items():
+        assert str(path) in glob.glob(pattern, root_dir=root, flags=glob.BRACE)
 
 
 def test_a_step_that_there_is_not_is_refused() -> None:

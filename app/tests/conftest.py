@@ -99,9 +99,9 @@ class Taskmill:
     runs: Path
 
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start the command; ``run`` and ``post`` get their directory of runs."""
+        """Start the command; ``run`` and ``publish`` get their directory of runs."""
         command = [sys.executable, "-m", "taskmill", *arguments]
-        if arguments and arguments[0] in {"run", "post"}:
+        if arguments and arguments[0] in {"run", "publish"}:
             command += ["--runs-directory", str(self.runs)]
         base = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}

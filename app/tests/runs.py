@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 
 START = 1795388520.0
 QUEUES = ("red", "green", "blue")

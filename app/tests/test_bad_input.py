@@ -149,7 +149,7 @@ def test_messages_that_wait_already_are_counted_and_refused(taskmill: Taskmill, 
         assert "1 in yellow" in message
         assert "purge_queue" in message
         allowed = ("--task=a.b=yellow", "--tasks=1", "--n=5", "--no-workers", "--allow-waiting")
-        assert taskmill("post", *allowed).code == 0
+        assert taskmill("publish", *allowed).code == 0
     finally:
         purge_queue(rabbitmq, "yellow")
 
@@ -194,3 +194,29 @@ def test_folder_that_is_no_run_is_refused(taskmill: Taskmill, tmp_path: Path, co
     """Any other folder, and none at all."""
     assert "no run folder" in refused(taskmill(command, str(tmp_path)), taskmill, 3)
     assert "does not exist" in refused(taskmill(command, str(tmp_path / "none")), taskmill, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "new"),
+    [
+        (("post", *TASKS), "`taskmill publish`"),
+        (("letters",), "`taskmill dead-letters`"),
+        (("dead-letters", "--put-back"), "`--requeue`"),
+        (("dead-letters", "--drop"), "`--purge`"),
+    ],
+)
+def test_old_names_are_refused_with_the_new_ones(arguments: tuple[str, ...], new: str) -> None:
+    """One line, whatever else stands beside it."""
+    said = usage_error(*arguments)
+    assert said.startswith("Error: ")
+    assert new in said
+    assert said.count("\n") == 1
+
+
+def test_help_shows_what_a_user_uses() -> None:
+    """What playbooks alone call is there, and is not listed."""
+    said = CliRunner().invoke(cli, ["--help"]).output
+    assert all(f"\n  {name} " in said for name in ("run", "publish", "collect", "report", "compare", "dead-letters"))
+    for name in ("tune", "fault", "profile-cost"):
+        assert f"\n  {name} " not in said
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0

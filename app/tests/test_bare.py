@@ -16,7 +16,7 @@ BARE = SOURCE / "taskmill_worker" / "time_function.py"
 
 
 def bare(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run bare.py by itself, in a directory."""
+    """Run time_function.py by itself, in a directory."""
     return subprocess.run(
         [sys.executable, str(BARE), *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=120
     )
@@ -39,7 +39,7 @@ def test_bare_gives_the_median_of_a_call_and_its_spread(
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "work", SimpleNamespace(slow=work, same=lambda n: n))
     main: Callable[[list[str]], int] = script.main
-    assert main(["bare.py", "work:slow", "[3]", "work:same"]) == 0
+    assert main(["time_function.py", "work:slow", "[3]", "work:same"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["value"], answer["expected"]) == (3, 3)
     # A sample is the mean of eight calls, two of which take twice as long.

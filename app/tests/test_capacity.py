@@ -23,11 +23,12 @@ from taskmill.capacity import measure, scale, steady
 from taskmill.capacity.search import FIRST_GUESS, answer, search
 from taskmill.cli import cli
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan, new_folder, write_json
+from taskmill.model.plan import Plan, Route
+from taskmill.model.run_folder import new_folder, write_json
 from taskmill.progress import Quiet
 from taskmill.report import text
 
-PLAN = Plan(name="capacity", kinds=(Kind("any", "red"),), tasks=1, args=(20,), check=True, expect=6765)
+PLAN = Plan(name="capacity", routes=(Route("any", "red"),), tasks=1, args=(20,), check=True, expect=6765)
 SETTINGS = measure.Settings(seconds=20.0, tolerance=0.05, rounds=3, budget=1000.0)
 
 

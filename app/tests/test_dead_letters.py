@@ -29,12 +29,12 @@ from services import (
     take_all,
     wait_until,
 )
-from taskmill.results import collector as collect
+from taskmill.results import verdict
 from taskmill.results.memcached import Results
-from taskmill_worker import dead_lettering as dead_letters
+from taskmill_worker import dead_lettering
 
 # The module runs on Python 2.7 too and has no annotations.
-most_redeliveries: Callable[[dict[str, str]], int] = dead_letters.most_redeliveries
+most_redeliveries: Callable[[dict[str, str]], int] = dead_lettering.most_redeliveries
 SECRET = "do-not-log-me"
 GOOD = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--allow-waiting", "--no-profile", "--deadline=30")
 #: As many times as a task of these tests may begin again.
@@ -118,7 +118,7 @@ def judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
     """Return verdict and detail of the stored result of a task; empty ones when there is none."""
     key = identifier.encode()
     found = Results(memcached.url).get([key])
-    return collect.judge(key, found[key], False, None)[:2] if found else ("", "")
+    return verdict.judge(key, found[key], False, None)[:2] if found else ("", "")
 
 
 def dead(rabbitmq: RabbitMQ) -> int:
@@ -231,7 +231,7 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
     rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, other: Taskmill
 ) -> None:
     """A message that was with more lost workers than a task may lose, but never began, is run all the same."""
-    assert other("post", "--no-workers", *GOOD, "--tasks=50").code == 0
+    assert other("publish", "--no-workers", *GOOD, "--tasks=50").code == 0
     # A consumer that takes all, begins none, and is gone.
     for _ in range(MOST + 2):
         lost = channel(rabbitmq, vhost=OTHER_VHOST)
@@ -255,7 +255,7 @@ def test_redeliveries_must_be_whole_and_positive(text: str) -> None:
 def test_message_that_is_too_large_is_refused_and_said_so(other: Taskmill) -> None:
     """The broker takes no larger one, and posting ends at once with the reason, the sizes and the setting."""
     done = other(
-        "post",
+        "publish",
         "--no-workers",
         "--task=fibonacci.tasks.red=red",
         "--tasks=3",

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 import runs
+from taskmill import faults
 from taskmill.cli import cli
+from taskmill.faults import Fault
 from taskmill.model.errors import UNMET
-from taskmill.results import faults
-from taskmill.results.faults import Fault
 
 TASKS = 2000
 TOTAL = 20.0
@@ -61,9 +61,9 @@ def stopped(tmp_path: Path) -> Path:
 
 def test_the_rate_is_back_once_as_many_end_as_before(stopped: Path) -> None:
     """Nothing ended for five seconds from the fault on."""
-    found = faults.conclude(stopped, FAULT, ["back_s<=5", "lost<=0"], {})
-    assert found["figures"]["back_s"] == 5
-    assert found["held"]
+    verdict = faults.conclude(stopped, FAULT, ["back_s<=5", "lost<=0"], {})
+    assert verdict["figures"]["back_s"] == 5
+    assert verdict["held"]
 
 
 def test_a_fault_that_nobody_noticed_is_back_at_once(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_a_rate_that_never_comes_back_has_no_figure_and_meets_no_bound(tmp_path:
     """Half of the rate is not 95 % of it."""
     folder = make(tmp_path / "run")
     rewrite(folder, np.concatenate((even(0, 8, 100), even(8, 32, 50))))
-    found = faults.conclude(folder, FAULT, ["back_s<=1000"], {})
-    assert found["figures"]["back_s"] is None
-    assert not found["held"]
+    verdict = faults.conclude(folder, FAULT, ["back_s<=1000"], {})
+    assert verdict["figures"]["back_s"] is None
+    assert not verdict["held"]
 
 
 def test_work_is_resumed_when_the_last_worker_begins_again(tmp_path: Path) -> None:
@@ -96,15 +96,15 @@ def test_a_worker_that_does_not_come_back_is_seen(tmp_path: Path) -> None:
     folder = make(tmp_path / "run")
     done = even(0, 20, 100)
     rewrite(folder, done, worker=np.where(done > 8, 0, np.arange(TASKS) % 2))
-    found = faults.conclude(folder, FAULT, ["resumed_s<=60"], {})
-    assert found["figures"]["resumed_s"] is None
-    assert not found["held"]
+    verdict = faults.conclude(folder, FAULT, ["resumed_s<=60"], {})
+    assert verdict["figures"]["resumed_s"] is None
+    assert not verdict["held"]
 
 
 def test_what_was_posted_before_the_end_of_the_fault_is_done_later(stopped: Path) -> None:
     """The task that was posted in second 10 is the thousandth, done at 14: 13 and 200 at 200 per second."""
-    found = faults.conclude(stopped, FAULT, [], {})
-    assert found["figures"]["redelivered_s"] == pytest.approx(6, abs=0.1)
+    verdict = faults.conclude(stopped, FAULT, [], {})
+    assert verdict["figures"]["redelivered_s"] == pytest.approx(6, abs=0.1)
 
 
 def note(folder: Path, notes: dict[str, str]) -> None:

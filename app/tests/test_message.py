@@ -56,7 +56,7 @@ def test_message_equals_what_apply_async_sends(
     )
     assert sent.returncode == 0, sent.stderr
     (theirs,) = take_all(rabbitmq, "yellow")
-    posted = taskmill("post", "--full", "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
+    posted = taskmill("publish", "--full", "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
     assert posted.code == 0, posted.err
     (ours,) = take_all(rabbitmq, "yellow")
     assert flat(ours) == flat(theirs)
@@ -70,7 +70,7 @@ def test_a_lean_message_leaves_out_only_what_a_worker_assumes(
     purge("yellow")
     requests = []
     for form in ("--full", "--lean"):
-        posted = taskmill("post", form, "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
+        posted = taskmill("publish", form, "--no-workers", "--task=fibonacci.tasks.red=yellow", "--tasks=1", "--n=20")
         assert posted.code == 0, posted.err
         (message,) = take_all(rabbitmq, "yellow")
         requests.append((message, Context(message.headers)))
@@ -93,7 +93,13 @@ def test_every_message_carries_its_own_id_and_the_journal_has_it(
     """The ids in the queue are those on disk, all of them, each once."""
     purge("yellow")
     posted = taskmill(
-        "post", "--no-workers", "--task=a.b=yellow", "--tasks=2003", "--threads=3", "--args", '[1, "ü", {"k": [null]}]'
+        "publish",
+        "--no-workers",
+        "--task=a.b=yellow",
+        "--tasks=2003",
+        "--threads=3",
+        "--args",
+        '[1, "ü", {"k": [null]}]',
     )
     assert posted.code == 0, posted.err
     messages = take_all(rabbitmq, "yellow")
@@ -113,7 +119,7 @@ def test_message_larger_than_a_frame_arrives_whole(
     purge("yellow")
     # Just over the frame size of 131,072 bytes together with its headers, just under the limit of one argument.
     text = "x" * 130_900
-    posted = taskmill("post", "--no-workers", "--task=a.b=yellow", "--tasks=3", "--args", json.dumps([text]))
+    posted = taskmill("publish", "--no-workers", "--task=a.b=yellow", "--tasks=3", "--args", json.dumps([text]))
     assert posted.code == 0, posted.err
     bodies = [json.loads(message.body)[0] for message in take_all(rabbitmq, "yellow")]
     assert bodies == [[text]] * 3

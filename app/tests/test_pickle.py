@@ -43,7 +43,7 @@ def test_client_takes_a_pickle_for_a_wrong_result(
 ) -> None:
     """It is told apart from a result that is missing, and not loaded."""
     purge("yellow")
-    assert taskmill("post", "--no-workers", "--task=a.b=yellow", "--tasks=1", "--n=1").code == 0
+    assert taskmill("publish", "--no-workers", "--task=a.b=yellow", "--tasks=1", "--n=1").code == 0
     [thread] = journal.read(taskmill.latest / "ids")
     mark = plant(f"celery-task-meta-{thread.lines[0][0].decode()}")
     done = taskmill("collect", str(taskmill.latest), "--deadline=1")

@@ -1,15 +1,17 @@
 """Plans and run folders."""
 
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan, new_folder, write_json
+from taskmill.model.plan import Plan, Route
+from taskmill.model.run_folder import new_folder, write_json
 
 NOW = datetime(2026, 11, 22, 9, 30, 1, tzinfo=timezone.utc)
-PLAN = Plan("p", (Kind("a.b", "red"), Kind("a.c", "green")), 1003, (20,), n=20, threads=10, processes=2)
+PLAN = Plan("p", (Route("a.b", "red"), Route("a.c", "green")), 1003, (20,), n=20, threads=10, processes=2)
 
 
 def test_posters_share_all_tasks_evenly() -> None:
@@ -22,12 +24,23 @@ def test_posters_share_all_tasks_evenly() -> None:
 
 def test_threads_without_work_are_not_started() -> None:
     """Three tasks need three of the threads."""
-    assert len(Plan("p", (Kind("a", "q"),), 3, ()).posters()) == 3
+    assert len(Plan("p", (Route("a", "q"),), 3, ()).posters()) == 3
 
 
 def test_plan_survives_its_file(tmp_path: Path) -> None:
     """What is loaded is what was saved."""
     PLAN.save(tmp_path)
+    assert Plan.load(tmp_path) == PLAN
+
+
+def test_plan_on_disk_keeps_its_keys(tmp_path: Path) -> None:
+    """Plans of before open, and what reads them finds what it knows."""
+    PLAN.save(tmp_path)
+    data = json.loads((tmp_path / "plan.json").read_text())
+    assert list(data)[:4] == ["schema", "name", "kinds", "tasks"]
+    assert data["kinds"] == [{"task": "a.b", "queue": "red"}, {"task": "a.c", "queue": "green"}]
+    assert data.pop("lean") is True
+    write_json(tmp_path / "plan.json", data)
     assert Plan.load(tmp_path) == PLAN
 
 
@@ -59,4 +72,4 @@ def test_runs_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_kind_of_another_form_is_refused(text: str) -> None:
     """Only TASK=QUEUE, with a queue's name that AMQP takes."""
     with pytest.raises(ValueError, match=r"queue|form"):
-        Kind.parse(text)
+        Route.parse(text)

@@ -76,8 +76,8 @@ def in_threads(profiler: profile.Profiler, *works: tuple[object, ...]) -> None:
 def rows(path: Path) -> dict[str, tuple[int, float, float]]:
     """Return calls, own and cumulative seconds by the function's bare name."""
     return {
-        profile.name(function).rpartition("(")[2].rstrip(")}"): (figures[1], figures[2], figures[3])
-        for function, figures in profile.entries(path).items()
+        profile.function_name(function).rpartition("(")[2].rstrip(")}"): (calls, own, cumulative)
+        for function, (_, calls, own, cumulative, _) in profile.entries(path).items()
     }
 
 

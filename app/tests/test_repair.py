@@ -48,7 +48,7 @@ def lose_results(memcached: Memcached, identifiers: list[bytes]) -> None:
 @pytest.mark.usefixtures("worker")
 def test_missing_results_are_posted_again_and_merged(taskmill: Taskmill, memcached: Memcached) -> None:
     """The loss is seen, then repaired; done again, there is nothing to do; the run's own figures stay."""
-    assert taskmill("post", *TASKS, "--tasks=300", "--n=2", "--expect=1", "--no-profile").code == 0
+    assert taskmill("publish", *TASKS, "--tasks=300", "--n=2", "--expect=1", "--no-profile").code == 0
     folder = taskmill.latest
     wait_until(lambda: results_of(memcached, ids(folder)) == 300, 60, "all results")
     gone = random.Random(1).sample(ids(folder), GONE)
@@ -89,7 +89,7 @@ def test_store_that_was_too_small_is_made_up_for(
     taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
     taskmill.environment["CELERY_RESULT_BACKEND"] = small.url
     with running(rabbitmq, small, tmp_path, INCLUDE):
-        assert taskmill("post", *RED, f"--tasks={tasks}", "--result-bytes=1").code == 0
+        assert taskmill("publish", *RED, f"--tasks={tasks}", "--result-bytes=1").code == 0
         folder = taskmill.latest
         # The last ones are there when no message waits and the store does not change any more.
         wait_until(lambda: depth(rabbitmq, "red", OTHER_VHOST) == 0, 60, "an empty queue")
@@ -111,7 +111,7 @@ def test_repair_without_workers_ends_and_can_be_done_again(
     """It says what is still missing instead of waiting for ever; the next one takes what the first one posted."""
     taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
     with running(rabbitmq, memcached, tmp_path, INCLUDE):
-        assert taskmill("post", *RED, "--tasks=50").code == 0
+        assert taskmill("publish", *RED, "--tasks=50").code == 0
         folder = taskmill.latest
         wait_until(lambda: results_of(memcached, ids(folder)) == 50, 60, "all results")
     lose_results(memcached, ids(folder)[:GONE])
@@ -136,7 +136,7 @@ def test_repair_without_workers_ends_and_can_be_done_again(
 @pytest.mark.usefixtures("worker")
 def test_run_that_was_not_collected_is_not_repaired(taskmill: Taskmill) -> None:
     """What is missing is not known yet, and the message says what to do first."""
-    assert taskmill("post", *TASKS, "--tasks=30", "--n=2", "--expect=1").code == 0
+    assert taskmill("publish", *TASKS, "--tasks=30", "--n=2", "--expect=1").code == 0
     done = taskmill("repair", str(taskmill.latest), "--allow-waiting")
     assert done.code == 3
     assert "taskmill resume" in done.err

@@ -5,27 +5,28 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from services import stored
-from taskmill import record
 from taskmill.cluster.broker import Broker
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Kind, Plan
+from taskmill.model.plan import Plan, Route
+from taskmill.model.record import RunRecord
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.publishing.channel import Tally
-from taskmill.publishing.processes import Posted
+from taskmill.publishing.posted import Posted
 from taskmill.recover import repair
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.memcached import Results
+from taskmill.session import build_record
 
 TASKS = 4000
-PLAN = Plan("p", (Kind("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)
+PLAN = Plan("p", (Route("a", "red"),), TASKS, (), check=True, expect=5, deadline=0.2)
 
 
 class Store:
@@ -36,7 +37,7 @@ class Store:
         self.values = values
         self.stop = stop
 
-    def get(self, ids: list[bytes]) -> dict[bytes, Any]:
+    def get(self, ids: Sequence[bytes]) -> dict[bytes, Any]:
         """Return those that are stored."""
         if self.stop is not None:
             self.stop.set()
@@ -66,15 +67,15 @@ class Run:
     def collect(self, store: Store) -> Collected:
         """Collect, and write the record as the command does."""
         stop = store.stop or threading.Event()
-        collected = Collector(PLAN, self.folder, cast("Results", store), stop, Reporter(io.StringIO())).run()
+        collected = Collector(PLAN, self.folder, store, stop, Reporter(io.StringIO())).run()
         client = {"peak_memory_bytes": 0, "cpu_seconds": 0.0}
-        record.save(self.folder, record.build(PLAN, self.folder, self.posted, collected, {}, client))
+        build_record.build(PLAN, self.folder, self.posted, collected, {}, client).save(self.folder)
         return collected
 
-    def repair(self) -> dict[str, Any]:
+    def repair(self) -> RunRecord:
         """Repair with nothing in the store; there is no broker, so nothing may be posted."""
         stop, reporter = threading.Event(), Reporter(io.StringIO())
-        empty = cast("Results", Store({}))
+        empty = Store({})
         return repair.repair(PLAN, self.folder, cast("Broker", None), empty, stop, reporter).record
 
 
@@ -100,7 +101,7 @@ def test_run_that_is_collected_to_its_end_after_all_is_repaired(run: Run) -> Non
     everything = {identifier: stored(identifier, 5) for identifier in run.ids}
     run.collect(Store(everything, threading.Event()))
     assert run.collect(Store(everything)).finished
-    assert run.repair()["counts"]["correct"] == TASKS
+    assert run.repair().counts.correct == TASKS
 
 
 def test_later_collecting_that_was_interrupted_counts_too(run: Run) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import runs
-from taskmill import cli, report
+from taskmill import report
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
-from taskmill.report import charts as figures
-from taskmill.report import run_folder as folder
+from taskmill.model.run_folder import write_json
+from taskmill.progress import Reporter
+from taskmill.report import run_folder
+from taskmill.report.charts import over_time, style
 from taskmill.report.text import label
+from taskmill.session.drive import render
 
 EVIL = "<script>alert('x')</script>&\"tasks"
 #: The titles of everything that a full run shows.
@@ -59,16 +61,16 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def write(where: Path) -> Page:
+def write(folder: Path) -> Page:
     """Write a folder's report and read the page."""
-    return Page(report.write(where))
+    return Page(report.write(folder))
 
 
-def bare(where: Path, record: dict[str, Any]) -> Page:
+def bare(folder: Path, record: dict[str, Any]) -> Page:
     """Write the report of a folder with nothing but a record."""
-    where.mkdir(exist_ok=True)
-    write_json(where / "run.json", record)
-    return write(where)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "run.json", record)
+    return write(folder)
 
 
 def test_report_gives_verdict_counts_rates_duration_and_efficiency(tmp_path: Path) -> None:
@@ -112,8 +114,8 @@ def test_screenshots_are_in_the_page(tmp_path: Path) -> None:
 
 def test_names_with_markup_appear_as_text(tmp_path: Path) -> None:
     """Whatever a user or a task's exception is called, it is shown and not obeyed."""
-    where = runs.make(tmp_path / "run", workload={"task": EVIL, "queues": [EVIL]}, environment={EVIL: EVIL})
-    record = json.loads((where / "run.json").read_text())
+    folder = runs.make(tmp_path / "run", workload={"task": EVIL, "queues": [EVIL]}, environment={EVIL: EVIL})
+    record = json.loads((folder / "run.json").read_text())
     record |= {
         "name": EVIL,
         "problems": [EVIL],
@@ -121,13 +123,13 @@ def test_names_with_markup_appear_as_text(tmp_path: Path) -> None:
         "by_worker": {EVIL: {}},
     }
     record["workers"][0] |= {"name": EVIL, "queues": [EVIL], "software": EVIL}
-    write_json(where / "run.json", record)
+    write_json(folder / "run.json", record)
     fault = {"id": EVIL, "queue": EVIL, "outcome": "failed", "detail": EVIL}
-    (where / "faults.jsonl").write_text(json.dumps(fault) + "\n")
-    with (where / "queues.csv").open("w", newline="") as file:
+    (folder / "faults.jsonl").write_text(json.dumps(fault) + "\n")
+    with (folder / "queues.csv").open("w", newline="") as file:
         csv.writer(file).writerow(("x", runs.START + 1, EVIL, 5, 1))
-    (where / "pyspy" / "w.txt").write_text(f"{EVIL} 5\n")
-    page = write(where)
+    (folder / "pyspy" / "w.txt").write_text(f"{EVIL} 5\n")
+    page = write(folder)
     assert page.elements.count("script") == 3 + len(page.figures)
     assert page.text.count("<script>alert('x')</script>&\"tasks") >= 10
     shown = label(EVIL)
@@ -138,58 +140,58 @@ def test_names_with_markup_appear_as_text(tmp_path: Path) -> None:
 
 def test_figures_have_the_runs_values(tmp_path: Path) -> None:
     """What is drawn is what was measured: all tasks posted within two seconds, finished over twenty, none left."""
-    run = folder.read(runs.make(tmp_path / "run"))
-    chart = figures.rates(run)
+    run = run_folder.read(runs.make(tmp_path / "run"))
+    chart = over_time.rates(run)
     assert chart is not None
-    posted, finished, backlog = chart.figure.data
-    width = float(posted.x[1] - posted.x[0])
-    assert float(posted.y.sum()) * width == pytest.approx(20000, rel=0.01)
+    published, finished, backlog = chart.figure.data
+    width = float(published.x[1] - published.x[0])
+    assert float(published.y.sum()) * width == pytest.approx(20000, rel=0.01)
     assert float(finished.y.sum()) * width == pytest.approx(20000, rel=0.01)
-    assert float(posted.y[posted.x > 2.1].sum()) == 0
+    assert float(published.y[published.x > 2.1].sum()) == 0
     assert float(backlog.y.max()) == pytest.approx(18000, rel=0.02)
     assert float(backlog.y[-1]) == 0
 
 
 def test_queues_keep_their_order_and_their_colours(tmp_path: Path) -> None:
     """The queue red is drawn in red."""
-    chart = figures.depths(folder.read(runs.make(tmp_path / "run")))
+    chart = over_time.queue_depths(run_folder.read(runs.make(tmp_path / "run")))
     assert chart is not None
     colours = {trace.name: trace.line.color for trace in chart.figure.data}
-    assert colours == {"red": figures.RED, "green": figures.GREEN, "blue": figures.BLUE}
+    assert colours == {"red": style.RED, "green": style.GREEN, "blue": style.BLUE}
 
 
 def test_hosts_of_one_machine_are_drawn_once(tmp_path: Path) -> None:
     """Containers see the same cores; hosts whose boots differ each have their own."""
-    where = runs.make(tmp_path / "run")
-    assert "broker1, client1, worker1: one machine" in write(where).text
-    record = json.loads((where / "run.json").read_text())
+    folder = runs.make(tmp_path / "run")
+    assert "broker1, client1, worker1: one machine" in write(folder).text
+    record = json.loads((folder / "run.json").read_text())
     for number, host in enumerate(record["environment"]["hosts"].values()):
         host["boot_id"] = str(number)
-    write_json(where / "run.json", record)
-    assert {"cores-0", "cores-1", "cores-2"} <= set(write(where).figures)
+    write_json(folder / "run.json", record)
+    assert {"cores-0", "cores-1", "cores-2"} <= set(write(folder).figures)
 
 
 def test_samples_are_moved_to_the_clients_clock(tmp_path: Path) -> None:
     """A host whose clock is a hundred seconds ahead is drawn where it was, and its offset is shown."""
-    where = runs.make(tmp_path / "run")
+    folder = runs.make(tmp_path / "run")
     offsets = {"worker1": {"offset_s": 100.0, "error_s": 0.001}}
-    write_json(where / "hosts" / "clocks.json", {"client": "client1", "start": offsets, "end": offsets})
-    assert "hosts/worker1.json: no samples from the time of the run" in write(where).text
+    write_json(folder / "hosts" / "clocks.json", {"client": "client1", "start": offsets, "end": offsets})
+    assert "hosts/worker1.json: no samples from the time of the run" in write(folder).text
     late = json.loads(runs.sadf("worker1", 200.0))
-    (where / "hosts" / "worker1.json").write_text(json.dumps(late))
-    run = folder.read(where)
-    worker = next(host for host in run.hosts if host.name == "worker1")
+    (folder / "hosts" / "worker1.json").write_text(json.dumps(late))
+    run = run_folder.read(folder)
+    worker = next(host for host in run.host_samples if host.name == "worker1")
     assert worker.times[0] == pytest.approx(runs.START, abs=1)
-    assert "100 s ± 1 ms" in write(where).text
+    assert "100 s ± 1 ms" in write(folder).text
 
 
 def test_hosts_may_have_dots_in_their_names(tmp_path: Path) -> None:
     """An inventory may know its hosts by their full names."""
-    where = runs.make(tmp_path / "run")
-    for path in (where / "hosts").glob("worker1.*"):
+    folder = runs.make(tmp_path / "run")
+    for path in (folder / "hosts").glob("worker1.*"):
         path.rename(path.with_name(path.name.replace("worker1", "worker1.example.org", 1)))
-    assert "worker1.example.org" in [host.name for host in folder.read(where).hosts]
-    assert "worker1.example.org" in folder.read(where).units
+    assert "worker1.example.org" in [host.name for host in run_folder.read(folder).host_samples]
+    assert "worker1.example.org" in run_folder.read(folder).unit_samples
 
 
 @pytest.mark.parametrize(
@@ -197,9 +199,9 @@ def test_hosts_may_have_dots_in_their_names(tmp_path: Path) -> None:
 )
 def test_samples_that_cannot_be_read_are_named(tmp_path: Path, content: str) -> None:
     """A host's file cut short, or of another kind, costs that host's chart and nothing more."""
-    where = runs.make(tmp_path / "run")
-    (where / "hosts" / "worker1.json").write_text(content)
-    page = write(where)
+    folder = runs.make(tmp_path / "run")
+    (folder / "hosts" / "worker1.json").write_text(content)
+    page = write(folder)
     assert "hosts/worker1.json" in page.text
     assert "cores-0" in page.figures
 
@@ -211,9 +213,9 @@ def test_samples_that_cannot_be_read_are_named(tmp_path: Path, content: str) -> 
 )
 def test_missing_file_is_named_and_the_rest_is_shown(tmp_path: Path, name: str) -> None:
     """Each file that a run lacks is named, and the page is made all the same."""
-    where = runs.make(tmp_path / "run")
-    (where / name).unlink()
-    page = write(where)
+    folder = runs.make(tmp_path / "run")
+    (folder / name).unlink()
+    page = write(folder)
     assert f"{name}:" in page.text
     assert len(page.figures) >= 5
 
@@ -221,11 +223,11 @@ def test_missing_file_is_named_and_the_rest_is_shown(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("size", [0, 1, 40, 300])
 def test_truncated_files_still_make_a_page(tmp_path: Path, size: int) -> None:
     """With every file of the run cut to so many bytes there is a page, and it says that there is no record."""
-    where = runs.make(tmp_path / "run")
-    for path in where.rglob("*.*"):
+    folder = runs.make(tmp_path / "run")
+    for path in folder.rglob("*.*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:size])
-    page = write(where)
+    page = write(folder)
     assert "This run has no record." in page.text
     assert "tasks.npz: the times of the tasks cannot be read" in page.text
 
@@ -254,14 +256,14 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_limits_that_were_hit_are_named(tmp_path: Path) -> None:
     """An alarm seen at every look is one alarm; what nobody could count is not recorded, and not none."""
-    where = runs.make(tmp_path / "run", client={"blocked_seconds": 12.0})
+    folder = runs.make(tmp_path / "run", client={"blocked_seconds": 12.0})
     alarms = [{"unix": runs.START + second, "what": "memory", "set": True} for second in (5, 10, 15)]
     for host in runs.HOSTS:
         limits: dict[str, Any] = {"oom_kills": None, "restarts": {"memcached.service": int(host == "broker1")}}
         if host == "broker1":
             limits["broker"] = {"alarms": alarms, "flow": [], "blocked": [{"unix": runs.START + 5, "connections": 10}]}
-        write_json(where / "hosts" / f"{host}.limits.json", limits)
-    text = write(where).text
+        write_json(folder / "hosts" / f"{host}.limits.json", limits)
+    text = write(folder).text
     assert "broker alarms memory, first seen at 5 s flow control not hit" in text
     assert "connections blocked by the broker seen 1 time" in text
     assert "posting blocked by the broker 12 s, all threads together" in text
@@ -273,27 +275,27 @@ def test_limits_that_were_hit_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["broker", "restarts", "oom_kills"])
 def test_limits_of_any_shape_make_a_page(tmp_path: Path, name: str, value: Any) -> None:
     """Nor does a file of limits that someone else wrote keep the page from being made."""
-    where = runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0)
-    write_json(where / "hosts" / "broker1.limits.json", {name: value})
-    assert "Limits and clocks" in write(where).text
+    folder = runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0)
+    write_json(folder / "hosts" / "broker1.limits.json", {name: value})
+    assert "Limits and clocks" in write(folder).text
 
 
 def test_paced_load_says_what_latency_counts_from(tmp_path: Path) -> None:
     """The note on loads posted at once is not there; the one on due times is."""
-    where = runs.make(tmp_path / "run", post=18.0, workload={"rate": 1100}, latency={"from": "due"})
-    text = write(where).text
+    folder = runs.make(tmp_path / "run", post=18.0, workload={"rate": 1100}, latency={"from": "due"})
+    text = write(folder).text
     assert "Mostly queueing." not in text
     assert "at which a task should have been posted" in text
 
 
 def test_failed_tasks_have_a_curve_and_are_listed(tmp_path: Path) -> None:
     """A curve of failures comes with the first failure."""
-    where = runs.make(tmp_path / "run", counts={"failed": 3, "correct": 19997})
-    with np.load(where / "tasks.npz") as file:
+    folder = runs.make(tmp_path / "run", counts={"failed": 3, "correct": 19997})
+    with np.load(folder / "tasks.npz") as file:
         arrays = dict(file)
     arrays["outcome"][:3] = 2
-    np.savez_compressed(where / "tasks.npz", **arrays)
-    titles = [note["text"] for note in write(where).figures["by-queue"]["layout"]["annotations"]]
+    np.savez_compressed(folder / "tasks.npz", **arrays)
+    titles = [note["text"] for note in write(folder).figures["by-queue"]["layout"]["annotations"]]
     assert any("failed" in title for title in titles)
 
 
@@ -309,18 +311,18 @@ def test_a_page_is_as_large_with_many_tasks_as_with_few(tmp_path: Path) -> None:
 @pytest.mark.thorough
 def test_million_tasks_make_a_page_of_less_than_8_mb_in_time(tmp_path: Path) -> None:
     """That of the load that this is all about."""
-    where = runs.make(tmp_path / "run", tasks=1_000_000, total=880.0, post=60.0)
+    folder = runs.make(tmp_path / "run", tasks=1_000_000, total=880.0, post=60.0)
     before = time.monotonic()
-    path = report.write(where)
+    path = report.write(folder)
     assert time.monotonic() - before < 30
     assert path.stat().st_size < 8_000_000
 
 
 def test_report_is_made_without_the_source_tree_as_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The templates are found wherever the command is called from."""
-    where = runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0)
+    folder = runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0)
     monkeypatch.chdir(tmp_path)
-    assert write(where).text
+    assert write(folder).text
 
 
 def test_without_plotly_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,5 +332,5 @@ def test_without_plotly_the_command_says_what_to_install(tmp_path: Path, monkeyp
     with pytest.raises(TaskmillError, match=r"taskmill\[report\]"):
         report.write(tmp_path)
     # A run ends there without a report, and without a complaint.
-    cli.render(runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0))
+    render(runs.make(tmp_path / "run", tasks=100, total=3.0, post=1.0), Reporter())
     assert not (tmp_path / "run" / "report.html").exists()

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import runs
 from taskmill import report
-from taskmill.report import comparison as compare
+from taskmill.report import comparison
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
@@ -190,7 +190,7 @@ def test_names_with_markup_are_text_in_charts_too(browser: Browser, tmp_path: Pa
 def test_comparison_is_drawn_without_complaint_or_network(browser: Browser, path: Path, tmp_path: Path) -> None:
     """The page of ``taskmill compare`` is made of the same parts."""
     other = runs.make(tmp_path / "other", total=12.0)
-    made = compare.write(compare.compare([path.parent, other]), tmp_path / "compare.html")
+    made = comparison.write(comparison.compare([path.parent, other]), tmp_path / "compare.html")
     seen = view(browser, made, PHONE)
     assert seen.complaints == []
     assert [url for url in seen.requests if not url.startswith("data:")] == [made.as_uri()]

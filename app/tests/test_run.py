@@ -132,7 +132,7 @@ def test_run_with_processes_profiles_each_of_them(taskmill: Taskmill) -> None:
 @pytest.mark.usefixtures("worker")
 def test_post_collect_and_report_work_on_their_own(taskmill: Taskmill) -> None:
     """The three parts of a run, each in a process of its own; total covers all of it."""
-    posted = taskmill("post", *TASKS, "--tasks=300", "--n=5", "--expect=5", "--no-profile")
+    posted = taskmill("publish", *TASKS, "--tasks=300", "--n=5", "--expect=5", "--no-profile")
     assert posted.code == 0, posted.err
     assert "All 300 tasks are posted" in posted.out
     folder = taskmill.latest
@@ -197,7 +197,7 @@ def test_task_that_the_workers_do_not_know_is_failed(taskmill: Taskmill) -> None
 @pytest.mark.usefixtures("worker")
 def test_lost_result_is_listed_after_the_deadline(taskmill: Taskmill, memcached: Memcached) -> None:
     """A result that is gone counts as lost once nothing new came for the deadline; the others are fetched."""
-    assert taskmill("post", *TASKS, "--tasks=1600", "--n=5", "--expect=5").code == 0
+    assert taskmill("publish", *TASKS, "--tasks=1600", "--n=5", "--expect=5").code == 0
     folder, store = taskmill.latest, client(memcached)
     everything = ids(folder)
     keys = [f"celery-task-meta-{identifier}" for identifier in everything]
@@ -224,7 +224,7 @@ def test_lost_result_is_listed_after_the_deadline(taskmill: Taskmill, memcached:
 @pytest.mark.usefixtures("worker")
 def test_pickled_value_is_refused(taskmill: Taskmill, memcached: Memcached, tmp_path: Path) -> None:
     """A pickle in the place of a result is never loaded: its code does not run, and the result is wrong."""
-    assert taskmill("post", *TASKS, "--tasks=3", "--n=5", "--expect=5").code == 0
+    assert taskmill("publish", *TASKS, "--tasks=3", "--n=5", "--expect=5").code == 0
     store, witness = client(memcached), tmp_path / "witness"
     key = f"celery-task-meta-{ids(taskmill.latest)[0]}"
     wait_until(lambda: store.get(key) is not None, 60, "a result", 0.1)

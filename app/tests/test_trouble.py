@@ -123,7 +123,7 @@ def test_killed_posting_leaves_true_files(taskmill: Taskmill, rabbitmq: RabbitMQ
     purge("yellow")
     before = connections()
     process = taskmill.popen(
-        "post", "--no-workers", "--task=a.b=yellow", "--tasks=50000", "--n=2", "--threads=3", "--window=60"
+        "publish", "--no-workers", "--task=a.b=yellow", "--tasks=50000", "--n=2", "--threads=3", "--window=60"
     )
     wait_until(lambda: taskmill.ids_written() > 500, 60, "500 ids on disk")
     process.kill()
@@ -188,7 +188,7 @@ def test_broker_that_stays_away_ends_the_posting_with_true_files(
     proxy = Proxy(rabbitmq.port)
     taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT).replace(f":{rabbitmq.port}/", f":{proxy.port}/")
     process = taskmill.popen(
-        "post", "--no-workers", "--task=a.b=yellow", "--tasks=50000", "--n=2", *SLOW, "--broker-deadline=2"
+        "publish", "--no-workers", "--task=a.b=yellow", "--tasks=50000", "--n=2", *SLOW, "--broker-deadline=2"
     )
     wait_until(lambda: taskmill.ids_written() > 200, 60, "200 ids on disk")
     proxy.cut()
@@ -216,7 +216,7 @@ def test_broker_that_blocks_publishers_is_waited_for(
     try:
         with said.open("w") as stream:
             process = taskmill.popen(
-                "post", "--no-workers", "--task=a.b=yellow", "--tasks=3000", "--n=2", "--threads=2", "--window=10",
+                "publish", "--no-workers", "--task=a.b=yellow", "--tasks=3000", "--n=2", "--threads=2", "--window=10",
                 stderr=stream,
             )  # fmt: skip
         wait_until(lambda: "blocks publishers" in said.read_text(), 60, "posting that says that it is blocked")
@@ -241,7 +241,7 @@ def test_broker_that_blocks_publishers_is_waited_for(
 
 def test_queue_deleted_while_posting_is_an_error(taskmill: Taskmill, rabbitmq: RabbitMQ) -> None:
     """Messages that no queue takes come back: posting ends with its name, and none of them counts as confirmed."""
-    process = taskmill.popen("post", "--no-workers", "--task=a.b=doomed", "--tasks=50000", "--n=2", *SLOW)
+    process = taskmill.popen("publish", "--no-workers", "--task=a.b=doomed", "--tasks=50000", "--n=2", *SLOW)
     admin: amqp.Channel = channel(rabbitmq)
     try:
         wait_until(lambda: taskmill.ids_written() > 200, 60, "200 ids on disk")
@@ -264,7 +264,7 @@ def test_second_ctrl_c_ends_at_once_and_leaves_nothing_behind(taskmill: Taskmill
     """Who does not want to wait for the confirms need not; the processes end, and the ids are kept."""
     purge("yellow")
     process = taskmill.popen(
-        "post",
+        "publish",
         "--no-workers",
         "--task=a.b=yellow",
         "--tasks=150000",
@@ -292,7 +292,7 @@ def test_posting_process_that_dies_ends_the_run_with_true_files(
     """One of two posting processes is killed: the other ends in order, the error says so, and the files are true."""
     purge("yellow")
     process = taskmill.popen(
-        "post", "--no-workers", "--task=a.b=yellow", "--tasks=150000", "--n=2", *SLOW, "--processes=2"
+        "publish", "--no-workers", "--task=a.b=yellow", "--tasks=150000", "--n=2", *SLOW, "--processes=2"
     )
     wait_until(lambda: taskmill.ids_written() > 200, 60, "200 ids on disk")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -311,7 +311,7 @@ def test_full_disk_ends_the_posting_before_ids_are_lost(taskmill: Taskmill, purg
     purge("yellow")
     limit = (200_000, 200_000)
     process = taskmill.popen(
-        "post",
+        "publish",
         "--no-workers",
         "--task=a.b=yellow",
         "--tasks=100000",
@@ -332,7 +332,7 @@ def test_full_disk_ends_the_posting_before_ids_are_lost(taskmill: Taskmill, purg
 def test_lost_results_of_workers_that_are_slow_are_told_apart(taskmill: Taskmill, purge: Callable[[str], None]) -> None:
     """What nobody took within the deadline counts as lost, and the record says that it still waits in its queue."""
     purge("yellow")
-    assert taskmill("post", "--no-workers", "--task=a.b=yellow", "--tasks=7", "--n=2").code == 0
+    assert taskmill("publish", "--no-workers", "--task=a.b=yellow", "--tasks=7", "--n=2").code == 0
     done = taskmill("collect", str(taskmill.latest), "--deadline=1")
     assert done.code == 1
     assert record(taskmill.latest)["counts"]["lost"] == 7

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import wiring
 import yaml
-from wiring import ROOT
+from wiring import ROOT, loaded
 
-from taskmill_worker import features
 
 BATCHES = {"batching", "read_ahead"}
 QUEUES = ["red"]
@@ -21,8 +18,6 @@ HOSTS: dict[str, dict[str, Any]] = {
     "example": {},
     "example_without": {"app_batch": 1},
     "example_2017": {"stack": "post2017"},
-    # As compare-peers.yml sets them.
-    "example_measured": {"celery_worker_nodes": "{{ peers_workers }}"},
     "own_app": {"app_name": "proj"},
     "own_app_that_asks": {
         "app_name": "proj",
@@ -39,46 +34,12 @@ HOSTS: dict[str, dict[str, Any]] = {
 def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Return the environment of each worker, by HOST.WORKER, as wiring and role make it; by HOST.grid what is tuned."""
     folder = tmp_path_factory.mktemp("batches")
-    installed = {"digests": {f"/opt/{app}/venv": "0" for app in ("fibonacci", "proj")}}
-    installed["digests"]["/opt/fibonacci/venv-pypy3"] = "0"
-    render = {
-        "template": {
-            "src": str(ROOT / "roles/celery_worker/templates/worker.env.j2"),
-            "dest": f"{folder}/{{{{ inventory_hostname }}}}.{{{{ item.name }}}}",
-        },
-        "loop": "{{ celery_worker_nodes }}",
-    }
     grid = {"copy": {"content": "{{ tune_grid | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}.grid"}}
-    # For its defaults and its own variables; it looks at the workers, too.
-    validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
-    # The template's filters, which Ansible loads with the play.
-    filters = {"import_role": {"name": "systemd_unit"}, "when": False}
-    wiring.play(
-        folder,
-        wiring.landscape(HOSTS),
-        [validate, render, grid, filters],
-        ansible_facts={"processor_nproc": 2},
-        __celery_worker_inspection={"stdout": json.dumps(installed)},
-        systemd_unit_version={"stdout": "systemd 257 (257.1)"},
-    )
-    grids = {f"{host}.grid": json.loads((folder / f"{host}.grid").read_text()) for host in HOSTS}
-    return grids | {path.name: sourced(path) for host in HOSTS for path in folder.glob(f"{host}.[wp]*")}
+    workers = wiring.worker_environments(folder, wiring.landscape(HOSTS), grid)
+    return workers | {f"{host}.grid": json.loads((folder / f"{host}.grid").read_text()) for host in HOSTS}
 
 
-def sourced(path: Path) -> dict[str, str]:
-    """Return what a shell reads from an environment file."""
-    command = ["env", "-i", "sh", "-c", f"set -a; . {path}; env -0"]
-    entries = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    return dict(entry.split("=", 1) for entry in entries if entry)
-
-
-def loaded(environment: dict[str, str]) -> set[str]:
-    """Return the features that a worker has, which loads one package of ours."""
-    assert "--include=taskmill_worker" in environment["CELERY_WORKER_OPTIONS"].split()
-    return set(features(environment))
-
-
-@pytest.mark.parametrize("worker", ["example.w1", "example.w2", "example_measured.w1", "example_measured.p2"])
+@pytest.mark.parametrize("worker", ["example.w1", "example.w2"])
 def test_the_example_asks_for_batches(workers: dict[str, dict[str, str]], worker: str) -> None:
     """Its workers load what makes them, and are told how many."""
     assert loaded(workers[worker]) >= BATCHES | {"task_times", "dead_lettering"}

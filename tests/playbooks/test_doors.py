@@ -90,7 +90,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
         "resume-load": [{"load_take_up": "repair"}, *({"load_take_up": "resume", **given(knob)} for knob in TAKE_UP)],
         "dead-letters": [{"letters_action": "show"}, {"letters_action": "read"}],
-        "compare": [{"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]],
+        "compare-runs": [{"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]],
     }
     plays = []
     for playbook in cases:
@@ -105,8 +105,8 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     hosts = {
         f"{playbook}-{number}": knobs for playbook, several in cases.items() for number, knobs in enumerate(several)
     }
-    for number in range(len(cases["compare"])):
-        hosts[f"compare-{number}"]["ansible_connection"] = "local"
+    for number in range(len(cases["compare-runs"])):
+        hosts[f"compare-runs-{number}"]["ansible_connection"] = "local"
     known: dict[str, Any] = play_cases(folder / "checks.json", hosts, groups={"client": list(hosts)}).cases
     for playbook in ("tune", "resume-load", "dead-letters"):
         assert known[f"{playbook}-0"].passed
@@ -122,7 +122,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         ("tune", TUNE[3], "something to try: [1], []"),
         ("resume-load", TAKE_UP[1], "for the stack post2017"),
         ("dead-letters", "letters_action=read", "letters_action is 'read'"),
-        ("compare", "compare_runs=latest", "compare_runs names 1"),
+        ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
     ],
 )
 def test_a_knob_of_the_command_line_ends_the_playbook_in_its_first_play(playbook: str, knob: str, message: str) -> None:
@@ -151,12 +151,12 @@ def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]
 @pytest.mark.parametrize("runs", RUNS)
 def test_comparing_needs_two_runs(checks: dict[str, Any], runs: str) -> None:
     """Fewer are refused with an example of the knob."""
-    assert "-e compare_runs=" in checks[f"compare-{RUNS.index(runs)}"].refusal(CHECKS)
+    assert "-e compare_runs=" in checks[f"compare-runs-{RUNS.index(runs)}"].refusal(CHECKS)
 
 
 def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
-    said = checks[f"compare-{len(RUNS)}"].refusal("^(Assert that |Compare$)")
+    said = checks[f"compare-runs-{len(RUNS)}"].refusal("^(Assert that |Compare$)")
     assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
 
 

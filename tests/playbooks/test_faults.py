@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from taskmill import faults
 from taskmill.model import thresholds as requirements
-from taskmill.results import faults
 from taskmill_worker import features
 
 ROOT = Path(__file__).parents[2]
 FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
 KEYS = {
     "name", "title", "where", "packages", "prepare", "inject", "restore", "counts", "says", "seconds", "lasts", "gone",
-    "modules", "without", "environment", "options", "tasks", "rate", "at", "deadline", "take_up", "bounds", "control",
+    "modules", "without", "environment", "busy", "options", "tasks", "rate", "at", "deadline", "take_up", "bounds", "control",
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_a_fault_says_what_is_done_where_and_what_must_hold(one: dict[str, Any])
     # A feature that there is not is a ValueError here, as it is in a worker.
     assert features({"TASKMILL_WORKER_WITHOUT": ",".join(one.get("without", []))})
     scripts = " ".join([one.get("inject", ""), *one.get("counts", {}).values()])
-    known = {*requirements.METRICS, *faults.FIGURES, *re.findall(r"(\w+)=\$\(", scripts)}
+    known = {*requirements.METRICS, *faults.NAMES, *re.findall(r"(\w+)=\$\(", scripts)}
     known |= {"said"} if "says" in one else set()
     if "bad_messages.py" in scripts:
         known |= {"bad_taken", "bad_refused"}

@@ -110,7 +110,7 @@ def test_this_checkouts_settings_are_read(make: Callable[..., Made], checkout: P
         ("load", ["site.yml", "run-load.yml"]),
         ("capacity", ["site.yml", "playbooks/capacity.yml"]),
         ("tune", ["site.yml", "playbooks/tune.yml"]),
-        ("compare", ["playbooks/compare-peers.yml"]),
+        ("benchmark", ["benchmarks/task-queues.yml"]),
         ("lab-down", ["playbooks/lab-down.yml"]),
     ],
 )

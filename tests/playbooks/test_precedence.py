@@ -19,7 +19,7 @@ PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 PLAYBOOKS = ROOT / "playbooks"
 TOPICS = {path.stem: list(yaml.safe_load(path.read_text())) for path in (PLAYBOOKS / "group_vars/all").glob("*.yml")}
 #: These speak to no host of an inventory, or only to this machine, by variables of the group lab alone.
-NO_DOORS = {"compare", "lab", "lab-down"}
+NO_DOORS = {"compare-runs", "lab", "lab-down"}
 #: What Ansible has when it reads no ansible.cfg.
 OWN_ORDER = (
     "all_inventory,groups_inventory,all_plugins_inventory,all_plugins_play,groups_plugins_inventory,groups_plugins_play"

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from taskmill_worker import features
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: A landscape in which every host is this machine.
@@ -51,6 +53,48 @@ def play(
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+def worker_environments(
+    folder: Path, inventory: dict[str, Any], *tasks: dict[str, Any], **variables: Any
+) -> dict[str, dict[str, str]]:
+    """Return the environment of each worker, by HOST.WORKER, as wiring and role make it; the tasks are played, too."""
+    digests = {f"/opt/{app}/{venv}": "0" for app in ("fibonacci", "proj") for venv in ("venv", "venv-pypy3")}
+    (folder / "workers").mkdir()
+    # The template's filters, which Ansible loads with the play.
+    filters = {"import_role": {"name": "systemd_unit"}, "when": False}
+    # For its defaults and its own variables; it looks at the workers, too.
+    validate = {"include_role": {"name": "celery_worker", "tasks_from": "validate.yml", "public": True}}
+    render = {
+        "template": {
+            "src": str(ROOT / "roles/celery_worker/templates/worker.env.j2"),
+            "dest": f"{folder}/workers/{{{{ inventory_hostname }}}}.{{{{ item.name }}}}",
+        },
+        "loop": "{{ celery_worker_nodes }}",
+    }
+    play(
+        folder,
+        inventory,
+        [validate, render, *tasks, filters],
+        ansible_facts={"processor_nproc": 2},
+        __celery_worker_inspection={"stdout": json.dumps({"digests": digests})},
+        systemd_unit_version={"stdout": "systemd 257 (257.1)"},
+        **variables,
+    )
+    return {path.name: sourced(path) for path in (folder / "workers").iterdir()}
+
+
+def sourced(path: Path) -> dict[str, str]:
+    """Return what a shell reads from an environment file."""
+    command = ["env", "-i", "sh", "-c", f"set -a; . {path}; env -0"]
+    entries = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry)
+
+
+def loaded(environment: dict[str, str]) -> set[str]:
+    """Return the features that a worker has, which loads one package of ours."""
+    assert "--include=taskmill_worker" in environment["CELERY_WORKER_OPTIONS"].split()
+    return set(features(environment))
 
 
 def landscape(hosts: dict[str, dict[str, Any]], **variables: Any) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").iterdir() if path.is_dir())
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path for path in [*ROOT.glob("roles/*"), *ROOT.glob("[!.]*/roles/*")] if path.is_dir())
 SECRET = re.compile(r"password|secret|_url$|_backend$|_users$")
 
 

@@ -16,6 +16,8 @@ import celery
 from celery.exceptions import ImproperlyConfigured
 from kombu import Queue
 
+from fibonacci.celery31 import old_names
+
 MYPY = False
 if MYPY:  # for the types in comments; Python 2.7 has neither of them
     from collections.abc import Mapping  # noqa: F401
@@ -23,23 +25,6 @@ if MYPY:  # for the types in comments; Python 2.7 has neither of them
 
 #: One task per queue; the broker declares queues of these names.
 QUEUES = ("red", "green", "blue")
-
-#: What Celery 3.1 calls those of the settings below that it has.
-CELERY_3_NAMES = {
-    "broker_url": "BROKER_URL",
-    "result_backend": "CELERY_RESULT_BACKEND",
-    "result_expires": "CELERY_TASK_RESULT_EXPIRES",
-    "task_serializer": "CELERY_TASK_SERIALIZER",
-    "result_serializer": "CELERY_RESULT_SERIALIZER",
-    "accept_content": "CELERY_ACCEPT_CONTENT",
-    "task_acks_late": "CELERY_ACKS_LATE",
-    "task_queues": "CELERY_QUEUES",
-    "task_create_missing_queues": "CELERY_CREATE_MISSING_QUEUES",
-    "task_default_queue": "CELERY_DEFAULT_QUEUE",
-    "task_default_exchange": "CELERY_DEFAULT_EXCHANGE",
-    "task_routes": "CELERY_ROUTES",
-    "worker_send_task_events": "CELERY_SEND_EVENTS",
-}
 
 
 def required(environ, name):
@@ -61,12 +46,6 @@ def positive(environ, name, default):
     if not re.match("0*[1-9][0-9]*$", text):
         raise ImproperlyConfigured("{} must be a whole number of at least 1, not {!r}".format(name, text))
     return int(text)
-
-
-def for_celery_3(settings):
-    # type: (Mapping[str, Any]) -> dict[str, Any]
-    """Return the settings that Celery 3.1 has, under its names for them."""
-    return dict((old, settings[name]) for name, old in CELERY_3_NAMES.items())
 
 
 def from_environment(environ=None):
@@ -98,4 +77,4 @@ def from_environment(environ=None):
         "control_queue_exclusive": False,
         "control_queue_durable": True,
     }
-    return settings if celery.VERSION.major > 3 else for_celery_3(settings)
+    return settings if celery.VERSION.major > 3 else old_names(settings)

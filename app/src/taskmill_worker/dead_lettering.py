@@ -95,9 +95,9 @@ def own_backend(app):
 
     Not the app's: a pool process that is forked later has a copy of that, with the open connection of Celery 3.1's.
     """
-    backend = app.__dict__.get("dead_letters_backend")
+    backend = app.__dict__.get("dead_lettering_backend")
     if backend is None:
-        backend = app.dead_letters_backend = app._get_backend()  # what makes the app's own
+        backend = app.dead_lettering_backend = app._get_backend()  # what makes the app's own
     return backend
 
 

@@ -104,8 +104,8 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def mget(self, keys: list[bytes]) -> dict[bytes, Any]:
         """Return the values of those of ``keys`` that are there."""
-        found: dict[bytes, Any] = self.client.get_multi(keys)
-        return found
+        values: dict[bytes, Any] = self.client.get_multi(keys)
+        return values
 
     def set(self, key: bytes, value: Any) -> None:
         """Store ``value``; raise ``MemcachedUnavailableError`` when memcached does not confirm it."""
@@ -115,6 +115,10 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
     def set_many(self, items: dict[bytes, Any]) -> None:
         """Store all values in one round trip; raise ``MemcachedUnavailableError`` when one of them is not confirmed."""
         missed = self.client.set_multi(items, self.expires or 0)
+        if missed:
+            # The first write on a connection that memcached has closed, as at its restart, fails: one more on a new one.
+            self.client.forget_dead_hosts()
+            missed = self.client.set_multi({key: items[key] for key in missed}, self.expires or 0)
         if missed:
             raise MemcachedUnavailableError(
                 f"memcached at {', '.join(self.servers)} did not store {len(missed)} of {len(items)} results"

@@ -41,10 +41,10 @@ def timed(task):
         try:
             return run(*args, **kwargs)
         finally:
-            took = clock() - start
+            duration = clock() - start
             used = None if cpu is None else int((thread_clock() - cpu) * 1e6)
             request = task.request
-            last.times = (request.id, [round(begin, 6), int(took * 1e6), used, request.hostname])
+            last.times = (request.id, [round(begin, 6), int(duration * 1e6), used, request.hostname])
 
     return measured
 

@@ -218,7 +218,7 @@ app.connection().connect()
 """
 #: By host: whose environment, and what connects to the broker with it.
 CLIENTS = {
-    "client1": ("/etc/taskmill/taskmill.env", "cd /opt/taskmill/src; ../venv/bin/python -m taskmill letters"),
+    "client1": ("/etc/taskmill/taskmill.env", "cd /opt/taskmill/src; ../venv/bin/python -m taskmill dead-letters"),
     "worker1": ("/etc/celery/w1.env", f"cd /opt/fibonacci/src; ../venv/bin/python -c '{WORKER}'"),
 }
 

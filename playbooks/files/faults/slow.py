@@ -1,10 +1,14 @@
-"""Tasks take 50 milliseconds longer, so that messages wait and pool processes have some. Loaded into workers."""
+"""Tasks take longer, so that messages wait and pool processes have some: 50 ms, or CELERY_WORKER_SLOW seconds.
 
+Loaded into workers.
+"""
+
+import os
 import time
 
 from celery import signals
 
-SECONDS = 0.05
+SECONDS = float(os.environ.get("CELERY_WORKER_SLOW", "0.05"))
 
 
 def wait(**_):

@@ -63,6 +63,7 @@ def changed(before, directory, wanted):
         "PYTHONPATH": ":".join(filter(None, (before.get("PYTHONPATH"), str(directory)))),
         "CELERY_WORKER_EXECUTIONS": str(directory / "executions"),
         "CELERY_WORKER_READY": str(directory / "ready"),
+        "CELERY_WORKER_IN_TASK": str(directory / "in-task"),
         "TASKMILL_WORKER_WITHOUT": ",".join(wanted["without"]),
         **wanted["environment"],
     }
@@ -97,6 +98,9 @@ def begin(directory, wanted):
     # Not removed: pool processes have them open.
     for path in (directory / "executions").iterdir():
         path.open("w").close()
+    # Of processes that were killed in a task.
+    for path in (directory / "in-task").iterdir():
+        path.unlink()
 
 
 def await_ready(directory, names):

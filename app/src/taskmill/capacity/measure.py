@@ -13,13 +13,16 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import UnsetType
 
-from taskmill import record
 from taskmill.capacity import scale, steady, text
 from taskmill.capacity.search import answer, search
 from taskmill.model import errors
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import Plan, read_json, write_json
+from taskmill.model.plan import Plan
+from taskmill.model.record import COMPLETE as RUN_COMPLETE
+from taskmill.model.record import RunRecord, Spread
+from taskmill.model.run_folder import read_json, write_json
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskmill.progress import Reporter
-    from taskmill.samples.task_timings import Timings
+    from taskmill.samples.task_timings import TaskTimings
 
 SCHEMA = 1
 COMPLETE, INTERRUPTED, USED_UP, FAILED = text.STATES
@@ -58,6 +61,15 @@ class Settings:
     rounds: int = 3
     budget: float = 900.0
     hosts: tuple[int, ...] = (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one load left: its folder below the search's, its record and its tasks' times."""
+
+    folder: str
+    record: RunRecord
+    times: TaskTimings
 
 
 class FaultsError(TaskmillError):
@@ -118,7 +130,7 @@ class Search:
                 self.data["loads"].append(load)
                 self.data["seconds"] = round(before + time.monotonic() - began, 1)
                 self.save(INTERRUPTED)
-                reporter.say(f"{text.one_load(load)}; {self.data['seconds']:,.0f} s by now")
+                reporter.say(f"{text.load_line(load)}; {self.data['seconds']:,.0f} s by now")
         except TaskmillError as error:
             self.data["problems"] = [str(error)]
             self.save(FAILED)
@@ -160,13 +172,13 @@ class Search:
             done = self._load(replace(self.plan, name="unpaced", tasks=tasks, rate=None), drive)
             if done is None:
                 return None
-            data, times = done
-            seconds = data["seconds"]["total"]
+            record, times = done.record, done.times
+            seconds = record.seconds.total
             try:
                 rate = steady.ceiling(times.done)
             except ValueError:
                 # All done at one moment, by a clock that is no finer.
-                rate = data["rates"]["completed_per_s"]
+                rate = record.rates.completed_per_s
             reporter.say(f"{tasks:,} tasks as fast as they go: {rate:,.4g}/s")
             if seconds >= LONG_ENOUGH * self.settings.seconds:
                 break
@@ -180,9 +192,9 @@ class Search:
         return {
             "rate": rate,
             "tasks": tasks,
-            "posted_per_s": data["rates"]["posted_per_s"],
-            "worker_hosts": len({worker["name"].rpartition("@")[2] for worker in data["workers"]}),
-            "pool_processes": sum(worker["pool_size"] for worker in data["workers"]),
+            "posted_per_s": record.rates.posted_per_s,
+            "worker_hosts": len({worker.name.rpartition("@")[2] for worker in record.workers}),
+            "pool_processes": sum(worker.pool_size for worker in record.workers),
         }
 
     def _paced(self, rate: float, drive: Driver) -> dict[str, Any] | None:
@@ -191,44 +203,43 @@ class Search:
         done = self._load(replace(self.plan, name=f"{rate:.1f}-per-s", tasks=tasks, rate=rate), drive)
         if done is None:
             return None
-        data, times = done
+        record, times = done.record, done.times
         try:
             verdict = steady.judge(rate, times.posted, times.done)
         except ValueError as error:
             raise TaskmillError(f"a load of {tasks:,} tasks cannot be judged: {error}") from error
-        latency = (data["latency"].get("latency") or {}) if data["latency"] else {}
+        latency = record.latency.latency or Spread()
         return {
-            "folder": data["folder"],
+            "folder": done.folder,
             "rate": rate,
             "tasks": tasks,
             **asdict(verdict),
             "busy": busy(times, self.data["unpaced"]["pool_processes"]),
-            "late_s": data["client"]["late_s"],
-            "p50_s": latency.get("p50"),
-            "p99_s": latency.get("p99"),
+            "late_s": record.client.late_s,
+            "p50_s": None if isinstance(latency.p50, UnsetType) else latency.p50,
+            "p99_s": None if isinstance(latency.p99, UnsetType) else latency.p99,
         }
 
-    def _load(self, plan: Plan, drive: Driver) -> tuple[dict[str, Any], Timings] | None:
+    def _load(self, plan: Plan, drive: Driver) -> Load | None:
         """Do one load and read what it left; raise ``TaskmillError`` unless every result is there and right."""
         directory = self.folder / LOADS
         folder = drive(plan, directory)
         if folder is None:
             return None
-        data, times = record.load(folder), timings.load(folder)
-        if data is None or data["state"] != record.COMPLETE or times is None:
-            said = "; ".join((data or {}).get("problems") or []) or "it left no record"
+        record, times = RunRecord.load(folder), timings.load(folder)
+        if record is None or record.state != RUN_COMPLETE or times is None:
+            said = "; ".join(record.problems if record else []) or "it left no record"
             raise TaskmillError(f"the load in {folder} did not come to its end: {said}")
-        if any(data["counts"][name] for name in ("lost", "wrong", "failed")):
+        if record.counts.lost or record.counts.wrong or record.counts.failed:
             pace = "without a pace" if plan.rate is None else f"at {plan.rate:,.4g} tasks per second"
             raise FaultsError(
-                f"capacity is that of right results, and the load {pace} had others: {'; '.join(data['problems'])}, "
+                f"capacity is that of right results, and the load {pace} had others: {'; '.join(record.problems)}, "
                 f"in {folder}"
             )
-        data["folder"] = f"{LOADS}/{folder.name}"
-        return data, times
+        return Load(f"{LOADS}/{folder.name}", record, times)
 
 
-def busy(times: Timings, pools: int) -> float | None:
+def busy(times: TaskTimings, pools: int) -> float | None:
     """Return the share of the pool processes' time, while messages came in, that went into tasks' bodies."""
     start, end = float(times.posted.min()), float(times.posted.max())
     inside = np.minimum(times.done, end) - np.maximum(times.start, start)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmill.capacity.steady import NOT_OFFERED, STEADY
-from taskmill.report import cpu_breakdown as where
-from taskmill.report import run_folder as folders
+from taskmill.report import cpu_breakdown, run_folder
+from taskmill.report.plain_data import as_dict, as_list
 from taskmill.report.text import percent, rate, seconds
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def look(folder: Path, data: dict[str, Any], hosts: Sequence[int]) -> dict[str, 
     steady = [load for load in data["loads"] if load["state"] == STEADY]
     load = min(steady, key=lambda one: abs(one["rate"] - data["answer"]["rate"]))
     path = folder / load["folder"]
-    run = folders.read(path) if path.is_dir() else None
-    sampled = run if run is not None and (run.units or run.hosts) else None
+    run = run_folder.read(path) if path.is_dir() else None
+    sampled = run if run is not None and (run.unit_samples or run.host_samples) else None
     limit = held_by(data, load, sampled)
     found = ceilings(data, sampled)
     return {
@@ -93,28 +93,27 @@ class Cores:
 
 def fullest(run: Run) -> Cores | None:
     """Return the machine whose cores were the busiest; ``None`` where none was sampled."""
-    known, by_name = run.environment("hosts"), {host.name: host for host in run.hosts}
+    known, by_name = run.environment("hosts"), {host.name: host for host in run.host_samples}
     found = []
-    for machine in where.machines(run):
+    for machine in cpu_breakdown.machines(run):
         host = next((by_name[name] for name in machine.hosts if name in by_name), None)
         if host is None:
             continue
-        groups = {
-            group for name in machine.hosts for group in folders.as_list(folders.as_dict(known.get(name)).get("groups"))
-        }
+        groups = {group for name in machine.hosts for group in as_list(as_dict(known.get(name)).get("groups"))}
         parts = [part for part, group in GROUPS.items() if group in groups]
         # A machine that is shared has no single part to blame.
         alone = len(parts) == 1 or (parts and "workers" not in parts)
-        found.append(Cores(machine.hosts, host.mean() / 100, parts[0] if alone else "cores"))
+        found.append(Cores(machine.hosts, host.mean_busy() / 100, parts[0] if alone else "cores"))
     return max(found, key=lambda one: one.busy, default=None)
 
 
 def largest(run: Run) -> list[tuple[str, float]]:
     """Return the parts that took the most of all cores' time, with their shares."""
-    split = where.split(run)
-    if split is None:
+    breakdown = cpu_breakdown.measure(run)
+    if breakdown is None:
         return []
-    parts = [(part.name, part.share) for part in split.parts if part.name != where.IDLE and part.share >= 0.05]
+    idle = cpu_breakdown.IDLE
+    parts = [(part.name, part.share) for part in breakdown.parts if part.name != idle and part.share >= 0.05]
     return sorted(parts, key=lambda one: -one[1])
 
 
@@ -122,15 +121,19 @@ def ceilings(data: dict[str, Any], run: Run | None) -> list[Ceiling]:
     """Return what more worker hosts do not lift."""
     posted = data["unpaced"]["posted_per_s"]
     found = [Ceiling("client", posted, "as fast as one client posted, without a pace, while the workers worked")]
-    if run is None or run.start is None or not run.data["counts"]["retrieved"]:
+    if run is None or run.start is None or not run.record.counts.retrieved:
         return found
-    used = where.used_by_part(run, np.array([run.start, run.start + run.seconds]))
-    machines = {name: machine for machine in where.machines(run) for name in machine.hosts}
+    used = cpu_breakdown.cpu_by_part(run, np.array([run.start, run.start + run.seconds]))
+    machines = {name: machine for machine in cpu_breakdown.machines(run) for name in machine.hosts}
     for part, group in SHARED.items():
-        cores = {id(machines[name]): machines[name].cores for name in where.group_hosts(run, group) if name in machines}
+        cores = {
+            id(machines[name]): machines[name].cores
+            for name in cpu_breakdown.group_hosts(run, group)
+            if name in machines
+        }
         spent = float(used[part][1] - used[part][0]) if part in used else 0.0
         if cores and spent > 0:
-            each, number = spent / run.data["counts"]["retrieved"], sum(cores.values())
+            each, number = spent / run.record.counts.retrieved, sum(cores.values())
             found.append(
                 Ceiling(
                     part,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from taskmill.model.arrays import Floats
+    from numpy.typing import NDArray
 
 #: Share of the window at its start that is not looked at: the pool and the prefetch fill then.
 WARMING = 0.25
@@ -59,7 +59,7 @@ class Verdict:
         return self.state == STEADY
 
 
-def trend(times: Floats, values: Floats) -> Slope:
+def trend(times: NDArray[np.float64], values: NDArray[np.float64]) -> Slope:
     """Return Sen's slope and its interval of 95 %; raise ``ValueError`` for fewer than four values.
 
     It lies above 0 where the test of Mann and Kendall finds a rise; the variance is corrected for ties.
@@ -77,14 +77,14 @@ def trend(times: Floats, values: Floats) -> Slope:
     return Slope(float(np.median(slopes)), float(slopes[max(below - 1, 0)]), float(slopes[min(above, len(slopes) - 1)]))
 
 
-def backlog(posted: Floats, done: Floats, at: Floats) -> Floats:
+def backlog(posted: NDArray[np.float64], done: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how many of the messages were posted and not done at those moments; NaN in ``done`` is never done."""
     came = np.searchsorted(np.sort(posted), at, side="right")
     went = np.searchsorted(np.sort(done[np.isfinite(done)]), at, side="right")
     return (came - went).astype(float)
 
 
-def judge(rate: float, posted: Floats, done: Floats) -> Verdict:
+def judge(rate: float, posted: NDArray[np.float64], done: NDArray[np.float64]) -> Verdict:
     """Judge a load by when its messages were posted and done, in seconds.
 
     Raises ``ValueError`` when there are too few messages, or no moments, to tell anything from.
@@ -105,7 +105,7 @@ def judge(rate: float, posted: Floats, done: Floats) -> Verdict:
     return Verdict(state, slope, float(means[-1]))
 
 
-def ceiling(done: Floats) -> float:
+def ceiling(done: NDArray[np.float64]) -> float:
     """Return the rate at which the middle 80 % of the tasks were done: without the filling and the emptying of pools.
 
     Raises ``ValueError`` when fewer than ten ends are known, or all of them are one moment.

@@ -1,4 +1,7 @@
-"""What a search found, as lines for a terminal and as Markdown."""
+"""A search for capacity in words: lines for a terminal, and a Markdown page.
+
+``data`` is what ``capacity.json`` holds.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from taskmill.report.text import count, percent, rate, seconds
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: How far a search came, and what is to be said of it.
+#: The states of a search, and the sentence that says what each means for its figures.
 STATES = {
     "complete": "",
     "interrupted": "Interrupted: this is what was known by then.",
@@ -19,8 +22,8 @@ STATES = {
 }
 
 
-def one_load(load: dict[str, Any]) -> str:
-    """Return a load in a line."""
+def load_line(load: dict[str, Any]) -> str:
+    """Return a load, its verdict and the metrics that show it, in a line."""
     slope = load["slope"]
     return (
         f"{rate(load['rate'])}: {load['state']} (backlog {slope['value']:+,.3g}/s, {slope['low']:+,.3g} to "
@@ -29,7 +32,7 @@ def one_load(load: dict[str, Any]) -> str:
 
 
 def headline(data: dict[str, Any]) -> str:
-    """Return the answer in a sentence."""
+    """Return the highest steady rate that was found, in a sentence."""
     answer = data["answer"]
     if not data["settings"]["rounds"] and data["unpaced"]:
         return f"Without a pace: {unpaced(data)}."
@@ -42,7 +45,7 @@ def headline(data: dict[str, Any]) -> str:
 
 
 def basis(data: dict[str, Any]) -> str:
-    """Return what the answer rests on."""
+    """Return how much was measured, in a sentence without its end."""
     rounds, loads = len(data["rounds"]), len(data["loads"])
     return (
         f"{rounds} of {data['settings']['rounds']} rounds, {loads} paced loads of {data['settings']['seconds']:g} s, "
@@ -51,17 +54,17 @@ def basis(data: dict[str, Any]) -> str:
 
 
 def unpaced(data: dict[str, Any]) -> str:
-    """Return the load without a pace in words."""
-    found = data["unpaced"]
+    """Return the load without a pace, in a sentence without its end."""
+    load = data["unpaced"]
     return (
-        f"{rate(found['rate'])} done while {rate(found['posted_per_s'])} were posted, by "
-        f"{count(found['pool_processes'], 'pool process', 'pool processes')} on "
-        f"{count(found['worker_hosts'], 'worker host')}"
+        f"{rate(load['rate'])} done while {rate(load['posted_per_s'])} were posted, by "
+        f"{count(load['pool_processes'], 'pool process', 'pool processes')} on "
+        f"{count(load['worker_hosts'], 'worker host')}"
     )
 
 
 def summary(data: dict[str, Any], folder: Path) -> str:
-    """Return the lines that end the command."""
+    """Return the lines that ``taskmill capacity`` ends with; ``folder`` is the search's."""
     lines = [headline(data)]
     if STATES[data["state"]]:
         lines.append(f"  {STATES[data['state']]}")
@@ -81,7 +84,7 @@ def summary(data: dict[str, Any], folder: Path) -> str:
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """Return the document."""
+    """Return ``capacity.md``."""
     lines = [f"# Capacity: {data['name']}", "", headline(data), ""]
     if STATES[data["state"]]:
         lines += [STATES[data["state"]], ""]

@@ -1,15 +1,15 @@
-"""The dead letters: what workers rejected or parked, in a queue of the broker. To look at, put back, or drop."""
+"""The dead letters: what workers rejected or parked, in a queue of the broker. To look at, requeue, or purge."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amqp.exceptions import AccessRefused, NotFound
 
 from taskmill.cluster import broker as brokers
 from taskmill.model.errors import TaskmillError
-from taskmill.results.collector import quote
+from taskmill.model.quoting import quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     import amqp
 
     from taskmill.cluster.broker import Broker
-    from taskmill.results.memcached import Results
 
-#: Headers that tell of a message's death; put back, it begins anew.
+#: Headers that tell of a message's death; requeued, it begins anew.
 DEATH = ("x-death", "x-first-death-", "x-last-death-")
+
+
+class Redeliveries(Protocol):
+    """Where workers count how often a redelivered task has begun: the result store."""
+
+    def forget_redeliveries(self, identifier: str) -> None:
+        """Let them count anew."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,11 @@ def read(channel: amqp.Channel, broker: Broker, queue: str) -> Iterator[Letter]:
 
 
 def settle(
-    broker: Broker, results: Results, queue: str, action: str, ids: Collection[str] = ()
+    broker: Broker, redeliveries: Redeliveries, queue: str, action: str, ids: Collection[str] = ()
 ) -> Iterator[tuple[Letter, str]]:
     """Yield the dead letters, of these ids or all, and what was done with each: ``action`` or why not.
 
-    ``show`` leaves them where they are. ``drop`` deletes them. ``put-back`` sends each to the queue that it came from,
+    ``show`` leaves them where they are. ``purge`` deletes them. ``requeue`` sends each to the queue that it came from,
     and only when the broker has confirmed that takes it away from here: what is interrupted leaves one twice, and none
     not at all. Its task may then begin as often again as a new one.
     """
@@ -112,21 +118,21 @@ def settle(
         for letter in read(channel, broker, queue):
             if ids and letter.identifier not in ids:
                 continue
-            done = action
-            if action == "put-back":
-                done = put_back(channel, letter, returned)
-                if done == action and letter.identifier:
-                    results.forget_redeliveries(letter.identifier)
-            if done in {"drop", "put-back"}:
+            outcome = action
+            if action == "requeue":
+                outcome = requeue(channel, letter, returned)
+                if outcome == action and letter.identifier:
+                    redeliveries.forget_redeliveries(letter.identifier)
+            if outcome in {"purge", "requeue"}:
                 channel.basic_ack(letter.message.delivery_tag)
-            yield letter, done
+            yield letter, outcome
     finally:
         # What is not acknowledged is a dead letter again.
         brokers.close(connection)
 
 
-def put_back(channel: amqp.Channel, letter: Letter, returned: list[str]) -> str:
-    """Send a letter to the queue that it came from; return ``put-back``, or why it stays."""
+def requeue(channel: amqp.Channel, letter: Letter, returned: list[str]) -> str:
+    """Send a letter to the queue that it came from; return ``requeue``, or why it stays."""
     queue = letter.queue
     if not queue:
         return "stays: nothing says which queue it came from"
@@ -135,4 +141,4 @@ def put_back(channel: amqp.Channel, letter: Letter, returned: list[str]) -> str:
     channel.basic_publish(letter.message, routing_key=queue, mandatory=True)
     if returned:
         return f"stays: there is no queue {returned.pop()!r}"
-    return "put-back"
+    return "requeue"

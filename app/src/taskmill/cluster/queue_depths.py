@@ -74,16 +74,3 @@ def _look(channel: amqp.Channel, queues: Sequence[str]) -> list[tuple[str, str, 
         answer = channel.queue_declare(queue, passive=True)
         rows.append((stamp, f"{now:.3f}", queue, int(answer.message_count), int(answer.consumer_count)))
     return rows
-
-
-def read(path: Path) -> dict[str, list[tuple[float, int, int]]]:
-    """Return ``(unix seconds, ready, consumers)`` by queue from a ``queues.csv``; broken lines are left out."""
-    series: dict[str, list[tuple[float, int, int]]] = {}
-    with path.open(encoding="utf-8", newline="", errors="replace") as file:
-        for row in csv.reader(file):
-            try:
-                sample = float(row[1]), int(row[3]), int(row[4])
-            except (IndexError, ValueError):
-                continue
-            series.setdefault(row[2], []).append(sample)
-    return series

@@ -45,12 +45,12 @@ def find(broker: Broker, queues: Iterable[str] = ()) -> list[Worker]:
 
     Raises ``TaskmillError`` when the broker cannot be reached.
     """
-    found: list[Worker] = []
+    answered: list[Worker] = []
     for patience in HELLO:
-        found = _ask(broker, None, patience)
-        if found and not orphans(found, queues):
+        answered = _ask(broker, None, patience)
+        if answered and not orphans(answered, queues):
             break
-    return found
+    return answered
 
 
 def ask(broker: Broker, names: list[str]) -> list[Worker]:
@@ -64,17 +64,17 @@ def ask(broker: Broker, names: list[str]) -> list[Worker]:
 def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worker]:
     app = broker.control()
     try:
-        found = sorted(app.control.inspect(destination=names, timeout=patience).ping() or {})
-        if not found:
+        there = sorted(app.control.inspect(destination=names, timeout=patience).ping() or {})
+        if not there:
             return []
-        inspect = app.control.inspect(destination=found, timeout=ANSWER)
+        inspect = app.control.inspect(destination=there, timeout=ANSWER)
         stats, queues, reports = inspect.stats() or {}, inspect.active_queues() or {}, inspect.report() or {}
     except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
         raise TaskmillError(broker.explain(error.__cause__ or error)) from error
     finally:
         app.close()
     return [
-        worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in found if name in stats
+        worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in there if name in stats
     ]
 
 
@@ -82,17 +82,17 @@ def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
     """Return, by worker, its clock less this host's (``offset_s``) and the most that can be off (``error_s``).
 
     Each worker is asked :data:`EXCHANGES` times; the answer with the shortest round trip counts, its time taken as that
-    of the middle of the round trip (Cristian 1989). Workers that do not know the command (``task_times.py``) are left
-    out. Raises ``TaskmillError`` when the broker cannot be reached.
+    of the middle of the round trip (Cristian 1989). Workers that do not know the command, of
+    ``taskmill_worker.task_times``, are left out. Raises ``TaskmillError`` when the broker cannot be reached.
     """
     app = broker.control()
     try:
-        found = {name: _clock(app, name) for name in names}
+        asked = {name: _clock(app, name) for name in names}
     except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
         raise TaskmillError(broker.explain(error.__cause__ or error)) from error
     finally:
         app.close()
-    return {name: clock for name, clock in found.items() if clock is not None}
+    return {name: clock for name, clock in asked.items() if clock is not None}
 
 
 def _clock(app: Any, name: str) -> dict[str, float] | None:

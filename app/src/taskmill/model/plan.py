@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import uuid
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmill.model.errors import TaskmillError
+from taskmill.model.run_folder import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 SCHEMA = 1
+#: What fields are called in ``plan.json``, where that is another name.
+IN_FILE = {"routes": "kinds", "minimal_headers": "lean"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class Kind:
+class Route:
     """A task by its registered name, and the queue that its messages go to."""
 
     task: str
     queue: str
 
     @classmethod
-    def parse(cls, text: str) -> Kind:
+    def parse(cls, text: str) -> Route:
         """Read ``TASK=QUEUE``; raise ``ValueError`` when it has another form."""
         task, separator, queue = text.partition("=")
         if not (task and separator and queue):
@@ -46,11 +43,11 @@ class Plan:
     """One run. Times are in seconds; ``args`` and ``expect`` are JSON values.
 
     ``threads`` counts per process: 10 threads and 2 processes are 20 posting threads. Message number ``i`` of the run
-    goes to the kind ``i`` modulo their number, so every kind gets its even share.
+    goes by the route ``i`` modulo their number, so every route gets its even share.
     """
 
     name: str
-    kinds: tuple[Kind, ...]
+    routes: tuple[Route, ...]
     tasks: int
     args: tuple[Any, ...]
     #: The ``n`` of the workload when the arguments were given as one number, else ``None``.
@@ -70,7 +67,7 @@ class Plan:
     broker_deadline: float = 120.0
     profile: bool = True
     #: Whether messages leave out what no worker needs, see :func:`taskmill.publishing.message.build`.
-    lean: bool = True
+    minimal_headers: bool = True
     #: Whether the broker keeps messages on disk.
     persistent: bool = True
     stack: str = "modern"
@@ -82,12 +79,12 @@ class Plan:
     @property
     def queues(self) -> list[str]:
         """The queues, each once, in the order given."""
-        return list(dict.fromkeys(kind.queue for kind in self.kinds))
+        return list(dict.fromkeys(route.queue for route in self.routes))
 
     @property
     def task(self) -> str:
         """The task names, parted by commas."""
-        return ", ".join(dict.fromkeys(kind.task for kind in self.kinds))
+        return ", ".join(dict.fromkeys(route.task for route in self.routes))
 
     def posters(self) -> list[tuple[int, int]]:
         """Return first message number and count for each posting thread, those of one process together.
@@ -106,7 +103,8 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """Write ``plan.json``."""
-        write_json(folder / "plan.json", {"schema": SCHEMA, **asdict(self)})
+        data = {IN_FILE.get(name, name): value for name, value in asdict(self).items()}
+        write_json(folder / "plan.json", {"schema": SCHEMA, **data})
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -115,76 +113,13 @@ class Plan:
         if data is None:
             raise TaskmillError(
                 f"{folder} is no run folder: it has no plan.json. Give the folder that `taskmill run` or "
-                f"`taskmill post` named"
+                f"`taskmill publish` named"
             )
         try:
             data.pop("schema")
-            data["kinds"] = tuple(Kind(**kind) for kind in data["kinds"])
+            data.update({name: data.pop(old) for name, old in IN_FILE.items() if old in data})
+            data["routes"] = tuple(Route(**route) for route in data["routes"])
             data["args"] = tuple(data["args"])
             return cls(**data)
         except (KeyError, TypeError) as error:
             raise TaskmillError(f"{folder / 'plan.json'} is not a plan of this version of taskmill: {error}") from error
-
-
-def new_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
-    """Make the folder of a run with its ``ids``, point ``RUNS/latest`` at it, and return its path."""
-    folder = dated_folder(runs, name, now)
-    with refused(runs):
-        (folder / "ids").mkdir()
-        point_latest(runs, folder)
-    return folder
-
-
-def dated_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
-    """Make ``RUNS/<utc time>-<name>`` and return its path."""
-    now = now or datetime.now(timezone.utc)
-    base = f"{now:%Y%m%dT%H%M%SZ}-{name}"
-    with refused(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-        return make_first_free(runs / stem for stem in (base, *(f"{base}-{number}" for number in range(2, 1000))))
-
-
-@contextmanager
-def refused(runs: Path) -> Iterator[None]:
-    """Put what the file system refuses into words."""
-    try:
-        yield
-    except OSError as error:
-        raise TaskmillError(
-            f"cannot make a run folder in {runs}: {error.strerror or error}. Give a directory that you may "
-            f"write to with --runs-directory"
-        ) from error
-
-
-def make_first_free(folders: Iterable[Path]) -> Path:
-    """Make the first of the folders that is not there yet, and return it."""
-    for folder in folders:
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(17, "every name is taken")
-
-
-def point_latest(runs: Path, folder: Path) -> None:
-    """Let the link ``RUNS/latest`` point at the folder; readers see the old or the new link, never none."""
-    link = runs / f".latest-{uuid.uuid4().hex}"
-    link.symlink_to(folder.name)
-    link.replace(runs / "latest")
-
-
-def write_json(path: Path, data: object) -> None:
-    """Write a JSON file so that readers, and a crash, find the old or the new content whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or ``None`` when there is no such file or no object in it."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None

@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskmill.samples.task_timings import QUANTILES
+from taskmill.model.record import QUANTILES, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -95,3 +96,9 @@ def unmet(judged: Iterable[dict[str, Any]]) -> list[str]:
         for one in judged
         if not one["met"]
     ]
+
+
+def of_run(folder: Path) -> tuple[Requirement, ...]:
+    """Return what was required of a run when it began."""
+    record = RunRecord.load(folder)
+    return tuple(Requirement.parse(one.text) for one in record.requirements) if record else ()

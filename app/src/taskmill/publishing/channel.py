@@ -1,8 +1,8 @@
 """The way to the broker: one connection, messages written as bytes, a window of them unconfirmed.
 
-When the broker goes away, the courier waits for it, connects again, and sends what was not confirmed once more under
+When the broker goes away, the channel waits for it, connects again, and sends what was not confirmed once more under
 the same ids: a message may then be in a queue twice, but none is missing. When no queue takes a message, the broker
-returns it: the courier then sends nothing more, and waits for the confirms of the rest.
+returns it: the channel then sends nothing more, and waits for the confirms of the rest.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
     from taskmill.cluster.broker import Broker
 
-#: A message: its place (they are sent in this order, from 0), its id, and what else its cargo wants to know of it.
+#: A message: its place (they are sent in this order, from 0), its id, and what else its source wants to know of it.
 Entry: TypeAlias = "tuple[Any, ...]"
 
 #: Messages per write to the socket, at most; a window holds at least two chunks.
 CHUNK = 250
-#: Seconds that a courier reads or writes without looking at what else there is to do.
+#: Seconds that a channel reads or writes without looking at what else there is to do.
 PATIENCE = 1.0
 #: Seconds without a confirm, with messages outstanding and the broker not blocking, after which a connection is dead.
 SILENCE = 60.0
-#: Seconds that a courier waits for its last confirms after it was asked to stop.
+#: Seconds that a channel waits for its last confirms after it was asked to stop.
 LAST_CONFIRMS = 30.0
 #: Seconds that a broker may block publishers (memory or disk alarm) before posting is given up.
 BLOCKED = 1800.0
@@ -51,7 +51,7 @@ BACKOFF = (0.2, 5.0)
 
 @dataclass
 class Tally:
-    """What one courier has done. Only its thread writes to it; times are of the monotonic clock."""
+    """What one channel has done. Only its thread writes to it; times are of the monotonic clock."""
 
     name: str
     planned: int = 0
@@ -75,7 +75,7 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(before, name))
 
 
-class Cargo(Protocol):
+class MessageSource(Protocol):
     """What is to be sent. Whoever delivers it makes all the calls."""
 
     def more(self) -> bool:
@@ -100,7 +100,7 @@ class Cargo(Protocol):
         """Do what there is to do now and then: after every chunk, and while nothing is due."""
 
 
-class Courier:
+class ConfirmedChannel:
     """A connection, and the messages that are not confirmed yet."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Courier:
         window: int,
         deadline: float,
     ) -> None:
-        """Connect later, in :meth:`deliver`.
+        """Connect later, in :meth:`publish`.
 
         ``window`` is the most messages unconfirmed, ``deadline`` the seconds that a broker is waited for which went
         away, ``stop`` asks for an orderly end, ``say`` takes remarks.
@@ -128,28 +128,28 @@ class Courier:
         self._window = window
         self._chunk = max(1, min(CHUNK, window // 2))
         self._deadline = deadline
-        self._cargo: Cargo
+        self._source: MessageSource
         self._connection: amqp.Connection | None = None
-        self._channel: amqp.Channel | None = None
+        self._amqp_channel: amqp.Channel | None = None
         self._tag = 0
         #: Delivery tag -> what is sent and not confirmed.
         self._outstanding: dict[int, Entry] = {}
         #: What is to be sent once more.
-        self._again: deque[Entry] = deque()
+        self._to_republish: deque[Entry] = deque()
         self._blocked_since: float | None = None
         self._trouble_since: float | None = None
         self._heard = time.monotonic()
 
-    def deliver(self, cargo: Cargo, again: list[Entry] | None = None) -> None:
-        """Send a cargo and wait for its confirms; of what was sent, once a message is returned or ``stop`` is set.
+    def publish(self, source: MessageSource, to_republish: list[Entry] | None = None) -> None:
+        """Send a source and wait for its confirms; of what was sent, once a message is returned or ``stop`` is set.
 
-        ``again`` was sent before and goes first. The connection stays for the next cargo. Raises
+        ``to_republish`` was sent before and goes first. The connection stays for the next source. Raises
         ``PostingError`` when the broker stays away or refuses, ``Interrupted`` when it keeps the last confirms back.
         """
-        self._cargo = cargo
-        self._again.extend(again or [])
+        self._source = source
+        self._to_republish.extend(to_republish or [])
         if self._connection is not None:
-            cargo.connected(self._connection, self._channel)
+            source.connected(self._connection, self._amqp_channel)
         while not self._finished():
             try:
                 if self._connection is None:
@@ -165,16 +165,16 @@ class Courier:
             self._connection = None
 
     def unsettled(self) -> list[Entry]:
-        """Return what was taken from the cargo and is not surely with the broker."""
-        return [*self._outstanding.values(), *self._again, *self.returned]
+        """Return what was taken from the source and is not surely with the broker."""
+        return [*self._outstanding.values(), *self._to_republish, *self.returned]
 
     def _finished(self) -> bool:
         if self._outstanding:
             return False
-        return bool(self.returned) or not (self._again or self._more())
+        return bool(self.returned) or not (self._to_republish or self._more())
 
     def _more(self) -> bool:
-        return not self._stop.is_set() and self._cargo.more()
+        return not self._stop.is_set() and self._source.more()
 
     def _connect(self) -> None:
         self._blocked_since = None
@@ -182,15 +182,15 @@ class Courier:
             f"post {self.tally.name}", on_blocked=self._blocked, on_unblocked=self._unblocked
         )
         self._connection = connection
-        self._channel = channel = connection.channel()
+        self._amqp_channel = channel = connection.channel()
         channel.events["basic_ack"].add(self._acked)
         channel.events["basic_nack"].add(self._refused)
         channel.events["basic_return"].add(self._came_back)
         channel.confirm_select()
         # Set once and for all: py-amqp's own timeouts would change it twice for every confirm.
         connection.sock.settimeout(PATIENCE)
-        self._cargo.connected(connection, channel)
-        self._again = deque(sorted([*self._outstanding.values(), *self._again], key=itemgetter(0)))
+        self._source.connected(connection, channel)
+        self._to_republish = deque(sorted([*self._outstanding.values(), *self._to_republish], key=itemgetter(0)))
         self._outstanding.clear()
         self._tag = 0
         self._heard = time.monotonic()
@@ -199,19 +199,19 @@ class Courier:
         """Send one chunk, then wait until the window has room for the next, or for all confirms after the last."""
         if self.returned:
             pass
-        elif self._again:
-            entries = [self._again.popleft() for _ in range(min(self._chunk, len(self._again)))]
+        elif self._to_republish:
+            entries = [self._to_republish.popleft() for _ in range(min(self._chunk, len(self._to_republish)))]
             self.tally.republished += len(entries)
             self._send(entries)
         elif self._more():
-            entries = self._cargo.take(self._chunk)
+            entries = self._source.take(self._chunk)
             if not entries:
                 self._idle()
                 return
             self._send(entries)
-        more = not self.returned and (bool(self._again) or self._more())
+        more = not self.returned and (bool(self._to_republish) or self._more())
         self._await_confirms(self._window - self._chunk if more else 0)
-        self._cargo.stepped()
+        self._source.stepped()
 
     def _idle(self) -> None:
         """Wait until the next message is due, at most as long as confirms may wait."""
@@ -221,8 +221,8 @@ class Courier:
                 self._connection.drain_events(timeout=0)
         if self._outstanding:
             self._check_patience()
-        self._cargo.stepped()
-        self._stop.wait(max(0.0, min(self._cargo.wait(), PACE if self._outstanding else PATIENCE)))
+        self._source.stepped()
+        self._stop.wait(max(0.0, min(self._source.wait(), PACE if self._outstanding else PATIENCE)))
 
     def _send(self, entries: list[Entry]) -> None:
         if self.tally.first is None:
@@ -232,7 +232,7 @@ class Courier:
         # Known as outstanding before the first byte leaves: a connection that breaks here is no loss.
         self._outstanding.update(enumerate(entries, self._tag + 1))
         self._tag += len(entries)
-        self._write(self._cargo.frames(entries))
+        self._write(self._source.frames(entries))
         self.tally.posted = max(self.tally.posted, entries[-1][0] + 1)
 
     def _write(self, data: bytes) -> None:
@@ -280,12 +280,12 @@ class Courier:
         self.tally.confirmed += len(done)
         self.tally.last = self._heard = time.monotonic()
         self._trouble_since = None
-        self._cargo.confirmed(done)
+        self._source.confirmed(done)
 
     def _refused(self, tag: int, multiple: bool) -> None:
         entries = self._settle(tag, multiple)
         self.tally.nacked += len(entries)
-        self._again.extend(entries)
+        self._to_republish.extend(entries)
         self._heard = time.monotonic()
         self._give_up_after_deadline("refuses messages (basic.nack)")
         self._say(f"the broker ({self._broker}) refuses messages; sending them again")

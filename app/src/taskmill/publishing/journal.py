@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from taskmill.model.arrays import Floats
+    from numpy.typing import NDArray
 
 ID_LENGTH = 36
 DIGITS = 20
@@ -98,7 +98,7 @@ class ThreadIds:
     lines: list[tuple[bytes, bytes]]
     confirmed: int
     #: When each line's message was first sent, in Unix seconds; NaN where that is not known.
-    posted: Floats
+    posted: NDArray[np.float64]
     #: Bytes of the whole lines.
     size: int
 
@@ -157,7 +157,7 @@ def read_confirmed(path: Path) -> int:
         return 0
 
 
-def read_times(path: Path, lines: int) -> Floats:
+def read_times(path: Path, lines: int) -> NDArray[np.float64]:
     """Return what a ``.times`` file says of so many lines; NaN for lines of which it says nothing."""
     posted = np.full(lines, np.nan)
     begin = 0

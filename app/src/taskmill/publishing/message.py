@@ -1,6 +1,6 @@
 """Task messages of Celery's protocol 2, as bytes ready for the wire.
 
-Celery's own code makes the message, py-amqp's own code makes its AMQP frames, both once per kind of task and
+Celery's own code makes the message, py-amqp's own code makes its AMQP frames, both once per route and
 connection, with a placeholder for the id. Posting a task is then joining these bytes around its id: all ids have the
 same length, so nothing else in the frames changes. That is more than ten times as fast as making every message anew,
 and a test compares the result field by field with what ``apply_async`` sends.
@@ -22,7 +22,7 @@ from kombu.serialization import dumps as serialize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskmill.model.plan import Kind
+    from taskmill.model.plan import Route
 
 TRANSIENT, PERSISTENT = 1, 2
 #: What a worker needs to know; it assumes the rest of protocol 2 (``celery.app.task.Context``) where it is left out.
@@ -73,19 +73,25 @@ def destination(exchange: str, routing_key: str, *, mandatory: bool = True) -> b
 
 
 def build(
-    kind: Kind, args: Sequence[Any], identifier: str, sender: Sender, *, lean: bool, persistent: bool = True
+    route: Route,
+    args: Sequence[Any],
+    identifier: str,
+    sender: Sender,
+    *,
+    minimal_headers: bool,
+    persistent: bool = True,
 ) -> Message:
     """Return the message that ``apply_async(args)`` would send for this task, id and sender.
 
-    A lean one leaves out what says nothing about how to run the task: who sent it (``origin``, ``reply_to``), how its
-    arguments look in a monitor (``argsrepr``), and every header of which a worker assumes the same by itself. That
-    halves what the broker and the worker spend on it.
+    With ``minimal_headers`` it leaves out what says nothing about how to run the task: who sent it (``origin``,
+    ``reply_to``), how its arguments look in a monitor (``argsrepr``), and every header of which a worker assumes the
+    same by itself. That halves what the broker and the worker spend on it.
     """
     app = Celery("taskmill", set_as_current=False)
     headers, properties, body, _ = app.amqp.as_task_v2(
-        identifier, kind.task, tuple(args), {}, origin=sender.origin, reply_to=sender.reply_to
+        identifier, route.task, tuple(args), {}, origin=sender.origin, reply_to=sender.reply_to
     )
-    if lean:
+    if minimal_headers:
         headers = {name: headers[name] for name in NEEDED_HEADERS}
         properties = {}
     content_type, content_encoding, payload = serialize(body, serializer="json")
@@ -95,18 +101,18 @@ def build(
         content_encoding=content_encoding,
         application_headers=headers,
         delivery_mode=PERSISTENT if persistent else TRANSIENT,
-        **({} if lean else {"priority": 0} | properties),
+        **({} if minimal_headers else {"priority": 0} | properties),
     )
 
 
 def template(
-    kind: Kind,
+    route: Route,
     args: Sequence[Any],
     sender: Sender,
     channel_id: int,
     frame_max: int,
     *,
-    lean: bool,
+    minimal_headers: bool,
     persistent: bool = True,
 ) -> list[bytes]:
     """Return the pieces of the frames of ``basic.publish`` between the places where the id (ASCII) stands.
@@ -118,6 +124,7 @@ def template(
     placeholder = str(uuid.uuid4())
     frames = Frames(channel_id, frame_max)
     frames.publish(
-        destination("", kind.queue), build(kind, args, placeholder, sender, lean=lean, persistent=persistent)
+        destination("", route.queue),
+        build(route, args, placeholder, sender, minimal_headers=minimal_headers, persistent=persistent),
     )
     return frames.take().split(placeholder.encode())

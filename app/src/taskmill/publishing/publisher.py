@@ -12,37 +12,30 @@ from collections import deque
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import ChannelError
 from celery import Celery
 from celery.app import app_or_default
 from celery.app.utils import find_app
 from celery.backends.rpc import RPCBackend
 from celery.canvas import Signature
-from kombu.common import maybe_declare
 
 from taskmill.cluster import broker as brokers
 from taskmill.cluster.broker import Broker
 from taskmill.model.errors import PostingError, PublishError, TaskmillError
-from taskmill.publishing.channel import SILENCE, Courier, Entry, Tally
+from taskmill.publishing.channel import ConfirmedChannel, Tally
 from taskmill.publishing.interrupt import Interrupted
 from taskmill.publishing.journal import new_ids
-from taskmill.publishing.message import Frames
-from taskmill.publishing.signatures import Maker
+from taskmill.publishing.signature_source import CONFIRMED, UNKNOWN, Item, Outcome, SignatureSource
+from taskmill.publishing.signatures import SignatureEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    import amqp
-
 log = logging.getLogger("taskmill")
-
-#: An id and what it stands for, as a plain dictionary.
-Item: TypeAlias = "tuple[str, dict[str, Any]]"
 
 #: Ids made at once.
 IDS = 250
@@ -51,8 +44,6 @@ BATCH = 2000
 #: Batches that wait for each thread or process, at most.
 AHEAD = 2
 ENDED = "a publishing process ended before its work was done"
-#: Whether the broker has a message.
-UNKNOWN, CONFIRMED = range(2)
 #: How what is one message is sent by itself: a signature, and one that is a plain dictionary.
 PLAIN = (Signature.apply_async, None)
 #: Options that say through what to send.
@@ -69,106 +60,8 @@ class Settings:
     broker_deadline: float
 
 
-@dataclass
-class Outcome:
-    """What became of signatures, by their places from 0 on."""
-
-    states: bytearray = field(default_factory=bytearray)
-    #: Why not all were published, and what was raised of that, in this process.
-    error: str | None = None
-    cause: Exception | None = None
-
-    def fail(self, cause: Exception) -> None:
-        """Take note of the first exception that ended it."""
-        if self.error is None:
-            self.error = str(cause) if isinstance(cause, TaskmillError) else f"{type(cause).__name__}: {cause}"
-            self.cause = cause
-
-
-class Shipment:
-    """Signatures on their way, as a courier's cargo."""
-
-    def __init__(self, maker: Maker, items: Iterable[Item], told: Callable[[int], None]) -> None:
-        """Take the items, which are read as they are sent; ``told`` is called with how many are confirmed."""
-        self.outcome = Outcome()
-        self._maker = maker
-        self._items = iter(items)
-        self._told = told
-        self._confirmed = 0
-        self._ended = False
-        self._connection: amqp.Connection
-        self._channel: amqp.Channel
-        self._frames: Frames
-
-    def more(self) -> bool:
-        """Say whether the items' end was not seen yet."""
-        return not self._ended
-
-    def take(self, limit: int) -> list[Entry]:
-        """Make the next messages; one that cannot be made is the end."""
-        entries: list[Entry] = []
-        try:
-            for identifier, signature in itertools.islice(self._items, limit):
-                place = len(self.outcome.states)
-                parcels = self._maker.make(identifier, signature)
-                self.outcome.states.append(UNKNOWN)
-                entries += [(place, identifier.encode(), parcels[0])]
-                # Events that tell of it.
-                entries += [(-1, b"", parcel) for parcel in parcels[1:]]
-        except Exception as error:  # noqa: BLE001  # of the caller's own code too; what was sent before is still seen through
-            self._ended = True
-            self.outcome.fail(error)
-        self._ended = self._ended or not entries
-        return entries
-
-    def wait(self) -> float:
-        """Return 0: all is due."""
-        return 0.0
-
-    def connected(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
-        """Take what frames depend on."""
-        self._connection, self._channel = connection, channel
-        self._frames = Frames(channel.channel_id, connection.frame_max)
-
-    def frames(self, entries: list[Entry]) -> bytes:
-        """Return the messages' frames, once their queues are there."""
-        for _, _, parcel in entries:
-            envelope = parcel.envelope
-            if envelope.channel is not self._channel:
-                if envelope.declare:
-                    self._declare(envelope.declare)
-                envelope.channel = self._channel
-            self._frames.publish(envelope.arguments, parcel)
-        return self._frames.take()
-
-    def _declare(self, entities: Iterable[Any]) -> None:
-        """See to it that queues and exchanges are there, as ``apply_async`` does; each once for a connection."""
-        patience = self._connection.sock.gettimeout()
-        self._connection.sock.settimeout(SILENCE)
-        for entity in entities:
-            try:
-                maybe_declare(entity, self._channel)
-            except ChannelError as error:
-                raise PostingError(
-                    f"the broker refuses to declare {entity}: {brokers.reason(error)}. In task_queues, no_declare=True "
-                    f"is for a queue that is there already, or that this user may not declare"
-                ) from error
-        self._connection.sock.settimeout(patience)
-
-    def confirmed(self, entries: list[Entry]) -> None:
-        """Take note of what the broker has."""
-        for place, _, _ in entries:
-            if place >= 0:
-                self.outcome.states[place] = CONFIRMED
-                self._confirmed += 1
-
-    def stepped(self) -> None:
-        """Tell how far it is."""
-        self._told(self._confirmed)
-
-
-class Office:
-    """What publishes in this process: one or more threads, each with a courier and messages of its own."""
+class Publisher:
+    """What publishes in this process: one or more threads, each with a channel and messages of its own."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         """Connect later, in :meth:`publish`."""
@@ -177,28 +70,28 @@ class Office:
         self._broker = Broker.of(app)
         self._stop = threading.Event()
         self._own = threading.local()
-        self._couriers: list[Courier] = []
+        self._channels: list[ConfirmedChannel] = []
         self._executor = ThreadPoolExecutor(settings.threads, "publish") if settings.threads > 1 else None
 
-    def publish(self, items: Iterable[Item], told: Callable[[int], None]) -> Outcome:
+    def publish(self, items: Iterable[Item], progress: Callable[[int], None]) -> Outcome:
         """Publish the items, read as they are sent; by this thread, or by several in batches."""
         if self._executor is None:
-            return self._deliver(items, told)
-        return spread(self._executor, self._deliver, items, self._settings.threads, BATCH, told)
+            return self._deliver(items, progress)
+        return spread(self._executor, self._deliver, items, self._settings.threads, BATCH, progress)
 
     def close(self) -> None:
         """Close the connections; what is under way stops."""
         self._stop.set()
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
-        for courier in self._couriers:
-            courier.close()
+        for channel in self._channels:
+            channel.close()
 
-    def _deliver(self, items: Iterable[Item], told: Callable[[int], None] = lambda _: None) -> Outcome:
+    def _deliver(self, items: Iterable[Item], progress: Callable[[int], None] = lambda _: None) -> Outcome:
         own = self._own
-        if not hasattr(own, "courier"):
-            own.maker = Maker(self._app, self._settings.reply_to)
-            own.courier = Courier(
+        if not hasattr(own, "channel"):
+            own.encoder = SignatureEncoder(self._app, self._settings.reply_to)
+            own.channel = ConfirmedChannel(
                 self._broker,
                 Tally(f"{os.getpid()} {threading.current_thread().name}"),
                 self._stop,
@@ -206,22 +99,22 @@ class Office:
                 window=self._settings.window,
                 deadline=self._settings.broker_deadline,
             )
-            self._couriers.append(own.courier)
-        courier, shipment = own.courier, Shipment(own.maker, items, told)
-        outcome = shipment.outcome
+            self._channels.append(own.channel)
+        channel, source = own.channel, SignatureSource(own.encoder, items, progress)
+        outcome = source.outcome
         try:
-            courier.deliver(shipment)
-            if courier.returned:
-                exchange, key = courier.unroutable
+            channel.publish(source)
+            if channel.returned:
+                exchange, key = channel.unroutable
                 raise PostingError(
-                    f"the broker ({self._broker}) returned {len(courier.returned):,} messages: no queue takes the "
+                    f"the broker ({self._broker}) returned {len(channel.returned):,} messages: no queue takes the "
                     f"routing key {key!r} from the exchange {exchange!r}. Declare the queue, or mend its name"
                 )
         except (PostingError, Interrupted) as error:
             outcome.fail(error)
         if outcome.error is not None:
-            courier.close()
-            del own.courier
+            channel.close()
+            del own.channel
         return outcome
 
 
@@ -231,7 +124,7 @@ def spread(
     items: Iterable[Item],
     lanes: int,
     size: int,
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Outcome:
     """Have the items published in batches of a size, some of them waiting for each lane; stop at the first error."""
     total, confirmed = Outcome(), 0
@@ -264,7 +157,7 @@ def spread(
         confirmed += outcome.states.count(CONFIRMED)
         total.states += outcome.states.ljust(count, bytes([UNKNOWN]))
         total.error, total.cause = total.error or outcome.error, total.cause or outcome.cause
-        told(confirmed)
+        progress(confirmed)
 
 
 def publish(
@@ -305,10 +198,7 @@ def publish(
     and ``unconfirmed``, of the signatures that were read. ``TaskmillError`` when there is no broker to begin with, or
     the app is not one that can be published for, and ``TypeError`` or ``ValueError`` for arguments that make no sense.
     """
-    if min(threads, processes, window) < 1 or broker_deadline <= 0:
-        raise ValueError("threads, processes and window are at least 1, and broker_deadline is more than 0 seconds")
-    if isinstance(signatures, dict):
-        raise TypeError("publish takes many signatures: hand over a list of them, such as the tasks of a group")
+    check_arguments(signatures, threads, processes, window, broker_deadline)
     reading = iter(signatures)
     try:
         first = next(reading)
@@ -327,21 +217,33 @@ def publish(
     items = read(
         itertools.chain([first], reading), ids, None if is_address(name) else used.tasks, None if app else used
     )
-    told = progress or (lambda _: None)
+    progress = progress or (lambda _: None)
     if processes > 1:
         with children(processes, str(name), settings) as executor:
-            outcome = spread(executor, publish_here, items, processes, threads * BATCH, told)
+            outcome = spread(executor, publish_here, items, processes, threads * BATCH, progress)
     else:
-        with closing(Office(used, settings)) as office:
-            outcome = office.publish(items, told)
+        with closing(Publisher(used, settings)) as publisher:
+            outcome = publisher.publish(items, progress)
     if outcome.error is not None:
-        states = outcome.states.ljust(len(ids), bytes([UNKNOWN]))
-        lists: tuple[list[str], list[str]] = ([], [])
-        for identifier, state in zip(ids, states, strict=True):
-            lists[state != CONFIRMED].append(identifier)
-        message = f"{outcome.error} ({len(lists[0]):,} of {len(ids):,} messages are confirmed)"
-        raise PublishError(message, *lists) from outcome.cause
+        raise not_all(outcome, ids) from outcome.cause
     return ids
+
+
+def check_arguments(signatures: Any, threads: int, processes: int, window: int, broker_deadline: float) -> None:
+    """Raise ``ValueError`` or ``TypeError`` for arguments of :func:`publish` that make no sense."""
+    if min(threads, processes, window) < 1 or broker_deadline <= 0:
+        raise ValueError("threads, processes and window are at least 1, and broker_deadline is more than 0 seconds")
+    if isinstance(signatures, dict):
+        raise TypeError("publish takes many signatures: hand over a list of them, such as the tasks of a group")
+
+
+def not_all(outcome: Outcome, ids: list[str]) -> PublishError:
+    """Return the error that lists which of the messages the broker has."""
+    states = outcome.states.ljust(len(ids), bytes([UNKNOWN]))
+    lists: tuple[list[str], list[str]] = ([], [])
+    for identifier, state in zip(ids, states, strict=True):
+        lists[state != CONFIRMED].append(identifier)
+    return PublishError(f"{outcome.error} ({len(lists[0]):,} of {len(ids):,} messages are confirmed)", *lists)
 
 
 def is_address(name: str | None) -> bool:
@@ -418,29 +320,29 @@ def read(
 
 
 #: What publishes in a process that :func:`publish` started.
-_office: Office
+_publisher: Publisher
 
 
 @contextmanager
 def children(processes: int, name: str, settings: Settings) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that publish; ``spawn`` gives them a clean start, with no lock or connection of this process."""
-    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), open_office, (name, settings))
+    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), open_publisher, (name, settings))
     try:
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def open_office(name: str, settings: Settings) -> None:
+def open_publisher(name: str, settings: Settings) -> None:
     """Get a process ready: it ends in order when its parent says so, and at once when that is gone."""
-    global _office  # noqa: PLW0603  # one for a process, as its executor has it
+    global _publisher  # noqa: PLW0603  # one for a process, as its executor has it
     # Ctrl-C reaches the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=end_with, args=(parent.sentinel,), daemon=True).start()
-    _office = Office(load(name), settings)
-    Finalize(None, _office.close, exitpriority=0)
+    _publisher = Publisher(load(name), settings)
+    Finalize(None, _publisher.close, exitpriority=0)
 
 
 def end_with(sentinel: int) -> None:
@@ -451,7 +353,7 @@ def end_with(sentinel: int) -> None:
 
 def publish_here(batch: list[Item]) -> Outcome:
     """Publish a batch in a process that is ready for it."""
-    outcome = _office.publish(batch, lambda _: None)
+    outcome = _publisher.publish(batch, lambda _: None)
     # An exception may be of any kind, and tells of this process.
     outcome.cause = None
     return outcome

@@ -2,7 +2,8 @@
 
 ``apply_async`` is called with a producer that keeps the message in place of sending it, so that routes, options, links,
 stamps, checks and signals are Celery's. Where nothing but the arguments and the id can tell one message from the next
-(see :meth:`Maker._kind`), that is done once; further messages are its bytes around their own arguments and id.
+(see :meth:`SignatureEncoder._kind`), that is done once; further messages are its bytes around their own arguments and
+id.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ LENGTH = Struct(">I")
 
 
 @dataclass
-class Envelope:
+class Destination:
     """Where messages go: the arguments of ``basic.publish``, and the queues and exchanges that must be there."""
 
     arguments: bytes
@@ -62,14 +63,14 @@ class Envelope:
     channel: Any = None
 
 
-class Parcel:
+class WireMessage:
     """A message as py-amqp's frame writer wants it, in bytes."""
 
-    __slots__ = ("_properties", "body", "envelope")
+    __slots__ = ("_properties", "body", "destination")
 
-    def __init__(self, envelope: Envelope, properties: bytes, body: bytes) -> None:
+    def __init__(self, destination: Destination, properties: bytes, body: bytes) -> None:
         """Take the parts."""
-        self.envelope = envelope
+        self.destination = destination
         self.body = body
         self._properties = properties
 
@@ -77,18 +78,18 @@ class Parcel:
         return self._properties
 
 
-class Tap(Producer):  # type: ignore[misc]  # kombu carries no types
+class CapturingProducer(Producer):  # type: ignore[misc]  # kombu carries no types
     """Keeps what it is to publish. It has a connection, made only for a result backend that asks for it."""
 
     def __init__(self, app: Celery) -> None:
         """Connect later, or never."""
         super().__init__(app.connection_for_write(), auto_declare=False)
-        self.parcels: list[Parcel] = []
+        self.messages: list[WireMessage] = []
         #: Body, serializer and compression of what was published last.
         self.last: tuple[Any, Any, Any] = (None, None, None)
 
     def publish(self, body: Any, **options: Any) -> Any:
-        """Keep the message; trying again is the courier's."""
+        """Keep the message; trying again is the channel's."""
         self.last = (body, options.get("serializer"), options.get("compression"))
         return super().publish(body, **options | {"retry": False})
 
@@ -116,28 +117,28 @@ class Tap(Producer):  # type: ignore[misc]  # kombu carries no types
             **properties,
         )
         # The task itself is mandatory: the broker returns what no queue takes. The event that tells of it is not.
-        mandatory = not self.parcels
+        mandatory = not self.messages
         arguments = destination(exchange, routing_key, mandatory=mandatory)
         data = body.encode(content_encoding) if isinstance(body, str) else bytes(body)
-        self.parcels.append(Parcel(Envelope(arguments, tuple(declare)), message._serialize_properties(), data))
+        self.messages.append(WireMessage(Destination(arguments, tuple(declare)), message._serialize_properties(), data))
 
-    def take(self) -> list[Parcel]:
+    def take(self) -> list[WireMessage]:
         """Return what was kept since the last time."""
-        parcels, self.parcels = self.parcels, []
-        return parcels
+        messages, self.messages = self.messages, []
+        return messages
 
 
 class Template:
     """A message of which arguments and id are open."""
 
     def __init__(
-        self, parcel: Parcel, identifier: bytes, args: bytes, kwargs: bytes, *, embed: Any, serializer: Any
+        self, message: WireMessage, identifier: bytes, args: bytes, kwargs: bytes, *, embed: Any, serializer: Any
     ) -> None:
         """Take apart a message that was made with these three words for its id, ``argsrepr`` and ``kwargsrepr``.
 
         Raises ``ValueError`` when they do not stand where they should.
         """
-        data = parcel._serialize_properties()
+        data = message._serialize_properties()
         # Flags, content type and encoding, then the table of headers, which begins with its length.
         start = 2
         for _ in range(2):
@@ -146,11 +147,11 @@ class Template:
         self._length = LENGTH.unpack_from(data, start)[0] - len(args) - len(kwargs)
         self._pieces = _split(data[start + LENGTH.size :], args, kwargs)
         self._identifier = identifier
-        self._envelope = parcel.envelope
+        self._destination = message.destination
         self._embed = embed
         self._serializer = serializer
 
-    def fill(self, identifier: bytes, args: Any, kwargs: Any, argsrepr: str, kwargsrepr: str) -> Parcel:
+    def fill(self, identifier: bytes, args: Any, kwargs: Any, argsrepr: str, kwargsrepr: str) -> WireMessage:
         """Return the message for an id as long as the first."""
         shown, shown_too = argsrepr.encode("utf-8", "surrogatepass"), kwargsrepr.encode("utf-8", "surrogatepass")
         before, between, after = self._pieces
@@ -159,7 +160,7 @@ class Template:
         properties = b"".join((self._head, table, before, lengths[0], shown, between, lengths[1], shown_too, after))
         properties = properties.replace(self._identifier, identifier)
         _, encoding, body = serialize((args, kwargs, self._embed), self._serializer)
-        return Parcel(self._envelope, properties, body.encode(encoding) if isinstance(body, str) else body)
+        return WireMessage(self._destination, properties, body.encode(encoding) if isinstance(body, str) else body)
 
 
 def _split(data: bytes, *words: bytes) -> list[bytes]:
@@ -173,7 +174,7 @@ def _split(data: bytes, *words: bytes) -> list[bytes]:
     return [*pieces, data]
 
 
-class Maker:
+class SignatureEncoder:
     """Makes the messages of one thread."""
 
     def __init__(self, app: Celery, reply_to: str) -> None:
@@ -181,7 +182,7 @@ class Maker:
         self._app = app
         self._tasks = app.tasks
         self._reply_to = reply_to
-        self._tap = Tap(app)
+        self._producer = CapturingProducer(app)
         self._templates: dict[Any, Template | None] = {}
         #: Whether nothing looks at, or changes, single messages on their way.
         self._plain = (
@@ -196,7 +197,7 @@ class Maker:
         self._longest = app.amqp.argsrepr_maxsize, app.amqp.kwargsrepr_maxsize
         self._levels = app.conf.task_repr_maxlevels
 
-    def make(self, identifier: str, signature: Mapping[str, Any]) -> list[Parcel]:
+    def make(self, identifier: str, signature: Mapping[str, Any]) -> list[WireMessage]:
         """Return the message of a signature, and the event that tells of it where the app sends such.
 
         Raises what ``apply_async`` does.
@@ -242,28 +243,28 @@ class Maker:
 
     def _apply(
         self, task: Any, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], identifier: str
-    ) -> list[Parcel]:
-        given = {"reply_to": self._reply_to, **options, "task_id": identifier, "producer": self._tap}
+    ) -> list[WireMessage]:
+        given = {"reply_to": self._reply_to, **options, "task_id": identifier, "producer": self._producer}
         # The ids are the result; what keeps one for each child of a task that is at work would grow with them.
         given["add_to_parent"] = False
-        self._tap.take()
+        self._producer.take()
         if task is None:
             self._app.send_task(name, args, kwargs, **given)
         else:
             task.apply_async(args, kwargs, **given)
-        parcels = self._tap.take()
-        if not parcels:
+        messages = self._producer.take()
+        if not messages:
             raise TaskmillError(f"the apply_async of {name} sends by other means than the producer that it is given")
-        return parcels
+        return messages
 
     def _template(self, task: Any, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Template | None:
         words = [str(uuid.uuid4()) for _ in range(3)]
         described = {**options, "argsrepr": words[1], "kwargsrepr": words[2]}
-        (parcel,) = self._apply(task, name, args, kwargs, described, words[0])
-        (_, _, embed), serializer, compression = self._tap.last
+        (message,) = self._apply(task, name, args, kwargs, described, words[0])
+        (_, _, embed), serializer, compression = self._producer.last
         if compression:
             return None
         try:
-            return Template(parcel, *(word.encode() for word in words), embed=embed, serializer=serializer)
+            return Template(message, *(word.encode() for word in words), embed=embed, serializer=serializer)
         except ValueError:
             return None

@@ -9,21 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskmill import record
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
-from taskmill.publishing import journal
-from taskmill.publishing import processes as posting
-from taskmill.publishing.processes import Left
-from taskmill.results import collector as collect
+from taskmill.model.record import Repair, RunRecord
+from taskmill.model.run_folder import read_faults
+from taskmill.publishing import journal, processes
+from taskmill.publishing.unfinished import Unfinished
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.memcached import BATCH, Results
+from taskmill.results.store import BATCH, ResultStore
+from taskmill.session.build_record import recount
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Collection, Iterable
     from pathlib import Path
-    from typing import Any
 
     from taskmill.cluster.broker import Broker
     from taskmill.model.plan import Plan
@@ -38,13 +37,13 @@ MISSING = ("lost", "unsent")
 class Repaired:
     """What came of a repair."""
 
-    record: dict[str, Any]
+    record: RunRecord
     #: Whether every missing result was asked for to the end.
     finished: bool
     error: str | None = None
 
 
-def without_result(ids: Iterable[bytes], results: Results) -> set[bytes]:
+def without_result(ids: Iterable[bytes], results: ResultStore) -> set[bytes]:
     """Return those of the ids that have no result in the store."""
     rest = list(ids)
     absent = set(rest)
@@ -53,60 +52,74 @@ def without_result(ids: Iterable[bytes], results: Results) -> set[bytes]:
     return absent
 
 
-def unconfirmed(folder: Path, results: Results) -> Left:
+def unconfirmed(folder: Path, results: ResultStore) -> Unfinished:
     """Return what is left of a run whose client was killed: messages that were not confirmed and have no result."""
     threads = journal.read(folder / "ids")
     absent = without_result([identifier for one in threads for identifier, _ in one.lines[one.confirmed :]], results)
-    return left(folder, absent)
+    return unfinished(folder, absent)
 
 
-def left(folder: Path, wanted: Collection[bytes]) -> Left:
+def unfinished(folder: Path, wanted: Collection[bytes]) -> Unfinished:
     """Return what is left of a run when the messages of these ids are to be sent once more."""
 
     def places(one: ThreadIds) -> list[tuple[int, bytes]]:
         return [(place, identifier) for place, (identifier, _) in enumerate(one.lines) if identifier in wanted]
 
-    return Left.find(folder, places)
+    return Unfinished.find(folder, places)
+
+
+def is_collected(record: RunRecord, folder: Path) -> bool:
+    """Say whether each id in the folder of the run is accounted for: by a result, as lost, or as never sent.
+
+    Only a collecting that comes to its end counts what is lost, whatever became of the posting before it. One that was
+    interrupted before it wrote the record has left a list of faults that is newer than that.
+    """
+    counts = record.counts
+    ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
+    faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
+    return (
+        counts.retrieved + counts.lost + record.client.unsent == ids
+        and faults.exists()
+        and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
+    )
 
 
 def repair(
-    plan: Plan, folder: Path, broker: Broker, results: Results, stop: threading.Event, reporter: Reporter
+    plan: Plan, folder: Path, broker: Broker, results: ResultStore, stop: threading.Event, reporter: Reporter
 ) -> Repaired:
     """Post and collect what has no result; merge it into the run's record, and return that.
 
     Raises ``TaskmillError`` when the run was never collected to its end.
     """
-    data = record.load(folder)
-    if data is None or not record.is_collected(data, folder):
+    record = RunRecord.load(folder)
+    if record is None or not is_collected(record, folder):
         raise TaskmillError(
             f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
             f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"
         )
     missing = {
-        fault["id"].encode()
-        for fault in collect.read_faults(folder / "faults.jsonl", None)
-        if fault.get("outcome") in MISSING
+        fault["id"].encode() for fault in read_faults(folder / "faults.jsonl", None) if fault.get("outcome") in MISSING
     }
-    begun = Moment.now()
-    again = left(folder, without_result(missing, results))
-    reporter.say(f"{len(missing):,} results are missing; {again.total():,} of them are not in the store either")
-    if again.total():
-        posted = posting.repost(plan, folder, broker, stop, reporter, again)
+    started_at = Moment.now()
+    to_republish = unfinished(folder, without_result(missing, results))
+    reporter.say(f"{len(missing):,} results are missing; {to_republish.total():,} of them are not in the store either")
+    if to_republish.total():
+        posted = processes.republish(plan, folder, broker, stop, reporter, to_republish)
         if posted.error is not None or not posted.finished:
-            return Repaired(data, finished=False, error=posted.error)
+            return Repaired(record, finished=False, error=posted.error)
     collected = Collected(finished=True)
     if missing:
         collected = Collector(plan, folder, results, stop, reporter, only=missing).run()
         if not collected.finished:
-            return Repaired(data, finished=False)
-        data.setdefault("repaired", []).append(
-            {
-                "at": begun.iso,
-                "missing": len(missing),
-                "posted": again.total(),
+            return Repaired(record, finished=False)
+        record.repaired.append(
+            Repair(
+                at=started_at.iso,
+                missing=len(missing),
+                posted=to_republish.total(),
                 **{name: getattr(collected, name) for name in ("correct", "wrong", "failed", "lost")},
-            }
+            )
         )
-    record.recount(data, folder)
-    record.save(folder, data)
-    return Repaired(data, finished=True)
+    recount(record, folder)
+    record.save(folder)
+    return Repaired(record, finished=True)

@@ -1,7 +1,15 @@
 """``report.html`` of a run: one file that needs nothing else, made from ``run.json`` and the files beside it.
 
-``folder`` reads, ``facts``, ``where``, ``series`` and ``calls`` compute, ``findings`` judges, ``figures`` draws and
-``page`` renders. It takes what ``taskmill[report]`` installs; recording a run does not.
+The steps, each in a module or package of its own:
+
+* ``run_folder`` reads the folder into plain data.
+* ``cpu_breakdown``, ``metrics`` and ``call_tree`` compute.
+* ``findings`` judges: what held the run back, and what to change.
+* ``charts`` draws, ``tables`` makes rows, ``page`` renders both by ``templates/``.
+* ``comparison`` sets several runs beside each other.
+
+Of taskmill it imports ``model`` and ``samples`` alone. It needs what ``taskmill[report]`` installs; recording a run
+does not.
 """
 
 from __future__ import annotations
@@ -19,12 +27,12 @@ NEEDS = ("jinja2", "plotly")
 
 
 def available() -> bool:
-    """Say whether reports can be rendered here."""
+    """Return whether what reports need is installed."""
     return all(find_spec(module) for module in NEEDS)
 
 
 def require() -> None:
-    """Raise ``TaskmillError`` where reports cannot be rendered."""
+    """Raise ``TaskmillError`` where what reports need is not installed."""
     if not available():
         raise TaskmillError(
             "reports are rendered by plotly, which is not installed here: pip install 'taskmill[report]', or take the "
@@ -33,13 +41,13 @@ def require() -> None:
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` and return its path; raise ``TaskmillError`` when the folder is no run folder.
+    """Write ``report.html`` into a run's folder and return its path.
 
-    Files that are missing or cut short make a shorter report that names them.
+    Files that are missing or cut short make a shorter report that names them. Raises ``TaskmillError`` when the folder
+    is not one of a run, or what reports need is not installed.
     """
     require()
     # plotly is not everywhere.
-    from taskmill.report import page  # noqa: PLC0415
-    from taskmill.report import run_folder as folders  # noqa: PLC0415
+    from taskmill.report import page, run_folder  # noqa: PLC0415
 
-    return page.write(folder / "report.html", "report.html.j2", page.content(folders.read(folder)))
+    return page.write(folder / "report.html", "report.html.j2", page.content(run_folder.read(folder)))

@@ -1,37 +1,41 @@
-"""Where the time went: the core-seconds of a run, ``cores x seconds``, split into measured parts.
+"""Where the time went: the core-seconds of a run, ``cores x seconds``, broken down into measured parts.
 
-Cores of one machine count once, whichever of its hosts (containers, say) see them. A part's CPU is what its units used
-on all hosts. Idle is what the kernel of each machine says; what is left between the sum and the whole is shown as such.
+Cores of one machine count once, whichever of its hosts (containers, say) see them. A part's CPU is what its systemd
+units used on all hosts. Idle time is what the kernel of each machine counts. What the parts leave of the whole is a
+part of its own, :data:`UNACCOUNTED`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskmill.report.run_folder import as_dict, as_list, as_number, mapping
-from taskmill.samples import unit as units
+from taskmill.report.plain_data import as_dict, as_list, as_number
+from taskmill.samples import unit_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from taskmill.model.arrays import Floats
+    from numpy.typing import NDArray
+
     from taskmill.report.run_folder import Run
-    from taskmill.samples.unit import Unit
+    from taskmill.samples.unit_samples import UnitSamples
 
+#: Names of the parts that are not units' parts of the run's environment.
 FUNCTION = "the tasks' own function"
-AROUND = "Celery and libraries around it"
+OVERHEAD = "Celery and libraries around it"
 IDLE = "idle"
 STOLEN = "taken by the hypervisor"
-REST = "not accounted for"
+UNACCOUNTED = "not accounted for"
+#: The part of the workers' units in the run's environment.
 WORKER = "worker"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the whole: core-seconds, their share, and how they were measured."""
+    """A part of the whole: core-seconds, their share of the whole, and how they were measured."""
 
     name: str
     core_seconds: float
@@ -41,15 +45,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Machine:
-    """Hosts that share cores, with those that have samples of them."""
+    """Hosts that share cores, and how many cores they share."""
 
     hosts: list[str]
     cores: int
 
 
 @dataclass(frozen=True)
-class Where:
-    """The whole, and its parts in the order of a task's way; they sum up to it."""
+class CpuBreakdown:
+    """The parts of a run's core-seconds, in the order of a task's way through the cluster; they sum up to the whole."""
 
     machines: list[Machine]
     seconds: float
@@ -76,112 +80,130 @@ class Where:
 
 
 def machines(run: Run) -> list[Machine]:
-    """Return the machines, hosts of one boot together; a host whose boot is not known counts as one of its own."""
+    """Return the machines: hosts of one boot together, a host whose boot is not known alone."""
     known = run.environment("hosts")
-    sampled = {host.name: len(host.cores) for host in run.hosts}
-    together: dict[str, list[str]] = {}
+    sampled = {host.name: len(host.cores) for host in run.host_samples}
+    hosts_by_boot: dict[str, list[str]] = {}
     for name in sorted({*known, *sampled}):
-        together.setdefault(boot_id(run, name) or name, []).append(name)
-    found = []
-    for names in together.values():
+        hosts_by_boot.setdefault(boot_id(run, name) or name, []).append(name)
+    machines = []
+    for names in hosts_by_boot.values():
         # A container may be given fewer cores than its machine has; sadf sees all of them.
         cores = [sampled.get(name) or as_number(as_dict(known.get(name)).get("cores")) or 0 for name in names]
         if max(cores):
-            found.append(Machine(names, int(max(cores))))
-    return found
+            machines.append(Machine(names, int(max(cores))))
+    return machines
 
 
 def boot_id(run: Run, host: str) -> str:
-    """Return what tells a host's boot, and so its machine, from others; empty where it is not known."""
+    """Return the id of a host's boot, which hosts of one machine share; empty where it is not known."""
     return str(as_dict(run.environment("hosts").get(host)).get("boot_id") or "")
 
 
 def group_hosts(run: Run, group: str) -> list[str]:
-    """Return the hosts of one of the landscape's groups."""
+    """Return the hosts of an inventory group."""
     known = run.environment("hosts")
     return [name for name in known if group in as_list(as_dict(known[name]).get("groups"))]
 
 
-def used_by_part(run: Run, at: Floats) -> dict[str, Floats]:
-    """Return the CPU seconds that each part's units used by those Unix times, on all hosts; the run's parts first."""
-    return by_part(run, lambda unit: unit.used(at))
+def cpu_by_part(run: Run, at: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the CPU seconds that each part's units had used by those Unix times, on all hosts."""
+    return sum_by_part(run, lambda unit: unit.cpu_used(at))
 
 
-def memory_by_part(run: Run, at: Floats) -> dict[str, Floats]:
+def memory_by_part(run: Run, at: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Return the bytes of memory that each part's units held at those Unix times, on all hosts."""
-    return by_part(run, lambda unit: np.interp(at, unit.times, unit.memory, left=0.0, right=0.0))
+    return sum_by_part(run, lambda unit: np.interp(at, unit.times, unit.memory, left=0.0, right=0.0))
 
 
-def by_part(run: Run, figure: Callable[[Unit], Floats]) -> dict[str, Floats]:
-    """Return the sum of a figure over each part's units."""
-    parts = mapping(run.data["environment"].get("parts"))
-    sums: dict[str, Floats] = {}
-    for unit in (unit for found in run.units.values() for unit in found):
-        part = units.part_of(unit.name, parts)
-        sums[part] = sums[part] + figure(unit) if part in sums else figure(unit)
-    return {part: sums[part] for part in [*parts, units.OTHER] if part in sums}
+def sum_by_part(run: Run, measure: Callable[[UnitSamples], NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return the sum of a measure over each part's units: parts in the environment's order, other units last."""
+    patterns = unit_patterns(run.record.environment.get("parts"))
+    sums: dict[str, NDArray[np.float64]] = {}
+    for unit in (unit for units in run.unit_samples.values() for unit in units):
+        part = unit_samples.part_of(unit.name, patterns)
+        sums[part] = sums[part] + measure(unit) if part in sums else measure(unit)
+    return {part: sums[part] for part in [*patterns, unit_samples.OTHER] if part in sums}
 
 
-def split(run: Run) -> Where | None:
-    """Return the split; ``None`` where the cores or the run's time are not known, or nothing was measured."""
-    there, seconds = machines(run), run.seconds
-    if not there or seconds <= 0 or run.start is None or not (run.units or run.hosts):
+def unit_patterns(value: Any) -> Mapping[str, list[str]]:
+    """Return the patterns of units' names by part; what does not have that shape is left out."""
+    return {
+        str(part): [str(pattern) for pattern in patterns]
+        for part, patterns in as_dict(value).items()
+        if isinstance(patterns, list)
+    }
+
+
+#: A part's name, its core-seconds and how they were measured.
+Measured = tuple[str, float, str]
+
+
+def measure(run: Run) -> CpuBreakdown | None:
+    """Return the breakdown; ``None`` where cores or duration are not known, or nothing was sampled."""
+    run_machines, seconds = machines(run), run.seconds
+    if not run_machines or seconds <= 0 or run.start is None or not (run.unit_samples or run.host_samples):
         return None
-    total = sum(machine.cores for machine in there) * seconds
+    total = sum(machine.cores for machine in run_machines) * seconds
     notes: list[str] = []
-    if alone := [machine.hosts[0] for machine in there if not boot_id(run, machine.hosts[0])]:
+    if alone := [machine.hosts[0] for machine in run_machines if not boot_id(run, machine.hosts[0])]:
         notes.append(f"It is not recorded whether {', '.join(alone)} share a machine; each counts as one of its own.")
     used = {
-        part: float(spent[1] - spent[0])
-        for part, spent in used_by_part(run, np.array([run.start, run.start + seconds])).items()
+        part: float(cpu[1] - cpu[0])
+        for part, cpu in cpu_by_part(run, np.array([run.start, run.start + seconds])).items()
     }
-    found: list[tuple[str, float, str]] = []
-    function = own_function(run)
-    around = WORKER if WORKER in used else units.OTHER
-    if function is not None:
-        found.append((FUNCTION, *function))
-        if around in used:
-            found.append(
-                (
-                    AROUND if around == WORKER else f"{units.OTHER}, less the function",
-                    max(0.0, used.pop(around) - function[0]),
-                    "CPU of the workers' units, less the function's",
-                )
-            )
-    elif WORKER in used:
-        found.append(("workers, the function included", used.pop(WORKER), "CPU of the workers' units"))
-        notes.append("The tasks' own function could not be told from Celery: its time was not measured.")
-    found += [(part, spent, "CPU of its units") for part, spent in used.items()]
-    found += resting(run, there, notes)
-    if not run.units:
+    measured = worker_parts(run, used, notes)
+    measured += [(part, core_seconds, "CPU of its units") for part, core_seconds in used.items()]
+    measured += kernel_parts(run, run_machines, notes)
+    if not run.unit_samples:
         notes.append("What each service used was not sampled, so it is among what is not accounted for.")
-    rest = total - sum(spent for _, spent, _ in found)
-    found.append((REST, rest, "cores x seconds, less all of the above: the kernel, and what is no host's unit"))
-    return Where(there, seconds, [Part(name, spent, spent / total, source) for name, spent, source in found], notes)
+    rest = total - sum(core_seconds for _, core_seconds, _ in measured)
+    measured.append(
+        (UNACCOUNTED, rest, "cores x seconds, less all of the above: the kernel, and what is no host's unit")
+    )
+    parts = [Part(name, core_seconds, core_seconds / total, source) for name, core_seconds, source in measured]
+    return CpuBreakdown(run_machines, seconds, parts, notes)
 
 
-def own_function(run: Run) -> tuple[float, str] | None:
-    """Return the core-seconds of the tasks' own function, and how they are known."""
-    measured = as_number(run.data["task_seconds"].get("cpu"))
+def worker_parts(run: Run, used: dict[str, float], notes: list[str]) -> list[Measured]:
+    """Take the workers' CPU out of ``used``, and return it as the function's and as the overhead around it."""
+    function = function_core_seconds(run)
+    if function is None:
+        if WORKER not in used:
+            return []
+        notes.append("The tasks' own function could not be told from Celery: its time was not measured.")
+        return [("workers, the function included", used.pop(WORKER), "CPU of the workers' units")]
+    measured = [(FUNCTION, *function)]
+    part = WORKER if WORKER in used else unit_samples.OTHER
+    if part in used:
+        name = OVERHEAD if part == WORKER else f"{unit_samples.OTHER}, less the function"
+        overhead = max(0.0, used.pop(part) - function[0])
+        measured.append((name, overhead, "CPU of the workers' units, less the function's"))
+    return measured
+
+
+def function_core_seconds(run: Run) -> tuple[float, str] | None:
+    """Return the core-seconds of the tasks' own function and how they were measured; ``None`` where they were not."""
+    measured = as_number(run.section("task_seconds").get("cpu"))
     if measured:
         return measured, "CPU time of every task's body, measured in the workers"
-    bare = as_number(run.data["environment"].get("function_seconds"))
-    if bare and run.data["counts"]["retrieved"]:
-        return bare * run.data["counts"]["retrieved"], "time of the bare function on one core, times the tasks"
+    baseline = as_number(run.record.environment.get("function_seconds"))
+    if baseline and run.record.counts.retrieved:
+        return baseline * run.record.counts.retrieved, "time of the bare function on one core, times the tasks"
     return None
 
 
-def resting(run: Run, there: list[Machine], notes: list[str]) -> list[tuple[str, float, str]]:
-    """Return the idle time of the machines, one host's samples for each, and what the hypervisor took."""
+def kernel_parts(run: Run, run_machines: list[Machine], notes: list[str]) -> list[Measured]:
+    """Return the idle time of the machines, and the time that the hypervisor gave to others, by one host of each."""
     idle = stolen = 0.0
-    by_name = {host.name: host for host in run.hosts}
-    for machine in there:
+    by_name = {host.name: host for host in run.host_samples}
+    for machine in run_machines:
         host = next((by_name[name] for name in machine.hosts if name in by_name), None)
         if host is None:
             notes.append(f"The cores of {', '.join(machine.hosts)} were not sampled; their idle time is not known.")
             continue
         capacity = machine.cores * run.seconds / 100
-        idle += (100 - host.mean()) * capacity
+        idle += (100 - host.mean_busy()) * capacity
         stolen += float(host.stolen.mean()) * capacity
-    found = [(IDLE, idle, "the kernel's own count on each machine")] if run.hosts else []
-    return found + ([(STOLEN, stolen, "the kernel's own count on each machine")] if stolen > 0 else [])
+    measured = [(IDLE, idle, "the kernel's own count on each machine")] if run.host_samples else []
+    return measured + ([(STOLEN, stolen, "the kernel's own count on each machine")] if stolen > 0 else [])

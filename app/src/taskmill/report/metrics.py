@@ -1,205 +1,229 @@
-"""The figures that findings are drawn from, each measured or ``None``."""
+"""The metrics of a run that findings rest on, each measured or ``None``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import asdict
 
-from taskmill.report import cpu_breakdown as wheres
-from taskmill.report.run_folder import as_dict, as_list, as_number
+from taskmill.report import cpu_breakdown
+from taskmill.report.plain_data import as_dict, as_integer, as_list, as_number
 
 if TYPE_CHECKING:
-    from taskmill.report.cpu_breakdown import Where
+    from numpy.typing import NDArray
+
+    from taskmill.report.cpu_breakdown import CpuBreakdown
     from taskmill.report.run_folder import Run
+    from taskmill.samples.task_timings import TaskTimings
 
 
 @dataclass
-class Facts:
-    """Figures of one run; seconds, counts, shares of one."""
+class Metrics:
+    """Metrics of one run; times in seconds, shares as parts of one."""
 
     tasks: int = 0
     seconds: float = 0.0
-    post_seconds: float = 0.0
-    posted_per_s: float = 0.0
+    publish_seconds: float = 0.0
+    published_per_s: float = 0.0
     finished_per_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
-    #: Paced load: tasks per second that were asked for, and the most that the client was late.
+    #: Paced load: the tasks per second that were asked for, and the most by which the client was late.
     rate: float | None = None
     late_s: float | None = None
-    #: Share of the worker machines' cores that was busy, how many cores they are, and how many processes execute tasks.
+    #: Share of the worker machines' cores that was busy, the number of these cores, and of pool processes on them.
     worker_busy: float | None = None
     worker_cores: int = 0
     pool_processes: int = 0
-    #: Hosts that share the workers' machines without being workers.
-    beside_workers: list[str] = field(default_factory=list)
-    #: Seconds of one task: CPU of its own function, of the workers' units around it, of all other parts; wall clock.
+    #: Hosts that share the workers' machines without being worker hosts.
+    hosts_beside_workers: list[str] = field(default_factory=list)
+    #: Of one task: CPU seconds of its own function, of the workers' units around it, and of all other parts; and the
+    #: seconds from its start to its end.
     function_cpu: float | None = None
-    around_cpu: float | None = None
-    elsewhere_cpu: float | None = None
-    task_run: float | None = None
+    overhead_cpu: float | None = None
+    other_cpu: float | None = None
+    task_duration: float | None = None
     #: Share of all core-seconds by part.
     shares: dict[str, float] = field(default_factory=dict)
-    #: The most tasks that were posted and not done, when that was, and how many there were when posting ended.
+    #: The most tasks that were published and not done, and the seconds from the run's start until then.
     backlog_peak: float | None = None
-    backlog_at: float = 0.0
-    #: Median and p99 seconds in the queue by queue, consumers by queue at most.
+    backlog_peak_at: float = 0.0
+    #: By queue: median and p99 of the seconds in the queue, and the most consumers.
     queue_p50: dict[str, float] = field(default_factory=dict)
     queue_p99: dict[str, float] = field(default_factory=dict)
     consumers: dict[str, float] = field(default_factory=dict)
-    #: Executions and pool processes by worker.
+    #: By worker: tasks executed, and pool processes.
     executed: dict[str, int] = field(default_factory=dict)
-    pools: dict[str, int] = field(default_factory=dict)
+    pool_sizes: dict[str, int] = field(default_factory=dict)
     #: Seconds from the last task's end to the last result checked, and those that the last hundredth of tasks took.
     collecting_after: float | None = None
     tail_s: float | None = None
-    #: Tasks that were lost with their process too often.
+    #: Tasks that were given up, since each time they ran their process was lost.
     parked: int = 0
+    #: Values that the result store evicted during the run, and its size in bytes.
     evicted: int | None = None
     result_store_bytes: float | None = None
     alarms: list[str] = field(default_factory=list)
+    #: Samples in which the broker held connections back.
     flow_samples: int = 0
+    #: Seconds that the broker blocked publishing, over all threads.
     blocked_s: float = 0.0
     restarts: dict[str, int] = field(default_factory=dict)
     oom_kills: dict[str, int] = field(default_factory=dict)
-    #: Peak share of memory by host; the clock furthest from the client's, with the uncertainty of that.
+    #: By host: the highest share of memory in use.
     memory: dict[str, float] = field(default_factory=dict)
+    #: Seconds by which the clock that is known least exactly may be off.
     clock_error: float | None = None
-    #: What cProfile cost: finished per second without it over with it, less one.
+    #: Finished tasks per second without cProfile, divided by those with it, less one.
     profile_cost: float | None = None
     profiled: bool = False
 
     @property
     def bad(self) -> int:
-        """Tasks that did not end well."""
+        """Tasks that were lost, failed, or have a wrong result."""
         return sum(self.counts.get(name, 0) for name in ("lost", "wrong", "failed"))
 
     def share(self, part: str) -> float:
         """Return a part's share of all core-seconds, 0 when it is not known."""
         return self.shares.get(part, 0.0)
 
+    @property
+    def core_seconds(self) -> float:
+        """All core-seconds, worked back from the function's share of them; 0 when it is not known."""
+        share = self.share(cpu_breakdown.FUNCTION)
+        return self.function_cpu * self.tasks / share if self.function_cpu and share else 0.0
 
-def gather(run: Run, where: Where | None) -> Facts:
-    """Return the figures of a run."""
-    data = run.data
-    tasks = int(data["counts"]["retrieved"])
-    facts = Facts(
-        tasks=tasks,
+
+def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
+    """Return the metrics of a run whose CPU time was broken down, where it could be."""
+    record, client, memcached = run.record, run.section("client"), run.section("memcached")
+    metrics = Metrics(
+        tasks=record.counts.retrieved,
         seconds=run.seconds,
-        post_seconds=data["seconds"]["post"],
-        posted_per_s=data["rates"]["posted_per_s"],
-        finished_per_s=data["rates"]["completed_per_s"],
-        counts=data["counts"],
-        rate=as_number(data["workload"]["rate"]) or None,
-        late_s=as_number(data["client"].get("late_s")),
-        parked=integer(data.get("parked")) or 0,
-        evicted=integer(data["memcached"].get("evicted_during_run")),
-        result_store_bytes=as_number(data["memcached"].get("limit_bytes")),
-        blocked_s=as_number(data["client"].get("blocked_seconds")) or 0.0,
+        publish_seconds=record.seconds.post,
+        published_per_s=record.rates.posted_per_s,
+        finished_per_s=record.rates.completed_per_s,
+        counts=asdict(record.counts),
+        rate=as_number(record.workload.rate) or None,
+        late_s=as_number(client.get("late_s")),
+        parked=record.parked,
+        evicted=as_integer(memcached.get("evicted_during_run")),
+        result_store_bytes=as_number(memcached.get("limit_bytes")),
+        blocked_s=as_number(client.get("blocked_seconds")) or 0.0,
         profiled=bool(run.profile),
     )
-    of_workers(run, where, facts)
-    of_queues(run, facts)
-    of_limits(run, facts)
-    if where is not None:
-        facts.shares = {part.name: part.share for part in where.parts}
-        if tasks:
-            of_one_task(run, where, facts)
-    facts.memory = {host.name: float(host.memory.max()) / 100 for host in run.hosts if len(host.memory)}
-    errors = [
+    add_workers(metrics, run, breakdown)
+    add_queues(metrics, run)
+    add_limits(metrics, run)
+    if breakdown is not None:
+        add_cpu(metrics, run, breakdown)
+    metrics.memory = {host.name: float(host.memory.max()) / 100 for host in run.host_samples if len(host.memory)}
+    clock_errors = [
         as_number(as_dict(clock).get("error_s")) or 0.0
         for at in ("start", "end")
         for clock in as_dict(run.clocks.get(at)).values()
     ]
-    facts.clock_error = max(errors, default=None)
-    rates = [as_number(as_dict(run.cost.get(name)).get("completed_per_s")) for name in ("without", "with")]
-    if rates[0] and rates[1]:
-        facts.profile_cost = rates[0] / rates[1] - 1
-    return facts
+    metrics.clock_error = max(clock_errors, default=None)
+    without, with_profile = (
+        as_number(as_dict(run.profile_cost.get(side)).get("completed_per_s")) for side in ("without", "with")
+    )
+    if without and with_profile:
+        metrics.profile_cost = without / with_profile - 1
+    return metrics
 
 
-def of_one_task(run: Run, where: Where, facts: Facts) -> None:
-    """Note what one task cost, by who spent it."""
-    function, around = where.core_seconds(wheres.FUNCTION), where.core_seconds(wheres.AROUND)
-    facts.function_cpu = function / facts.tasks if function is not None else None
-    facts.around_cpu = around / facts.tasks if around is not None else None
-    own = {wheres.FUNCTION, wheres.AROUND, wheres.IDLE, wheres.STOLEN, wheres.REST}
-    facts.elsewhere_cpu = sum(part.core_seconds for part in where.parts if part.name not in own) / facts.tasks
-    wall = as_number(run.data["task_seconds"].get("run"))
-    facts.task_run = wall / facts.tasks if wall else None
+def add_cpu(metrics: Metrics, run: Run, breakdown: CpuBreakdown) -> None:
+    """Add the parts' shares, and what one task cost in which part."""
+    metrics.shares = {part.name: part.share for part in breakdown.parts}
+    if not metrics.tasks:
+        return
+    function = breakdown.core_seconds(cpu_breakdown.FUNCTION)
+    overhead = breakdown.core_seconds(cpu_breakdown.OVERHEAD)
+    metrics.function_cpu = function / metrics.tasks if function is not None else None
+    metrics.overhead_cpu = overhead / metrics.tasks if overhead is not None else None
+    not_other = {
+        cpu_breakdown.FUNCTION,
+        cpu_breakdown.OVERHEAD,
+        cpu_breakdown.IDLE,
+        cpu_breakdown.STOLEN,
+        cpu_breakdown.UNACCOUNTED,
+    }
+    other = sum(part.core_seconds for part in breakdown.parts if part.name not in not_other)
+    metrics.other_cpu = other / metrics.tasks
+    duration = as_number(run.section("task_seconds").get("run"))
+    metrics.task_duration = duration / metrics.tasks if duration else None
 
 
-def of_workers(run: Run, where: Where | None, facts: Facts) -> None:
-    """Note how busy the workers' machines were, and who else lives there."""
-    mine = set(wheres.group_hosts(run, "workers"))
-    by_name = {host.name: host for host in run.hosts}
+def add_workers(metrics: Metrics, run: Run, breakdown: CpuBreakdown | None) -> None:
+    """Add how busy the workers' machines were, which other hosts share them, and what each worker executed."""
+    worker_hosts = set(cpu_breakdown.group_hosts(run, "workers"))
+    by_name = {host.name: host for host in run.host_samples}
     busy = []
-    for machine in where.machines if where else []:
-        if not mine & set(machine.hosts):
+    for machine in breakdown.machines if breakdown else []:
+        if not worker_hosts & set(machine.hosts):
             continue
-        facts.worker_cores += machine.cores
-        facts.beside_workers += [name for name in machine.hosts if name not in mine]
+        metrics.worker_cores += machine.cores
+        metrics.hosts_beside_workers += [name for name in machine.hosts if name not in worker_hosts]
         sampled = next((by_name[name] for name in machine.hosts if name in by_name), None)
         if sampled is not None:
-            busy.append((sampled.mean() / 100, machine.cores))
+            busy.append((sampled.mean_busy() / 100, machine.cores))
     if busy:
-        facts.worker_busy = sum(share * cores for share, cores in busy) / sum(cores for _, cores in busy)
-    facts.pools = {str(worker.get("name")): integer(worker.get("pool_size")) or 0 for worker in run.data["workers"]}
-    facts.pool_processes = sum(facts.pools.values())
-    facts.executed = {
-        name: sum(integer(figures.get(outcome)) or 0 for outcome in ("succeeded", "failed"))
-        for name, figures in run.data["by_worker"].items()
+        metrics.worker_busy = sum(share * cores for share, cores in busy) / sum(cores for _, cores in busy)
+    metrics.pool_sizes = {worker.name: worker.pool_size for worker in run.record.workers}
+    metrics.pool_processes = sum(metrics.pool_sizes.values())
+    metrics.executed = {
+        name: sum(as_integer(counts.get(outcome)) or 0 for outcome in ("succeeded", "failed"))
+        for name, counts in run.entries("by_worker").items()
     }
 
 
-def of_queues(run: Run, facts: Facts) -> None:
-    """Note what waited, where and how long."""
-    facts.consumers = {
-        queue: float(depth.consumers.max()) for queue, depth in run.depths.items() if len(depth.consumers)
+def add_queues(metrics: Metrics, run: Run) -> None:
+    """Add how many tasks waited, in which queues and for how long."""
+    metrics.consumers = {
+        queue: float(depth.consumers.max()) for queue, depth in run.queue_depths.items() if len(depth.consumers)
     }
-    times = run.timings
-    if times is None or run.start is None or not len(times.posted):
-        if run.depths:
-            whole = sum(np.interp(depth_times(run), depth.times, depth.ready) for depth in run.depths.values())
-            facts.backlog_peak = float(np.max(whole))
-            facts.backlog_at = float(depth_times(run)[int(np.argmax(whole))] - (run.start or depth_times(run)[0]))
-        return
-    posted, done = run.since(times.posted), run.since(times.done)
+    if run.timings is not None and run.start is not None and len(run.timings.posted):
+        add_timings(metrics, run, run.timings)
+    elif run.queue_depths:
+        times = most_sample_times(run)
+        waiting = sum(np.interp(times, depth.times, depth.ready) for depth in run.queue_depths.values())
+        metrics.backlog_peak = float(np.max(waiting))
+        metrics.backlog_peak_at = float(times[int(np.argmax(waiting))] - (run.start or times[0]))
+
+
+def add_timings(metrics: Metrics, run: Run, timings: TaskTimings) -> None:
+    """Add backlog, tail and time in the queues by the moments of every task."""
+    published, done = run.elapsed(timings.posted), run.elapsed(timings.done)
     done = np.sort(done[np.isfinite(done)])
-    posted = np.sort(posted)
+    published = np.sort(published)
     if len(done):
-        at = np.concatenate((posted[:: max(1, len(posted) // 2000)], posted[-1:]))
-        open_tasks = np.searchsorted(posted, at, "right") - np.searchsorted(done, at, "right")
-        facts.backlog_peak, facts.backlog_at = float(open_tasks.max()), float(at[int(open_tasks.argmax())])
-        facts.collecting_after = max(0.0, run.seconds - float(done[-1]))
-        facts.tail_s = float(done[-1] - np.quantile(done, 0.99))
-    waited = times.queue_time()
-    for index, queue in enumerate(times.queues):
-        mine = waited[(times.queue == index) & np.isfinite(waited)]
-        if len(mine):
-            facts.queue_p50[queue], facts.queue_p99[queue] = np.quantile(mine, [0.5, 0.99]).tolist()
+        at = np.concatenate((published[:: max(1, len(published) // 2000)], published[-1:]))
+        open_tasks = np.searchsorted(published, at, "right") - np.searchsorted(done, at, "right")
+        metrics.backlog_peak, metrics.backlog_peak_at = float(open_tasks.max()), float(at[int(open_tasks.argmax())])
+        metrics.collecting_after = max(0.0, run.seconds - float(done[-1]))
+        metrics.tail_s = float(done[-1] - np.quantile(done, 0.99))
+    waits = timings.queue_time()
+    for index, queue in enumerate(timings.queues):
+        of_queue = waits[(timings.queue == index) & np.isfinite(waits)]
+        if len(of_queue):
+            metrics.queue_p50[queue], metrics.queue_p99[queue] = np.quantile(of_queue, [0.5, 0.99]).tolist()
 
 
-def depth_times(run: Run) -> Any:
-    """Return the moments at which the queue with the most samples was looked at."""
-    return max((depth.times for depth in run.depths.values()), key=len)
+def most_sample_times(run: Run) -> NDArray[np.float64]:
+    """Return the times of the samples of that queue which has the most."""
+    return max((depth.times for depth in run.queue_depths.values()), key=len)
 
 
-def of_limits(run: Run, facts: Facts) -> None:
-    """Note which limits were hit."""
+def add_limits(metrics: Metrics, run: Run) -> None:
+    """Add which limits were hit on the hosts."""
     for host, limits in run.limits.items():
-        if kills := integer(limits.get("oom_kills")):
-            facts.oom_kills[host] = kills
+        if kills := as_integer(limits.get("oom_kills")):
+            metrics.oom_kills[host] = kills
         for unit, restarts in as_dict(limits.get("restarts")).items():
-            if number := integer(restarts):
-                facts.restarts[f"{unit} on {host}"] = number
+            if number := as_integer(restarts):
+                metrics.restarts[f"{unit} on {host}"] = number
         broker = as_dict(limits.get("broker"))
-        facts.alarms += [str(alarm.get("what")) for alarm in as_list(broker.get("alarms")) if as_dict(alarm).get("set")]
-        facts.flow_samples += len(as_list(broker.get("flow")))
-
-
-def integer(value: Any) -> int | None:
-    """Return a whole number, ``None`` in place of anything else."""
-    number = as_number(value)
-    return None if number is None else int(number)
+        alarms = as_list(broker.get("alarms"))
+        metrics.alarms += [str(alarm.get("what")) for alarm in alarms if as_dict(alarm).get("set")]
+        metrics.flow_samples += len(as_list(broker.get("flow")))

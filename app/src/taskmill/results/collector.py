@@ -2,7 +2,7 @@
 
 It works from the ids on disk alone, so it can be interrupted and begun anew. Each queue is asked from its head, since
 that is the order in which workers take messages. A queue whose head is not done yet is left alone for a while, a little
-longer each time. Ids that stay without a result while later ones have theirs are put aside before they fill the head,
+longer each time. Ids that stay without a result while later ones have theirs are deferred before they fill the head,
 and asked for seldom until the rest is done.
 """
 
@@ -19,14 +19,17 @@ import numpy as np
 
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
+from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
-from taskmill.publishing.processes import Pace, Posted
-from taskmill.results.memcached import BATCH, UNREADABLE, Results
+from taskmill.publishing.pace import Pace
+from taskmill.publishing.posted import Posted
+from taskmill.results.store import BATCH, ResultStore
+from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -36,34 +39,28 @@ if TYPE_CHECKING:
 
 #: Shortest and longest pause, in seconds, before a queue whose next results are not there yet is asked again.
 PAUSE = (0.05, 1.0)
-#: Seconds between two looks at the ids put aside.
-ASIDE = 5.0
-#: States in which a task's result is final; in any other it is waited for.
-FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
-#: The exception that `dead_letters.py` stores for a task that it parked.
-PARKED = "Parked"
-#: Longest value or exception that a line of faults.jsonl quotes, in characters.
-QUOTE = 500
+#: Seconds between two looks at deferred ids.
+DEFER_SECONDS = 5.0
 
 
 @dataclass
-class Line:
+class PendingQueue:
     """The ids of one queue that have no result yet, in the order of posting."""
 
     name: str
     ids: deque[bytes]
-    aside: deque[bytes] = field(default_factory=deque)
+    deferred: deque[bytes] = field(default_factory=deque)
     #: How many batches a look takes in: more when the head is stuck.
     width: int = 1
     pause: float = 0.0
     due: float = 0.0
     looked: float = field(default_factory=time.monotonic)
-    aside_due: float = 0.0
+    deferred_due: float = 0.0
 
     @property
     def pending(self) -> int:
         """How many have no result."""
-        return len(self.ids) + len(self.aside)
+        return len(self.ids) + len(self.deferred)
 
 
 @dataclass
@@ -101,7 +98,7 @@ class Collector:
         self,
         plan: Plan,
         folder: Path,
-        results: Results,
+        results: ResultStore,
         stop: threading.Event,
         reporter: Reporter,
         only: Collection[bytes] | None = None,
@@ -120,16 +117,16 @@ class Collector:
         self._faults_path = folder / ".faults.jsonl"
         self._faults: TextIO | None = None
         self.outcome = Collected()
-        self._rows = timings.Rows()
+        self._rows = timings.TaskTimingsWriter()
         #: The number of each message, in the order of :attr:`_messages`.
         self._numbers: dict[bytes, int] = {}
         self._messages: dict[str, npt.NDArray[Any]] = {}
         self._queues: list[str] = []
         self._doubtful: set[bytes] = set()
-        self._lines = self._read()
+        self._pending_queues = self._read()
         self._last_new = time.monotonic()
 
-    def _read(self) -> list[Line]:
+    def _read(self) -> list[PendingQueue]:
         threads = list(journal.read(self._folder / "ids"))
         if not any(thread.lines for thread in threads):
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
@@ -147,13 +144,14 @@ class Collector:
             outcome.confirmed += thread.confirmed
             self._doubtful.update(identifier for identifier, _ in thread.lines[thread.confirmed :])
             thread.lines.clear()
-        lines = [Line(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
-        outcome.posted = sum(len(line.ids) for line in lines)
+        pending = [PendingQueue(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
+        outcome.posted = sum(len(queue.ids) for queue in pending)
         outcome.distinct = len(self._numbers)
         outcome.by_queue = {
-            line.name: {"posted": len(line.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0} for line in lines
+            queue.name: {"posted": len(queue.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0}
+            for queue in pending
         }
-        return lines
+        return pending
 
     def _number(self, threads: list[journal.ThreadIds]) -> None:
         """Number the messages, and note for each its queue, when it was posted and when it was due."""
@@ -163,10 +161,10 @@ class Collector:
         places: dict[bytes, int] = {}
         queue = [places.setdefault(queue, len(places)) for one in threads for _, queue in one.lines]
         posted = np.concatenate([thread.posted for thread in threads])
-        began = Posted.load(self._folder)
+        earlier = Posted.load(self._folder)
         due = posted
-        if self._plan.rate is not None and began is not None and began.due_from is not None:
-            paces = [Pace.of(self._plan, place, began.due_from) for place in range(len(threads))]
+        if self._plan.rate is not None and earlier is not None and earlier.due_from is not None:
+            paces = [Pace.of(self._plan, place, earlier.due_from) for place in range(len(threads))]
             due = np.concatenate(
                 [
                     pace.first + pace.step * np.arange(len(thread.lines))
@@ -222,84 +220,84 @@ class Collector:
             self.outcome.finished = True
 
     def _pending(self) -> int:
-        return sum(line.pending for line in self._lines)
+        return sum(queue.pending for queue in self._pending_queues)
 
     def _round(self, phase: Phase) -> None:
         """Ask every queue that is due, or wait for the first that will be."""
         now = time.monotonic()
         asked = False
-        for line in self._lines:
+        for queue in self._pending_queues:
             if self._stop.is_set():
                 return
-            if not line.ids:
-                line.ids, line.aside = line.aside, line.ids
-            if line.aside and now >= line.aside_due:
+            if not queue.ids:
+                queue.ids, queue.deferred = queue.deferred, queue.ids
+            if queue.deferred and now >= queue.deferred_due:
                 asked = True
-                self._look_aside(line)
-            if line.ids and now >= line.due:
+                self._look_at_deferred(queue)
+            if queue.ids and now >= queue.due:
                 asked = True
-                self._look(line)
+                self._look(queue)
             phase.update(self.outcome.retrieved)
         if not asked:
-            due = [line.due for line in self._lines if line.ids] + [
-                line.aside_due for line in self._lines if line.aside
+            due = [queue.due for queue in self._pending_queues if queue.ids] + [
+                queue.deferred_due for queue in self._pending_queues if queue.deferred
             ]
             self._stop.wait(max(0.01, min(due) - time.monotonic()))
 
-    def _look(self, line: Line) -> None:
+    def _look(self, queue: PendingQueue) -> None:
         """Ask for the next results of a queue and settle how soon to ask again."""
-        took = found = overtaken = 0
+        asked = fetched = overtaken = 0
         left: list[bytes] = []
-        for _ in range(line.width):
-            batch = [line.ids.popleft() for _ in range(min(BATCH, len(line.ids)))]
+        for _ in range(queue.width):
+            batch = [queue.ids.popleft() for _ in range(min(BATCH, len(queue.ids)))]
             if not batch or self._stop.is_set():
                 left += batch
                 break
-            missing = self._ask(line, batch)
-            took += len(batch)
-            found += len(batch) - len(missing)
+            missing = self._ask(queue, batch)
+            asked += len(batch)
+            fetched += len(batch) - len(missing)
             left += missing
             if len(missing) < len(batch):
                 overtaken = len(left) - common_tail(missing, batch)
         if overtaken * 2 > BATCH:
             # Later tasks are done and these are not: they may never be, and say nothing about the pace.
-            if not line.aside:
-                line.aside_due = time.monotonic() + ASIDE
-            line.aside.extend(left[:overtaken])
+            if not queue.deferred:
+                queue.deferred_due = time.monotonic() + DEFER_SECONDS
+            queue.deferred.extend(left[:overtaken])
             left = left[overtaken:]
-            took -= overtaken
-        line.ids.extendleft(reversed(left))
+            asked -= overtaken
+        queue.ids.extendleft(reversed(left))
         now = time.monotonic()
         low, high = PAUSE
-        if found * 2 >= took:
-            line.pause, line.width = 0.0, 1
-        elif found:
+        if fetched * 2 >= asked:
+            queue.pause, queue.width = 0.0, 1
+        elif fetched:
             # So long that, at the rate of now, half of the next batch will be there.
-            rate = found / max(now - line.looked, low)
-            line.pause, line.width = min(high, max(low, min(BATCH, len(line.ids)) / 2 / rate)), 1
+            rate = fetched / max(now - queue.looked, low)
+            queue.pause, queue.width = min(high, max(low, min(BATCH, len(queue.ids)) / 2 / rate)), 1
         else:
-            line.pause = min(high, max(low, line.pause * 2))
-            line.width = min(line.width * 2, 1 + len(line.ids) // BATCH)
+            queue.pause = min(high, max(low, queue.pause * 2))
+            queue.width = min(queue.width * 2, 1 + len(queue.ids) // BATCH)
             self._check_reachable()
-        line.looked, line.due = now, now + line.pause
+        queue.looked, queue.due = now, now + queue.pause
 
-    def _look_aside(self, line: Line) -> None:
-        """Ask for some of the ids put aside."""
-        batch = [line.aside.popleft() for _ in range(min(BATCH, len(line.aside)))]
-        missing = self._ask(line, batch)
-        line.aside.extend(missing)
-        # All of them within about ASIDE seconds, and never without a pause.
-        line.aside_due = time.monotonic() + max(PAUSE[0], ASIDE * BATCH / max(BATCH, len(line.aside)))
+    def _look_at_deferred(self, queue: PendingQueue) -> None:
+        """Ask for some of deferred ids."""
+        batch = [queue.deferred.popleft() for _ in range(min(BATCH, len(queue.deferred)))]
+        missing = self._ask(queue, batch)
+        queue.deferred.extend(missing)
+        # All of them within about DEFER_SECONDS seconds, and never without a pause.
+        queue.deferred_due = time.monotonic() + max(PAUSE[0], DEFER_SECONDS * BATCH / max(BATCH, len(queue.deferred)))
 
     def _last_look(self, phase: Phase) -> bool:
         """Ask for everything once more before it counts as missing; say whether anything new came."""
         before = self.outcome.retrieved
-        for line in self._lines:
-            ids = [*line.ids, *line.aside]
-            line.ids.clear()
-            line.aside.clear()
+        for queue in self._pending_queues:
+            ids = [*queue.ids, *queue.deferred]
+            queue.ids.clear()
+            queue.deferred.clear()
             for start in range(0, len(ids), BATCH):
-                line.ids.extend(self._ask(line, ids[start : start + BATCH]))
+                queue.ids.extend(self._ask(queue, ids[start : start + BATCH]))
                 phase.update(self.outcome.retrieved)
         away = self._results.unreachable()
         if away and self._pending():
@@ -314,18 +312,18 @@ class Collector:
         if away:
             self._reporter.say(f"memcached at {', '.join(away)} cannot be reached; waiting for it")
 
-    def _ask(self, line: Line, ids: list[bytes]) -> list[bytes]:
+    def _ask(self, queue: PendingQueue, ids: list[bytes]) -> list[bytes]:
         """Fetch and check; return the ids that have no final result, in their order."""
-        found = self._results.get(ids)
-        if not found:
+        values = self._results.get(ids)
+        if not values:
             return ids
-        missing = [id_ for id_ in ids if id_ not in found or not self._check(line, id_, found[id_])]
+        missing = [id_ for id_ in ids if id_ not in values or not self._check(queue, id_, values[id_])]
         if len(missing) < len(ids):
             self._last_new = time.monotonic()
             self.outcome.ended = Moment.now()
         return missing
 
-    def _check(self, line: Line, identifier: bytes, value: Any) -> bool:
+    def _check(self, queue: PendingQueue, identifier: bytes, value: Any) -> bool:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
         verdict, detail, meta = judge(identifier, value, self._plan.check, self._plan.expect)
@@ -333,8 +331,8 @@ class Collector:
             return False
         self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)
         outcome.retrieved += 1
-        line_counts = outcome.by_queue[line.name]
-        line_counts[verdict] += 1
+        counts = outcome.by_queue[queue.name]
+        counts[verdict] += 1
         if verdict == "correct":
             outcome.correct += 1
             return True
@@ -345,30 +343,30 @@ class Collector:
             if is_parked(meta):
                 outcome.parked += 1
                 verdict = "parked"
-        self._fault(identifier, line, verdict, detail)
+        self._fault(identifier, queue, verdict, detail)
         return True
 
-    def _fault(self, identifier: bytes, line: Line, outcome: str, detail: str) -> None:
+    def _fault(self, identifier: bytes, queue: PendingQueue, outcome: str, detail: str) -> None:
         assert self._faults is not None
-        fault = {"id": identifier.decode(), "queue": line.name, "outcome": outcome, "detail": detail}
+        fault = {"id": identifier.decode(), "queue": queue.name, "outcome": outcome, "detail": detail}
         self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
     def _count_missing(self) -> None:
         """Count and list what has no result."""
         outcome = self.outcome
-        for line in self._lines:
-            for identifier in (*line.ids, *line.aside):
+        for queue in self._pending_queues:
+            for identifier in (*queue.ids, *queue.deferred):
                 if identifier in self._doubtful:
                     outcome.unsent += 1
                     self._fault(
-                        identifier, line, "unsent", "its message was never confirmed, and may not have been sent"
+                        identifier, queue, "unsent", "its message was never confirmed, and may not have been sent"
                     )
                 else:
                     outcome.lost += 1
-                    outcome.by_queue[line.name]["lost"] += 1
+                    outcome.by_queue[queue.name]["lost"] += 1
                     self._fault(
                         identifier,
-                        line,
+                        queue,
                         "lost",
                         f"confirmed by the broker, but no result came within {self._plan.deadline:g} s of the last one",
                     )
@@ -383,76 +381,3 @@ class Collector:
 def common_tail(one: Sequence[bytes], other: Sequence[bytes]) -> int:
     """Return how many ids at the end of both are the same."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))
-
-
-def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
-    """Return ``(verdict, detail, meta)`` for a stored value: verdict is correct, wrong, failed or pending.
-
-    ``meta`` is what Celery stored; empty where that cannot be read.
-    """
-    if value is None:
-        return "wrong", "the stored value is pickled; it was refused", {}
-    if value is UNREADABLE:
-        return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
-    try:
-        meta = json.loads(value)
-        state, result = meta["status"], meta["result"]
-    except (ValueError, TypeError, KeyError):
-        return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
-    if state == "SUCCESS":
-        if meta.get("task_id") != identifier.decode():
-            return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
-        if not check or same(result, expect):
-            return "correct", "", meta
-        return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta
-    if state not in FINAL:
-        return "pending", "", {}
-    return "failed", f"{state}: {exception(result)}", meta
-
-
-def same(one: Any, other: Any) -> bool:
-    """Say whether two JSON values are the same; ``true`` is not 1, and 1.0 is not 1."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-def is_parked(meta: dict[str, Any]) -> bool:
-    """Say whether a stored failure is that of a parked task."""
-    result = meta.get("result")
-    return isinstance(result, dict) and result.get("exc_type") == PARKED
-
-
-def exception(result: Any) -> str:
-    """Return an exception as Celery stored it, in one line."""
-    if isinstance(result, dict) and "exc_type" in result:
-        message = result.get("exc_message")
-        parts = message if isinstance(message, list) else [message]
-        return quote(f"{result['exc_type']}: {', '.join(str(part) for part in parts)}", plain=True)
-    return quote(result)
-
-
-def quote(value: Any, *, plain: bool = False) -> str:
-    """Return a value short enough for a line."""
-    words = value if plain else repr(value)
-    return words if len(words) <= QUOTE else words[:QUOTE] + "…"
-
-
-def read_faults(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the first faults of a ``faults.jsonl``, all without a limit; lines that cannot be read are left out."""
-    count = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            if count == limit:
-                return
-            try:
-                fault = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(fault, dict):
-                count += 1
-                yield fault

@@ -12,6 +12,7 @@ import memcache
 
 from taskmill.cluster.broker import ENVIRONMENT_FILE, from_environment
 from taskmill.model.errors import TaskmillError
+from taskmill.results.store import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,9 @@ KEY_PREFIX = b"celery-task-meta-"
 REDELIVERED = b"-redelivered"
 PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,150}")
 SCHEME = "cache+memcached://"
-#: Ids asked for at once: enough to make the round trip cheap, few enough to stay well under a second.
-BATCH = 1000
 #: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
 ITEM_OVERHEAD = 48 + 8 + 4 + 3
 SMALLEST_SLAB = 96
-#: Stands for a value that python-memcached cannot read.
-UNREADABLE = object()
 MEBIBYTE = 1 << 20
 
 
@@ -95,32 +92,32 @@ class Results:
         """
         keys = [KEY_PREFIX + identifier for identifier in ids]
         try:
-            found = self._client.get_multi(keys)
+            values = self._client.get_multi(keys)
         except Exception:  # noqa: BLE001  # python-memcached raises many kinds over one value that it cannot read
             self._client.disconnect_all()
-            found = self._one_by_one(keys)
+            values = self._one_by_one(keys)
         cut = len(KEY_PREFIX)
-        return {key[cut:]: value for key, value in found.items()}
+        return {key[cut:]: value for key, value in values.items()}
 
     def forget_redeliveries(self, identifier: str) -> None:
-        """Let `dead_letters.py` count anew how often a redelivered task has begun."""
+        """Let `taskmill_worker.dead_lettering` count anew how often a redelivered task has begun."""
         # The client does not check keys, and a message may say anything is its id.
         if PLAIN_ID.fullmatch(identifier):
             self._client.delete(KEY_PREFIX + identifier.encode() + REDELIVERED)
 
     def _one_by_one(self, keys: list[bytes]) -> dict[bytes, Any]:
         """Fetch in such a way that one bad value spoils no other; it comes as :data:`UNREADABLE`."""
-        found = {}
+        values = {}
         for key in keys:
             try:
                 value = self._client.get(key, UNREADABLE)
             except Exception:  # noqa: BLE001  # as above
                 self._client.disconnect_all()
-                found[key] = UNREADABLE
+                values[key] = UNREADABLE
                 continue
             if value is not UNREADABLE:
-                found[key] = value
-        return found
+                values[key] = value
+        return values
 
     def unreachable(self) -> list[str]:
         """Return the addresses of the servers that take no connection."""
@@ -171,7 +168,7 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
             "children": [],
             "date_done": "2026-01-01T00:00:00.000000+00:00",
             "task_id": identifier,
-            # What task_times.py adds.
+            # What taskmill_worker.task_times adds.
             "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
     )

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: A function: its file, its line and its name.
-Where: TypeAlias = tuple[str, int, str]
+Function: TypeAlias = tuple[str, int, str]
 #: Primitive calls, calls, own seconds, cumulative seconds.
-Figures: TypeAlias = tuple[int, int, float, float]
-#: Each function's figures, and what of them was on behalf of each of its callers.
-Entries: TypeAlias = dict[Where, tuple[int, int, float, float, dict[Where, Figures]]]
+Measurement: TypeAlias = tuple[int, int, float, float]
+#: Each function's measurement, and how much of it was on behalf of each of its callers.
+Entries: TypeAlias = dict[Function, tuple[int, int, float, float, dict[Function, Measurement]]]
 
 #: Whether one enabled profile sees every thread.
 SHARED = sys.version_info >= (3, 12)
@@ -71,19 +71,19 @@ class Profiler:
     """
 
     def __init__(self, wanted: bool = True) -> None:
-        """Make a profiler, not started yet."""
+        """Make a profiler that is not started yet."""
         self.wanted = wanted
         self._lock = threading.Lock()
         self._done: list[cProfile.Profile] = []
         self._dispatcher = _Dispatcher() if wanted and SHARED else None
 
     def start(self) -> None:
-        """Begin; threads may enter from now on."""
+        """Start profiling; threads may enter :meth:`thread` from now on."""
         if self._dispatcher is not None:
             self._dispatcher.enable()
 
     def stop(self) -> None:
-        """End; all threads have left :meth:`thread` by now."""
+        """Stop profiling; all threads must have left :meth:`thread`."""
         if self._dispatcher is not None:
             self._dispatcher.disable()
 
@@ -109,7 +109,7 @@ class Profiler:
                 self._done.append(profile)
 
     def dump(self, path: Path) -> None:
-        """Write the sum over all threads, in the form that ``pstats.Stats`` reads; nothing when none was profiled."""
+        """Write the sum over all threads for ``pstats.Stats`` to read; write nothing when no thread was profiled."""
         stats = pstats.Stats(stream=io.StringIO())
         for profile in self._done:
             stats.add(profile)
@@ -119,7 +119,10 @@ class Profiler:
 
 
 def merge(parts: Iterable[Path], folder: Path, title: str) -> bool:
-    """Add up profiles into ``profile.pstats`` and ``profile.txt`` of the folder; say whether there were any."""
+    """Add up the profiles ``parts``; return whether there were any.
+
+    Writes ``profile.pstats`` and ``profile.txt`` (with ``title`` at its head) into the folder.
+    """
     paths = sorted(parts)
     if not paths:
         return False
@@ -142,7 +145,7 @@ def entries(path: Path) -> Entries:
     return dict(vars(pstats.Stats(str(path)))["stats"])
 
 
-def name(where: Where) -> str:
-    """Return a function's place and name as pstats prints them."""
-    path, line, function = where
-    return f"{path}:{line}({function})" if line else "{" + function.strip("<>") + "}"
+def function_name(function: Function) -> str:
+    """Return a function's file, line and name as pstats prints them."""
+    path, line, name = function
+    return f"{path}:{line}({name})" if line else "{" + name.strip("<>") + "}"

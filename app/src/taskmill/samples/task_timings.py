@@ -1,7 +1,7 @@
-"""When each task was due, posted, started and done: ``tasks.npz``, written while collecting, read on one clock.
+"""When each task was due, published, started and done: ``tasks.npz``.
 
-The file holds one entry per result in arrays of the names below, with ``start`` and ``done`` by the worker's own clock;
-:func:`load` turns them into the client's.
+The collector writes the file: one entry per result in each of the arrays that :class:`TaskTimings` names. In the file
+``start`` and ``done`` are by the worker's own clock; :func:`load` corrects them to the client's.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from taskmill.model.plan import read_json
+from taskmill.model.record import QUANTILES
+from taskmill.model.run_folder import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from taskmill.model.arrays import Floats
 
 #: The key of a result that `task_times.py` adds.
 KEY = "taskmill"
 #: What a row is made of, as types of `array`.
 COLUMNS = {"message": "L", "start": "d", "run": "f", "cpu": "f", "done": "d", "worker": "H", "outcome": "B"}
 OUTCOMES = ("correct", "wrong", "failed")
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 
 
 @dataclass(frozen=True)
-class Timings:
+class TaskTimings:
     """One entry per result, in each array. Unix seconds of the client's clock; NaN where a moment is not known."""
 
-    due: Floats
-    posted: Floats
-    start: Floats
-    done: Floats
+    due: npt.NDArray[np.float64]
+    posted: npt.NDArray[np.float64]
+    start: npt.NDArray[np.float64]
+    done: npt.NDArray[np.float64]
     #: Seconds of the task's body: by the wall's clock, and of CPU.
-    run: Floats
-    cpu: Floats
+    run: npt.NDArray[np.float64]
+    cpu: npt.NDArray[np.float64]
     #: Places in ``queues`` and ``workers``.
     queue: npt.NDArray[np.integer[Any]]
     worker: npt.NDArray[np.integer[Any]]
@@ -51,11 +50,11 @@ class Timings:
     queues: list[str]
     workers: list[str]
 
-    def latency(self) -> Floats:
+    def latency(self) -> npt.NDArray[np.float64]:
         """Return the seconds from when a task was due to when it was done."""
         return self.done - self.due
 
-    def queue_time(self) -> Floats:
+    def queue_time(self) -> npt.NDArray[np.float64]:
         """Return the seconds from when a task was due to when a worker started it."""
         return self.start - self.due
 
@@ -65,24 +64,24 @@ class Timings:
         return {name: summary(values) for name, values in kinds.items() if np.isfinite(values).any()}
 
 
-class Rows:
-    """The rows of ``tasks.npz`` as they are found."""
+class TaskTimingsWriter:
+    """Gathers one row per result, in the order in which results come, and writes ``tasks.npz``."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Start without rows."""
         self._columns: dict[str, array[Any]] = {name: array(code) for name, code in COLUMNS.items()}
         self._places: dict[str, int] = {}
 
     def add(self, message: int, outcome: int, meta: dict[str, Any]) -> None:
         """Add the result of the message with that number, as Celery stored it (``meta``).
 
-        Without the times of ``task_times.py`` there is at most Celery's ``date_done``; anything else there is no time.
+        A result without the times of ``task_times.py`` has Celery's ``date_done`` at most; all other times are NaN.
         """
         start = run = cpu = done = math.nan
         worker = ""
         try:
-            start, took, used, worker = meta[KEY]
-            start, run, cpu = float(start), took / 1e6, math.nan if used is None else used / 1e6
+            start, run_us, cpu_us, worker = meta[KEY]
+            start, run, cpu = float(start), run_us / 1e6, math.nan if cpu_us is None else cpu_us / 1e6
             done = start + run
         except (KeyError, TypeError, ValueError):
             start = run = cpu = math.nan
@@ -106,14 +105,16 @@ class Rows:
         temporary.replace(folder / "tasks.npz")
 
 
-def by(groups: npt.NDArray[np.integer[Any]], names: list[str], values: Floats) -> dict[str, float]:
-    """Return the sum of those values that are known, by the name of their group."""
+def sums_by_name(
+    groups: npt.NDArray[np.integer[Any]], names: list[str], values: npt.NDArray[np.float64]
+) -> dict[str, float]:
+    """Return the sum of the known values of each group; ``groups`` has the place of each value's group in ``names``."""
     sums = np.bincount(groups, np.nan_to_num(values), len(names))
     return dict(zip(names, np.round(sums, 6).tolist(), strict=True))
 
 
-def summary(values: Floats) -> dict[str, float]:
-    """Return count, mean, percentiles and maximum of those values that are known."""
+def summary(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Return count, mean, percentiles and maximum of the finite values; empty without any."""
     known = values[np.isfinite(values)]
     if not len(known):
         return {}
@@ -121,10 +122,10 @@ def summary(values: Floats) -> dict[str, float]:
     return {"count": len(known), "mean": float(known.mean()), **quantiles, "max": float(known.max())}
 
 
-def load(folder: Path, clocks: dict[str, Any] | None = None) -> Timings | None:
-    """Read the folder's ``tasks.npz``; ``None`` when there is none. Raises ``ValueError`` for one that is broken.
+def load(folder: Path, clocks: dict[str, Any] | None = None) -> TaskTimings | None:
+    """Read the folder's ``tasks.npz``; return ``None`` when there is none. Raises ``ValueError`` for a broken file.
 
-    ``clocks`` are those of ``run.json``, which is read for them when they are not given.
+    ``clocks`` are the workers' clocks as ``run.json`` has them; without the argument they are read from there.
     """
     path = folder / "tasks.npz"
     if not path.exists():
@@ -136,7 +137,7 @@ def load(folder: Path, clocks: dict[str, Any] | None = None) -> Timings | None:
         if clocks is None:
             clocks = (read_json(folder / "run.json") or {}).get("clocks") or {}
         offsets = clock_offsets(clocks, workers, arrays)
-        return Timings(
+        return TaskTimings(
             **{name: arrays[name].astype(float) for name in ("due", "posted", "run", "cpu")},
             start=arrays["start"] - offsets,
             done=arrays["done"] - offsets,
@@ -149,22 +150,27 @@ def load(folder: Path, clocks: dict[str, Any] | None = None) -> Timings | None:
 
 
 def clock_moves(clocks: dict[str, Any]) -> dict[str, float]:
-    """Return by how many seconds each worker's clock moved against the client's; without those that did not say."""
-    both = {name: [(one.get(at) or {}).get("offset_s") for at in ("start", "end")] for name, one in clocks.items()}
-    return {name: end - start for name, (start, end) in both.items() if start is not None and end is not None}
+    """Return by how many seconds each worker's clock moved against the client's during the run, where that is known."""
+    offsets = {
+        worker: [(clock.get(at) or {}).get("offset_s") for at in ("start", "end")] for worker, clock in clocks.items()
+    }
+    return {worker: end - start for worker, (start, end) in offsets.items() if start is not None and end is not None}
 
 
-def clock_offsets(clocks: dict[str, Any], workers: list[str], arrays: dict[str, Any]) -> Floats:
-    """Return, for each task, its worker's clock less the client's: in a line from the run's start to its end."""
+def clock_offsets(clocks: dict[str, Any], workers: list[str], arrays: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """Return, for each task, the seconds by which its worker's clock was ahead of the client's.
+
+    A clock is asked at the start and at the end of the run; in between its offset is interpolated.
+    """
     due, done = arrays["due"], arrays["done"]
     offsets = np.zeros(len(due))
     if not len(due) or not np.isfinite(done).any():
         return offsets
     span = [float(np.nanmin(due)), float(np.nanmax(done))]
     for index, worker in enumerate(workers):
-        both = [(clocks.get(worker) or {}).get(at, {}).get("offset_s") for at in ("start", "end")]
-        known = [float(offset) for offset in both if offset is not None]
+        measured = [(clocks.get(worker) or {}).get(at, {}).get("offset_s") for at in ("start", "end")]
+        known = [float(offset) for offset in measured if offset is not None]
         if known:
-            mine = arrays["worker"] == index
-            offsets[mine] = np.interp(done[mine], span, [known[0], known[-1]])
+            of_worker = arrays["worker"] == index
+            offsets[of_worker] = np.interp(done[of_worker], span, [known[0], known[-1]])
     return offsets

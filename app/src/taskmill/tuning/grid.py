@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import read_json, write_json
+from taskmill.model.run_folder import read_json, write_json
 from taskmill.report.text import UNKNOWN, percent, rate
 
 NAME = "tune.json"

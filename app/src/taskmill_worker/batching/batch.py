@@ -1,4 +1,4 @@
-"""Messages that one pool process gets at once: handed out, begun, settled by what came of each."""
+"""The messages that one pool process gets at once: it sends them, and settles each by its outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Batch:
         self.gatherer = gatherer
         self.entries = entries
         #: When a pool process took it, in Unix seconds, and which.
-        self.begun: float | None = None
+        self.started_at: float | None = None
         self.pid: int | None = None
 
     def send(self) -> None:
@@ -65,8 +65,8 @@ class Batch:
         )
 
     def accepted(self, pid: int, time_accepted: float) -> None:
-        """Count the tasks as begun."""
-        self.begun, self.pid = time.time() - (time.monotonic() - time_accepted), pid
+        """Count the tasks as started."""
+        self.started_at, self.pid = time.time() - (time.monotonic() - time_accepted), pid
         names = Counter(task.name for task, _ in self.entries)
         state.total_count.update(names)
         state.all_total_count[0] += len(self.entries)
@@ -76,23 +76,23 @@ class Batch:
 
     def done(self, outcome: Outcome) -> None:
         """Settle every message by what came of it."""
-        took, odd, succeeded = outcome
+        durations, outcomes, succeeded = outcome
         gatherer = self.gatherer
         gatherer.in_flight.discard(self)
-        gatherer.learn(took)
-        fine = []
+        gatherer.learn(durations)
+        stored = []
         for place, (task, message) in enumerate(self.entries):
-            if place in odd:
-                gatherer.settle_singly(task, message, odd[place])
+            if place in outcomes:
+                gatherer.settle_singly(task, message, outcomes[place])
                 continue
-            fine.append(message)
+            stored.append(message)
             if place in succeeded:
                 result, runtime = succeeded[place]
                 gatherer.event("task-succeeded", task, message, result=result, runtime=runtime)
-        gatherer.finish(fine)
+        gatherer.finish(stored)
 
     def failed(self, error: Any) -> None:
-        """Put every message back to its queue: none is acknowledged, and which of them did it is found one by one."""
+        """Put every message back to its queue. The one that is to blame shows when they are run one by one."""
         self.gatherer.in_flight.discard(self)
         logger.warning("%d messages go back to their queues: %s", len(self.entries), getattr(error, "exception", error))
         self.gatherer.give_back([message for _, message in self.entries])
@@ -107,7 +107,7 @@ class Batch:
                 "kwargs": message.headers.get("kwargsrepr", ""),
                 "type": task.name,
                 "hostname": self.gatherer.consumer.hostname,
-                "time_start": self.begun,
+                "time_start": self.started_at,
                 "acknowledged": False,
                 "delivery_info": {"routing_key": message.delivery_info.get("routing_key"), "redelivered": False},
                 "worker_pid": self.pid,

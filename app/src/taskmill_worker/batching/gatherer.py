@@ -123,9 +123,9 @@ class Gatherer:
             entries.append(self.waiting.popleft())
         return entries
 
-    def learn(self, took: dict[str, tuple[int, float]]) -> None:
-        """Take in how long the tasks of a batch took: number and seconds by name; reserve messages accordingly."""
-        for name, (count, seconds) in took.items():
+    def learn(self, durations: dict[str, tuple[int, float]]) -> None:
+        """Take in how long the tasks of a batch ran: number and seconds by name; reserve messages accordingly."""
+        for name, (count, seconds) in durations.items():
             each = seconds / count
             known = self.expected.get(name)
             self.expected[name] = each if known is None else known + WEIGHT * (each - known)

@@ -12,6 +12,6 @@ from celery.worker.control import inspect_command
 def active(state: Any, safe: bool = False, **options: Any) -> list[dict[str, Any]]:
     """Answer `celery inspect active`: the tasks that Celery runs by itself, and those of the batches at work."""
     gatherer = getattr(state.consumer, "gatherer", None)
-    batches = [batch for batch in gatherer.in_flight if batch.begun] if gatherer else []
+    batches = [batch for batch in gatherer.in_flight if batch.started_at] if gatherer else []
     alone: list[dict[str, Any]] = control.active(state, safe=safe, **options)
-    return alone + [one for batch in batches for one in batch.info()]
+    return alone + [task for batch in batches for task in batch.info()]

@@ -29,7 +29,7 @@ SLOT = struct.calcsize("P")
 
 
 class Deferred:
-    """While it is entered, results go into a dictionary instead of into the backend; left, they are stored together."""
+    """Diverts results into a dictionary while it is entered, so that they are stored together afterwards."""
 
     def __init__(self, backend: Any, ids: Iterable[str]) -> None:
         """Take the backend of the results and the tasks that they may be of."""
@@ -74,7 +74,7 @@ class Deferred:
         backend._set_with_state = keep  # as above
 
     def __exit__(self, *_: object) -> None:
-        """Let everything be stored as usual again."""
+        """Let the backend store results as usual again."""
         del self.backend.store_result, self.backend._get_task_meta_for, self.backend._set_with_state
 
     def store(self) -> None:
@@ -109,16 +109,16 @@ def with_block_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
 @with_block_of_its_own
 def run(
     calls: list[tuple[Any, ...]], with_results: bool
-) -> tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, Any]]:  # called by the pool
-    """Run a batch in a pool process; return what it took by task, and the odd outcomes and results by place.
+) -> tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, Any]]:
+    """Run a batch in a pool process, which the pool calls.
 
-    What it took is without the time in which the process had no core.
-
-    Raises what the result backend raises when it does not take the results.
+    Returns number and seconds of the tasks by name, without the time in which the process had no core; by place, the
+    outcomes that are no success (``None`` where the message could not be read); by place, result and seconds of the
+    successes, where they are asked for. Raises what the result backend raises when it does not take the results.
     """
     backend = current_app.backend
-    took: dict[str, tuple[int, float]] = {}
-    odd: dict[int, Any] = {}
+    durations: dict[str, tuple[int, float]] = {}
+    outcomes: dict[int, Any] = {}
     succeeded: dict[int, Any] = {}
     deferred = Deferred(backend, [identifier for _, identifier, *_ in calls])
     waited = without_core()
@@ -130,20 +130,20 @@ def run(
                     name, identifier, request, decoded(body), None, None
                 )
             except (DecodeError, *BROKEN):
-                odd[place] = None
+                outcomes[place] = None
                 continue
             if failed:
-                odd[place] = outcome
+                outcomes[place] = outcome
             elif with_results:
                 succeeded[place] = (result, runtime)
-            count, seconds = took.get(name, (0, 0.0))
-            took[name] = (count + 1, seconds + time.perf_counter() - begin)
+            count, seconds = durations.get(name, (0, 0.0))
+            durations[name] = (count + 1, seconds + time.perf_counter() - begin)
     waited = without_core() - waited
-    all_seconds = sum(seconds for _, seconds in took.values())
+    all_seconds = sum(seconds for _, seconds in durations.values())
     # A host that is short of cores must not make batches small, which would cost it more of them.
     share = max(0.0, 1 - waited / all_seconds) if all_seconds else 1.0
     deferred.store()
-    return {name: (count, seconds * share) for name, (count, seconds) in took.items()}, odd, succeeded
+    return {name: (count, seconds * share) for name, (count, seconds) in durations.items()}, outcomes, succeeded
 
 
 def decoded(body: Any) -> Any:

@@ -1,5 +1,0 @@
-"""Lets ``python -m peers`` run."""
-
-from peers.cli import main
-
-main()

@@ -1,0 +1,186 @@
+"""Options that several commands have, and the plan that they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from taskmill.cli.values import FOLDER, POSITIVE, SECONDS, JsonType, NameType, RequirementType, RouteType
+from taskmill.model.plan import Plan
+from taskmill.model.run_folder import read_json
+from taskmill.model.thresholds import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+RUN = click.argument("run", type=FOLDER)
+NO_WORKERS = click.option("--no-workers", is_flag=True, help="Do not ask for workers first.")
+DEADLINE = click.option(
+    "--deadline",
+    type=SECONDS,
+    help="Seconds without any new result after which missing ones count as lost; default is that of the run.",
+)
+REQUIRE = click.option(
+    "--require",
+    "required",
+    type=RequirementType(),
+    multiple=True,
+    help=f"What the run has to reach, or exit code 5; repeat it for more. Metrics: {', '.join(METRICS)}.",
+)
+
+
+#: What is published and how, but not how much of it.
+WORKLOAD_OPTIONS = (
+    click.option(
+        "--runs-directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Directory of run folders; the run makes its own there.",
+    ),
+    click.option("--name", type=NameType(), default="run", show_default=True, help="Name of the run."),
+    click.option(
+        "--task",
+        "routes",
+        type=RouteType(),
+        multiple=True,
+        help="Task and the queue it goes to; repeat it to spread the tasks evenly, or one of them more often than "
+        "others.",
+    ),
+    click.option("--n", type=POSITIVE, help="The tasks' only argument, a whole number of at least 1."),
+    click.option("--args", "arguments", type=JsonType(), help="The tasks' arguments, a JSON list; in place of --n."),
+    click.option("--expect", type=JsonType(), help="The right result, as JSON; without it values are not compared."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1000),
+        default=10,
+        show_default=True,
+        help="Publishing threads of each process.",
+    ),
+    click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Publishing processes."),
+    click.option(
+        "--window",
+        type=click.IntRange(1, 10000),
+        default=1000,
+        show_default=True,
+        help="Most messages that a thread leaves unconfirmed.",
+    ),
+    click.option(
+        "--deadline",
+        type=SECONDS,
+        default=120.0,
+        show_default=True,
+        help="Seconds without any new result after which missing ones count as lost.",
+    ),
+    click.option(
+        "--broker-deadline",
+        type=SECONDS,
+        default=120.0,
+        show_default=True,
+        help="Seconds to wait for a broker that went away while publishing.",
+    ),
+    click.option(
+        "--persistent/--transient",
+        default=True,
+        show_default=True,
+        help="Messages that a broker keeps over its end, or that go with it: to see what that costs, and loses.",
+    ),
+    click.option(
+        "--lean/--full",
+        "minimal_headers",
+        default=True,
+        show_default=True,
+        help="Leave out of the messages what no worker needs, or send all that apply_async does.",
+    ),
+    click.option("--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."),
+    click.option("--worker-cores", type=POSITIVE, help="Cores of all workers together."),
+    click.option(
+        "--result-bytes",
+        type=POSITIVE,
+        help="What one result takes in memcached; worked out from --expect when not given.",
+    ),
+    click.option("--stack", default="modern", show_default=True, help="Name of the software stack, for the record."),
+    click.option(
+        "--environment",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with a JSON object to merge into the record's environment.",
+    ),
+)
+#: How much of it.
+AMOUNT_OPTIONS = (
+    click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to publish."),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Tasks per second to publish, over all threads and processes; as fast as possible when not given.",
+    ),
+    click.option("--profile/--no-profile", default=True, show_default=True, help="Profile the client by cProfile."),
+    click.option(
+        "--no-workers", is_flag=True, help="Do not ask for workers first; publish even if no worker is there."
+    ),
+    click.option(
+        "--allow-waiting",
+        is_flag=True,
+        help="Publish even if other messages wait in the queues; duplicates are then not counted by the workers.",
+    ),
+)
+
+
+def plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that make a plan."""
+    return with_options(command, AMOUNT_OPTIONS + WORKLOAD_OPTIONS)
+
+
+def workload_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what is published and how, but not how much of it."""
+    return with_options(command, WORKLOAD_OPTIONS)
+
+
+def with_options(command: Callable[..., None], options: Sequence[Any]) -> Callable[..., None]:
+    """Add options to a command, in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def make_plan(options: dict[str, Any]) -> Plan:
+    """Turn the options into a plan; raise ``click.UsageError`` where they do not fit together."""
+    n, arguments, expect = options["n"], options["arguments"], options["expect"]
+    if not options["routes"]:
+        raise click.MissingParameter(param_hint="'--task'", param_type="option")
+    if (n is None) == (arguments is None):
+        raise click.UsageError("give the tasks' arguments by one of --n and --args")
+    args = [n] if arguments is None else arguments[0]
+    if not isinstance(args, list):
+        raise click.BadParameter("the tasks' arguments must be a JSON list, such as [20]", param_hint="--args")
+    extra: dict[str, Any] | None = {}
+    if options["environment"] is not None:
+        extra = read_json(options["environment"])
+        if extra is None:
+            raise click.BadParameter(
+                f"{options['environment']} does not hold a JSON object", param_hint="--environment"
+            )
+    return Plan(
+        name=options["name"],
+        routes=options["routes"],
+        tasks=options["tasks"],
+        args=tuple(args),
+        n=args[0] if len(args) == 1 and type(args[0]) is int else None,
+        check=expect is not None,
+        expect=expect[0] if expect is not None else None,
+        threads=options["threads"],
+        processes=options["processes"],
+        window=options["window"],
+        rate=options["rate"],
+        deadline=options["deadline"],
+        broker_deadline=options["broker_deadline"],
+        profile=options["profile"],
+        minimal_headers=options["minimal_headers"],
+        persistent=options["persistent"],
+        stack=options["stack"],
+        function_seconds=options["function_seconds"],
+        worker_cores=options["worker_cores"],
+        environment=extra or {},
+    )

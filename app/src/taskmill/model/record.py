@@ -1,0 +1,306 @@
+"""The record of a run: ``run.json``, which everything after it reads. Its shape, and all reading and writing of it.
+
+``docs/run-schema.json`` is made of these structures. A key that does not apply is absent where its type has
+``UnsetType``; everything else is always written. Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from taskmill.model.run_folder import read_json, write_json
+from taskmill.model.tolerant import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = 1
+NAME = "run.json"
+COMPLETE = "complete"
+POSTED = "posted"
+STOPPED = "interrupted"
+FAILED = "posting failed"
+#: Names of the percentiles in a summary of latencies, and which they are.
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
+
+
+class Workload(Struct):
+    """What was published; ``n`` is the only argument where that is one whole number, ``rate`` the tasks per second."""
+
+    task: str = ""
+    tasks: int = 0
+    n: int | None = None
+    queues: list[str] = []
+    threads: int = 0
+    processes: int = 0
+    args: list[Any] = []
+    rate: float | None = None
+
+
+class Counts(Struct):
+    """How many tasks.
+
+    ``posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the final
+    results fetched.
+    """
+
+    posted: int = 0
+    confirmed: int = 0
+    distinct: int = 0
+    retrieved: int = 0
+    correct: int = 0
+    wrong: int = 0
+    failed: int = 0
+    lost: int = 0
+    duplicates: int = 0
+
+
+class Seconds(Struct):
+    """How long publishing and collecting took, and all of it from the first message to the last result."""
+
+    post: float = 0.0
+    collect: float = 0.0
+    total: float = 0.0
+
+
+class Rates(Struct):
+    """Messages confirmed, and tasks whose result was fetched, per second."""
+
+    posted_per_s: float = 0.0
+    completed_per_s: float = 0.0
+
+
+class Client(Struct):
+    """What the client used and met: ``late_s`` is the most that a message was late, ``between_seconds`` the time from
+    publishing to a later ``taskmill collect``, ``after_last_s`` that from the last task's end to the end of collecting.
+    """
+
+    peak_memory_bytes: int = 0
+    cpu_seconds: float = 0.0
+    lean: bool = True
+    persistent: bool = True
+    republished: int = 0
+    nacked: int = 0
+    reconnects: int = 0
+    blocked_seconds: float = 0.0
+    late_s: float = 0.0
+    between_seconds: float = 0.0
+    unsent: int = 0
+    after_last_s: float | None = None
+
+
+class Worker(Struct):
+    """What a worker said of itself; ``executed`` counts its executions of each task since it started."""
+
+    name: str = ""
+    pid: int = 0
+    pool: str = ""
+    pool_size: int = 0
+    prefetch: int = 0
+    uptime: int = 0
+    software: str = ""
+    queues: list[str] = []
+    executed: dict[str, int] = {}
+
+
+class Memcached(Struct):
+    """What the result store said of itself; ``evicted_during_run`` is ``null`` where that is not known."""
+
+    limit_bytes: int | UnsetType = UNSET
+    used_bytes: int | UnsetType = UNSET
+    items: int | UnsetType = UNSET
+    evictions: int | UnsetType = UNSET
+    version: str | UnsetType = UNSET
+    growth_factor: float | UnsetType = UNSET
+    evicted_during_run: int | None = None
+
+
+class Spread(Struct):
+    """Count, mean, percentiles and maximum of a latency; empty where no task has times."""
+
+    count: int | UnsetType = UNSET
+    mean: float | UnsetType = UNSET
+    p50: float | UnsetType = UNSET
+    p90: float | UnsetType = UNSET
+    p99: float | UnsetType = UNSET
+    p99_9: float | UnsetType = UNSET
+    max: float | UnsetType = UNSET
+
+
+class Latency(Struct):
+    """Seconds in the queue, in execution and of both, counted ``from`` when a task was ``due`` or ``posted``."""
+
+    queue: Spread | UnsetType = UNSET
+    execution: Spread | UnsetType = UNSET
+    latency: Spread | UnsetType = UNSET
+    counted_from: str | UnsetType = field(default=UNSET, name="from")
+
+
+class Queue(Struct):
+    """Counts of one queue; wall and CPU seconds that its tasks' functions ran, and their latency, where known."""
+
+    posted: int = 0
+    correct: int = 0
+    wrong: int = 0
+    failed: int = 0
+    lost: int = 0
+    run_s: float | UnsetType = UNSET
+    cpu_s: float | UnsetType = UNSET
+    latency: Spread | UnsetType = UNSET
+
+
+class WorkerTotals(Struct):
+    """What one worker stored results of, and the wall and CPU seconds of these tasks' functions."""
+
+    succeeded: int = 0
+    failed: int = 0
+    run_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+class TaskSeconds(Struct):
+    """Wall and CPU seconds of all tasks' functions; empty where no task has times."""
+
+    run: float | UnsetType = UNSET
+    cpu: float | UnsetType = UNSET
+
+
+class Clock(Struct):
+    """A worker's clock less the client's, and the most that this can be off."""
+
+    offset_s: float = 0.0
+    error_s: float = 0.0
+
+
+class Clocks(Struct):
+    """A worker's clock at the start and at the end of the run, as far as it was asked."""
+
+    start: Clock | UnsetType = UNSET
+    end: Clock | UnsetType = UNSET
+
+
+class Repair(Struct):
+    """What one ``taskmill repair`` made up for: how many were ``missing``, how many of them were published once more,
+    and what came of them.
+    """
+
+    at: str = ""
+    missing: int = 0
+    posted: int = 0
+    correct: int = 0
+    wrong: int = 0
+    failed: int = 0
+    lost: int = 0
+
+
+class Judged(Struct):
+    """A threshold, and whether the run meets it."""
+
+    text: str = ""
+    metric: str = ""
+    value: int | float | None = None
+    met: bool = False
+
+
+class RunRecord(Struct, kw_only=True, dict=True):
+    """What happened in a run."""
+
+    schema: int = SCHEMA
+    name: str = ""
+    started_at: Annotated[str, Meta(description="UTC, ISO 8601.")] = ""
+    stack: str = ""
+    workload: Workload = field(default_factory=Workload)
+    counts: Annotated[
+        Counts, Meta(description="After a repair those after it; seconds, rates and latency stay those of the run.")
+    ] = field(default_factory=Counts)
+    seconds: Seconds = field(default_factory=Seconds)
+    rates: Rates = field(default_factory=Rates)
+    efficiency: Annotated[
+        float | None,
+        Meta(
+            description="Share of the workers' cores that did the tasks' own work; null when the function's time or "
+            "the workers' cores were not given."
+        ),
+    ] = None
+    environment: Annotated[
+        dict[str, Any], Meta(description="Versions, settings, hosts, and what --environment adds.")
+    ] = {}
+    state: Annotated[
+        str,
+        Meta(
+            description="complete; posted (and not collected yet); interrupted (publishing or collecting was stopped); "
+            "posting failed (the broker stayed away, or lacks a queue). `taskmill collect` goes on from all but the "
+            "first."
+        ),
+    ] = STOPPED
+    duplicates_from: Annotated[
+        str,
+        Meta(
+            description="workers: duplicates are what the workers executed, by their own counts before and after, "
+            "beyond one per distinct id. republished: these counts were not to be had, and duplicates are the messages "
+            "sent twice because a confirm was missing; not all of them need to have been executed twice."
+        ),
+    ] = ""
+    checked: Annotated[bool, Meta(description="Whether results were compared with an expected value.")] = True
+    client: Client = field(default_factory=Client)
+    workers: list[Worker] = []
+    memcached: Memcached = field(default_factory=Memcached)
+    by_queue: dict[str, Queue] = {}
+    waiting: Annotated[dict[str, int], Meta(description="Messages that waited in a queue at the end.")] = {}
+    parked: Annotated[
+        int,
+        Meta(description="Of the failed tasks, those that were lost with their process too often: dead letters now."),
+    ] = 0
+    repaired: list[Repair] = []
+    clocks: dict[str, Clocks] = {}
+    clock_jumps: Annotated[
+        dict[str, float], Meta(description="Seconds by which a worker's clock moved, if by more than half a second.")
+    ] = {}
+    latency: Latency = field(default_factory=Latency)
+    by_worker: dict[str, WorkerTotals] = {}
+    task_seconds: TaskSeconds = field(default_factory=TaskSeconds)
+    requirements: list[Judged] = []
+    problems: Annotated[list[str], Meta(description="What is wrong, in words.")] = []
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> RunRecord:
+        """Return the record that plain data hold, of this taskmill or an older one, or damaged: see ``tolerant``."""
+        return read(cls, data)
+
+    @classmethod
+    def load(cls, folder: Path) -> RunRecord | None:
+        """Read ``run.json`` of a run's folder; ``None`` when there is none that can be read."""
+        data = load(folder)
+        if data is None:
+            return None
+        record = cls.of(data)
+        record.__dict__["folder"] = folder
+        return record
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder that it was read from or written to; ``None`` for a record that never was."""
+        return self.__dict__.get("folder")
+
+    def plain(self) -> dict[str, Any]:
+        """Return what is written, as plain data."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` into a run's folder."""
+        write_json(folder / NAME, self.plain())
+        self.__dict__["folder"] = folder
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """Return ``run.json`` as plain data, as it stands there; ``None`` when there is none that can be read."""
+    return read_json(folder / NAME)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``run.json``."""
+    return msgspec.json.schema(RunRecord)

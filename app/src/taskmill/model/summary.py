@@ -1,0 +1,83 @@
+"""A record in words: the lines that end a command on the terminal, and the verdict in one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskmill.model.record import FAILED, POSTED, STOPPED, RunRecord, Spread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def summary(record: RunRecord, folder: Path) -> str:
+    """Return the lines that end a command on the terminal."""
+    counts, seconds, rates = record.counts, record.seconds, record.rates
+    client = record.client
+    well = "correct" if record.checked else "successful"
+    at_most = " at most" if record.duplicates_from == "republished" else ""
+    lines = [
+        headline(record),
+        (
+            f"  posted     {counts.posted:,} of {record.workload.tasks:,}, {counts.confirmed:,} confirmed, "
+            f"in {seconds.post:,.1f} s ({rates.posted_per_s:,.0f}/s)"
+        ),
+    ]
+    if record.state != POSTED:
+        lines += [
+            (
+                f"  results    {counts.retrieved:,} fetched: {counts.correct:,} {well}, "
+                f"{counts.wrong:,} wrong, {counts.failed:,} failed; {counts.lost:,} lost; "
+                f"{counts.duplicates:,} duplicates{at_most}"
+            ),
+            (
+                f"  total      {seconds.total:,.1f} s from the first post to the last result: "
+                f"{rates.completed_per_s:,.0f} tasks/s"
+            ),
+        ]
+    # Without the times of task_times.py, when a task began is not known.
+    latency, queue = record.latency.latency, record.latency.queue
+    if isinstance(latency, Spread) and isinstance(queue, Spread):
+        lines.append(f"  latency    {quantiles(latency)}, of it in the queue {quantiles(queue)}")
+    if record.efficiency is not None:
+        lines.append(f"  efficiency {100 * record.efficiency:.1f} % of the workers' cores did the tasks' own work")
+    lines.append(f"  client     {client.peak_memory_bytes / 1e6:,.0f} MB at most, {client.cpu_seconds:,.0f} s of CPU")
+    lines += [
+        f"  repaired   {one.missing:,} missing at {one.at}, {one.posted:,} posted again: "
+        f"{one.correct:,} {well}, {one.wrong:,} wrong, {one.failed:,} failed, {one.lost:,} lost"
+        for one in record.repaired
+    ]
+    lines += [f"  problem    {problem}" for problem in record.problems]
+    lines += [f"  {'met       ' if one.met else 'NOT MET   '} {one.text}" for one in record.requirements]
+    lines.append(f"  record     {folder / 'run.json'}")
+    page = folder / "report.html"
+    lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
+    if record.state in {STOPPED, FAILED}:
+        lines.append(f"  go on by   taskmill resume {folder}")
+    if record.state in {POSTED, STOPPED, FAILED}:
+        lines.append(f"  fetch by   taskmill collect {folder}")
+    return "\n".join(lines)
+
+
+def quantiles(values: Spread) -> str:
+    """Return the median and the 99th percentile of a summary of seconds, for people."""
+    return f"{values.p50:,.3g} s (p99 {values.p99:,.3g} s)"
+
+
+def headline(record: RunRecord) -> str:
+    """Return the verdict in one sentence."""
+    counts = record.counts
+    if record.state == FAILED:
+        return f"Posting failed after {counts.posted:,} of {record.workload.tasks:,} tasks."
+    if counts.lost or counts.wrong or counts.failed:
+        return (
+            f"Not well: of {counts.posted:,} tasks {counts.lost:,} are lost, {counts.wrong:,} wrong and "
+            f"{counts.failed:,} failed."
+        )
+    if record.state == STOPPED:
+        return f"Interrupted: {counts.posted:,} tasks posted, {counts.retrieved:,} results fetched so far."
+    if record.state == POSTED:
+        return f"All {counts.posted:,} tasks are posted; their results are not fetched yet."
+    if not record.checked:
+        return f"All {counts.retrieved:,} tasks ended well; their values were not compared with any."
+    return f"All {counts.correct:,} results are there and right."

@@ -1,0 +1,1 @@
+"""What a run is: looked at before it begins, driven, and concluded."""

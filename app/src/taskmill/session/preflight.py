@@ -1,0 +1,87 @@
+"""What is asked of broker, result store and workers: before the first message of a run, and after its last result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskmill.cluster import workers
+from taskmill.model.errors import TaskmillError
+from taskmill.results import memcached
+
+if TYPE_CHECKING:
+    from taskmill.cluster.broker import Broker
+    from taskmill.model.plan import Plan
+    from taskmill.progress import Reporter
+    from taskmill.publishing.posted import Posted
+    from taskmill.results.memcached import Results
+
+#: Seconds to wait, after the last result, for the workers' counts to stand still.
+SETTLE = 10.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What may be otherwise than a run wants it. ``result_bytes`` is what one result takes in the store, if known."""
+
+    no_workers: bool = False
+    allow_waiting: bool = False
+    result_bytes: int | None = None
+
+
+def preflight(
+    plan: Plan, broker: Broker, results: Results, reporter: Reporter, conditions: Conditions
+) -> dict[str, Any]:
+    """Look at broker, memcached and workers; return what they said, or raise ``TaskmillError``."""
+    server = broker.check(plan.queues)
+    if server["waiting"] and not conditions.allow_waiting:
+        waiting = ", ".join(f"{count:,} in {queue}" for queue, count in server["waiting"].items())
+        raise TaskmillError(
+            f"other messages wait on the broker ({broker}): {waiting}. The workers would take them first, and the "
+            f"run's figures would be theirs too. Wait until they are worked off, drop them with "
+            f"`rabbitmqctl purge_queue` on the broker, or post beside them with --allow-waiting"
+        )
+    stats = memcached.check_room(results, plan.tasks, conditions.result_bytes, plan.expect)
+    answered: list[workers.Worker] = []
+    if not conditions.no_workers:
+        answered = workers.find(broker, plan.queues)
+        workers.check(broker, answered, plan.queues)
+        pools = sum(worker.pool_size for worker in answered)
+        reporter.say(
+            f"{len(answered)} worker{'s' if len(answered) > 1 else ''} with {pools} pool processes: "
+            + ", ".join(worker.name for worker in answered)
+        )
+    return {
+        "broker": server,
+        "memcached": asdict(stats),
+        "workers": workers.plain(answered),
+        "clocks": workers.clocks(broker, [worker.name for worker in answered]),
+    }
+
+
+def check_again(plan: Plan, broker: Broker, results: Results, *, no_workers: bool) -> dict[str, int]:
+    """Look at what a run that is taken up needs; return the messages that wait, or raise ``TaskmillError``."""
+    waiting: dict[str, int] = broker.check(plan.queues)["waiting"]
+    results.stats()
+    if not no_workers:
+        workers.check(broker, workers.find(broker, plan.queues), plan.queues)
+    return waiting
+
+
+def ask_afterwards(
+    plan: Plan, posted: Posted, broker: Broker | None, results: Results, reporter: Reporter
+) -> dict[str, Any]:
+    """Ask workers, broker and memcached once more; what cannot be had is left out, since the results are in hand."""
+    after: dict[str, Any] = {}
+    try:
+        after["memcached"] = asdict(results.stats())
+        if broker is not None:
+            after["waiting"] = broker.check(plan.queues)["waiting"]
+        names = [worker.name for worker in workers.from_plain(posted.before.get("workers"))]
+        if broker is not None and names:
+            tasks = {route.task for route in plan.routes}
+            after["workers"] = workers.plain(workers.settled(broker, names, tasks, SETTLE))
+            after["clocks"] = workers.clocks(broker, [worker["name"] for worker in after["workers"]])
+    except TaskmillError as error:
+        reporter.say(f"not in the record: {error}")
+    return after

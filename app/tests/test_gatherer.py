@@ -1,0 +1,189 @@
+"""What a worker's gatherer hands out and acknowledges, with a stand-in for consumer and pool: no services needed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from celery import Celery, _state
+from celery.app.trace import build_tracer, reset_worker_optimizations, setup_worker_optimizations
+from celery.worker import state
+
+from taskmill_worker.batching.strategy import strategy
+
+MOST = 4
+#: What a message may ask for beside being run.
+ASKING = [{"eta": "2030-01-01T00:00:00"}, {"retries": 1}, {"group": "g"}, {"timelimit": [9, 9]}]
+
+
+def add(number: int, other: int) -> int:
+    """Return the sum."""
+    return number + other
+
+
+def fail() -> None:
+    """Raise."""
+    raise ValueError("no")
+
+
+class Message:
+    """A message of protocol 2, and what became of it."""
+
+    def __init__(self, tag: int, task: str, *arguments: Any, **fields: Any) -> None:
+        """Make one whose id is its delivery tag."""
+        self.delivery_tag = tag
+        self.headers = {"id": str(tag), "task": task, "lang": "py", "timelimit": [None, None], **fields}
+        self.body = json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+        self.content_type, self.content_encoding = "application/json", "utf-8"
+        self.properties: dict[str, Any] = {}
+        self.delivery_info: dict[str, Any] = {"exchange": "", "routing_key": "red"}
+        self.acknowledged = False
+        self.ends: list[str] = []
+
+    @property
+    def payload(self) -> Any:
+        """What its body holds."""
+        return json.loads(self.body)
+
+    def ack_log_error(self, *_: Any, multiple: bool = False) -> None:
+        """Take note."""
+        self.acknowledged = True
+        self.ends.append("acknowledged up to it" if multiple else "acknowledged")
+
+    def reject_log_error(self, *_: Any, requeue: bool = False) -> None:
+        """Take note."""
+        self.acknowledged = True
+        self.ends.append("back" if requeue else "rejected")
+
+
+class Pool:
+    """A pool of one process, which is this one; it runs what it was given when it is told to."""
+
+    num_processes = 1
+
+    def __init__(self) -> None:
+        """Have nothing to do."""
+        self.batches: list[dict[str, Any]] = []
+
+    def apply_async(self, function: Any, **options: Any) -> None:
+        """Take a batch in."""
+        self.batches.append({"function": function, **options})
+
+    def sizes(self) -> list[int]:
+        """Return how many messages each batch holds that was not run."""
+        return [len(batch["args"][0]) for batch in self.batches]
+
+    def run(self) -> None:
+        """Run all there is, and what is handed out meanwhile."""
+        while self.batches:
+            batch = self.batches.pop(0)
+            batch["accept_callback"](1, time.monotonic())
+            batch["callback"](batch["function"](*batch["args"]))
+
+    def die(self) -> None:
+        """Lose the first batch, with the process."""
+        self.batches.pop(0)["error_callback"](SimpleNamespace(exception="lost"))
+
+
+class Worker:
+    """A consumer of two tasks, and the handler of each one's messages."""
+
+    def __init__(self, app: Celery) -> None:
+        """Begin with nothing delivered."""
+        self.pool = Pool()
+        self.app = app
+        self.consumer = MagicMock(pool=self.pool, app=app, hostname="w1@here", event_dispatcher=None, qos_global=True)
+        del self.consumer.gatherer
+        self.consumer.hub.on_tick = set()
+        limits = dict.fromkeys(("time_limit", "soft_time_limit", "max_tasks_per_child"))
+        self.consumer.controller = SimpleNamespace(state=state, **limits)
+        self.consumer.connection_errors = (OSError,)
+        self.consumer.task_buckets = dict.fromkeys(app.tasks)
+        self.handlers = {name: strategy(app.tasks[name], app, self.consumer) for name in ("alone.add", "alone.fail")}
+
+    def deliver(self, *messages: Any) -> None:
+        """Have messages come in, and the event loop go around."""
+        for message in messages:
+            self.handlers[message.headers["task"]](message, None, None, None, None)
+        for tick in list(self.consumer.hub.on_tick):
+            tick()
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """Yield a worker that takes batches of a few messages."""
+    monkeypatch.setenv("CELERY_WORKER_BATCH", str(MOST))
+    monkeypatch.setenv("CELERY_WORKER_BATCH_SECONDS", "10")
+    # The process's own, which a worker's app takes the place of.
+    before = _state.default_app, _state._tls.current_app
+    app = Celery("alone", broker="memory://", backend="cache+memory://")
+    app.conf.task_acks_late = True
+    app.task(name="alone.add")(add)
+    app.task(name="alone.fail")(fail)
+    setup_worker_optimizations(app, "here")
+    for name, task in app.tasks.items():
+        task.__trace__ = build_tracer(name, task, app.loader, "here", app=app)
+    app.backend.client.cache.clear()
+    yield Worker(app)
+    reset_worker_optimizations(app)
+    app.close()
+    _state.set_default_app(before[0])
+    _state._set_current_app(before[1])
+
+
+def adds(*tags: int) -> list[Message]:
+    """Return a message for each tag."""
+    return [Message(tag, "alone.add", tag, 1) for tag in tags]
+
+
+def test_a_task_is_tried_alone_then_batches_are_filled_and_acknowledged_together(worker: Worker) -> None:
+    """A batch is one message until it is known how long that takes; an acknowledgement is for all messages up to it."""
+    messages = adds(*range(1, 11))
+    worker.deliver(*messages)
+    assert worker.pool.sizes() == [1, 1]
+    worker.pool.batches[0]["accept_callback"](1, time.monotonic())
+    first = worker.pool.batches.pop(0)
+    first["callback"](first["function"](*first["args"]))
+    assert worker.pool.sizes() == [1, MOST]
+    worker.pool.run()
+    assert [worker.app.AsyncResult(str(tag)).result for tag in range(1, 11)] == list(range(2, 12))
+    assert {end for message in messages for end in message.ends} == {"acknowledged up to it"}
+    assert messages[-1].ends == ["acknowledged up to it"]
+    assert len([message for message in messages if message.ends]) < 10
+
+
+def test_a_failure_is_settled_by_itself_among_successes(worker: Worker) -> None:
+    """Celery's own request does that; it is acknowledged once, and so is everything else."""
+    failing = Message(2, "alone.fail")
+    messages = [*adds(1), failing, *adds(3)]
+    worker.deliver(*messages)
+    worker.pool.run()
+    assert worker.app.AsyncResult("2").state == "FAILURE"
+    assert worker.app.AsyncResult("3").result == 4
+    assert failing.ends == ["acknowledged"]
+    assert messages[-1].ends == ["acknowledged up to it"]
+
+
+def test_a_lost_batch_goes_back_to_its_queue(worker: Worker) -> None:
+    """None of it is acknowledged, and what comes after is."""
+    messages = adds(1, 2)
+    worker.deliver(*messages)
+    worker.pool.die()
+    worker.pool.run()
+    assert [message.ends for message in messages] == [["back"], ["acknowledged up to it"]]
+
+
+@pytest.mark.parametrize("asks", ASKING)
+def test_what_asks_for_more_goes_celerys_own_way(worker: Worker, asks: dict[str, Any]) -> None:
+    """It is in no batch, and what comes after it is acknowledged one by one until it is settled."""
+    special = Message(1, "alone.add", 1, 1, **asks)
+    after = adds(2)
+    worker.deliver(special, *after)
+    assert worker.pool.sizes() == [1]
+    worker.pool.run()
+    assert (special.ends, after[0].ends) == ([], ["acknowledged"])

@@ -1,0 +1,89 @@
+"""Both stacks after releases.yml, and after the queues were handed over to the stack of 2017."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+RUNS = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "runs"
+TASKS = 2000
+testinfra_hosts = ["broker1"]
+
+
+def run(stack: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder and the record of a stack's run."""
+    (folder,) = RUNS.glob(f"*-{stack}")
+    record: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return folder, record
+
+
+@pytest.mark.parametrize("stack", ["modern", "post2017"])
+def test_every_task_came_back_right_on_each_stack(stack: str) -> None:
+    """All tasks were posted, retrieved and correct, and the record names the stack."""
+    _, record = run(stack)
+    counts = record["counts"]
+    assert (counts["posted"], counts["retrieved"], counts["correct"]) == (TASKS, TASKS, TASKS)
+    assert record["stack"] == stack
+    assert record["problems"] == []
+
+
+def test_each_run_was_done_by_its_own_stack_alone() -> None:
+    """The workers that answered are those of the stack's own host, and the clients those of its own versions."""
+    for stack, worker, celery in (("modern", "worker1", "5."), ("post2017", "worker2017", "3.1.24")):
+        _, record = run(stack)
+        assert {one["name"] for one in record["workers"]} == {f"w1@{worker}", f"w2@{worker}"}
+        assert record["environment"]["celery"].startswith(celery)
+        assert record["counts"]["duplicates"] == 0
+
+
+@pytest.mark.parametrize("stack", ["modern", "post2017"])
+def test_the_command_that_repeats_a_run_is_for_its_side(stack: str) -> None:
+    """The side is named; the stack is not, because the inventory says it."""
+    _, record = run(stack)
+    given = json.loads(shlex.split(record["environment"]["command"])[-1])
+    assert given["side"] == f"with_{stack}"
+    assert "stack" not in given
+
+
+def test_both_ran_the_same_workload_on_the_same_cores() -> None:
+    """Workload and cores do not differ: only the stack does."""
+    (_, modern), (_, post2017) = run("modern"), run("post2017")
+    assert modern["workload"] == post2017["workload"]
+    assert modern["environment"]["worker_cores"] == post2017["environment"]["worker_cores"]
+
+
+def test_the_comparison_is_there() -> None:
+    """The page that compares the runs lies in the folder of the last one."""
+    folder, _ = run("modern")
+    assert "post2017" in (folder / "compare.html").read_text()
+
+
+def test_each_stack_leaves_its_profile() -> None:
+    """The client's cProfile of both runs is there, and can be read on this machine."""
+    for stack in ("modern", "post2017"):
+        folder, _ = run(stack)
+        assert "function calls" in (folder / "profile.txt").read_text()
+
+
+def test_after_the_handing_over_only_the_stack_of_2017_consumes(host: Host) -> None:
+    """Every consumer of the three queues comes from its worker host: two workers on each queue."""
+    hosts = dict(
+        line.split()
+        for line in host.check_output("rabbitmqctl -q list_connections pid peer_host").splitlines()
+        if line.startswith("<")
+    )
+    channels = dict(
+        line.split()
+        for line in host.check_output("rabbitmqctl -q list_channels pid connection").splitlines()
+        if line.startswith("<")
+    )
+    lines = host.check_output("rabbitmqctl -q list_consumers -p taskmill").splitlines()
+    consumers = [line.split()[:2] for line in lines if line.split()[0] in {"red", "green", "blue"}]
+    assert sorted(queue for queue, _ in consumers) == ["blue", "blue", "green", "green", "red", "red"]
+    assert {hosts[channels[channel]] for _, channel in consumers} == {"10.78.18.22"}
