@@ -37,7 +37,7 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_playbook_checks_the_order_of_variables_first(door: str) -> None:
     """Its first task is the one that refuses another order."""
     first = yaml.safe_load((HERE / f"{door}.yml").read_text())[0]
-    assert first["tasks"][0]["ansible.builtin.import_tasks"] == "../playbooks/tasks/check-order.yml"
+    assert first["tasks"][0]["ansible.builtin.import_role"] == {"name": "preflight"}
 
 
 @pytest.mark.parametrize(
