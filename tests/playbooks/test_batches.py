@@ -10,7 +10,6 @@ import wiring
 import yaml
 from wiring import ROOT, loaded
 
-
 BATCHES = {"batching", "read_ahead"}
 QUEUES = ["red"]
 #: Variables of a worker host each, as an inventory of its own would have them.

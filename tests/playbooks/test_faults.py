@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
 KEYS = {
     "name", "title", "where", "packages", "prepare", "inject", "restore", "counts", "says", "seconds", "lasts", "gone",
-    "modules", "without", "environment", "busy", "options", "tasks", "rate", "at", "deadline", "take_up", "bounds", "control",
+    "modules", "without", "environment", "busy", "options", "tasks", "rate", "at", "deadline", "take_up", "bounds",
+    "control",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.folder import PARTS, left
 from taskmill.model.errors import TaskmillError
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

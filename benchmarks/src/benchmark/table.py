@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.figures import between, finished, milliseconds, published, times
 from benchmark.folder import OURS, PARTS, Benchmark, Workload, left, read
 from benchmark.verdicts import verdicts
-from taskmill.model.plan import write_json
+from taskmill.model.run_folder import write_json
 from taskmill.report.text import UNKNOWN, number, rate
 
 if TYPE_CHECKING:
