@@ -46,7 +46,10 @@ def test_every_playbook_checks_the_order_of_variables_first(door: str) -> None:
         (["-e", "benchmark_rounds=0"], "benchmark_rounds is a whole number of at least 1 (here 0)"),
         (["-e", "benchmark_resume=no-such-folder"], "where it is given ('no-such-folder')"),
         (["-e", '{"benchmark_subjects": []}'], "has a subject that benchmark_without does not leave out"),
-        (["-e", "peers_rounds=1", "-e", "peers_resume=x"], "peers_resume, peers_rounds: renamed to benchmark_resume, "),
+        (
+            ["-e", "peers_rounds=1", "-e", "peers_resume=x"],
+            "peers_resume is now benchmark_resume, peers_rounds is now benchmark_rounds. Use",
+        ),
         (["-i", "inventory/vms"], "does not say what to measure. Use -i benchmarks/inventory/lab"),
     ],
 )

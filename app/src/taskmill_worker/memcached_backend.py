@@ -116,7 +116,7 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         """Store all values in one round trip; raise ``MemcachedUnavailableError`` when one of them is not confirmed."""
         missed = self.client.set_multi(items, self.expires or 0)
         if missed:
-            # The first write on a connection that memcached has closed, as at its restart, fails: one more on a new one.
+            # The first write on a connection that memcached has closed (its restart) fails: one more on a new one.
             self.client.forget_dead_hosts()
             missed = self.client.set_multi({key: items[key] for key in missed}, self.expires or 0)
         if missed:
