@@ -26,8 +26,8 @@ LINE = re.compile(
     r"|(?P<status>ok|changed|skipping|failed|fatal): \[(?P<host>[^\] ]+)[^\]]*\](?P<rest>.*))$",
     re.MULTILINE,
 )
-#: The tasks by which a role judges its input: those of its argument specs and of its tasks/validate.yml.
-CHECKS = r"^\w+ : (validate \||Validating arguments against arg spec )"
+#: The tasks by which a role judges its input: those of its argument specs and of its tasks/validate*.yml.
+CHECKS = r"^\w+ : (validate\w* \||Validating arguments against arg spec )"
 
 
 @dataclass
