@@ -14,7 +14,7 @@ SHELL := /bin/bash
 VENV := .venv$(addprefix -,$(ANSIBLE))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# STACK=post2017 is what the post ran; in the labs each stack has hosts of its own.
+# STACK=post2017 is what the article ran; in the labs each stack has hosts of its own.
 INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
 # ansible-playbook, with the options of the user, such as ARGS='-K --limit worker1 --check -v'.
 PLAY = ansible-playbook -i $(INVENTORY) $(value ARGS)
@@ -22,10 +22,10 @@ PLAY = ansible-playbook -i $(INVENTORY) $(value ARGS)
 # $1 as it stands between the quotes of a JSON string, within those of the shell.
 quoted = $(subst ','\'',$(subst ",\",$(subst \,\\,$1)))
 # Those of the make variables that are given, as extra variables: $1 is a list of VARIABLE=extra_variable.
-knobs = $(foreach pair,$1,$(call knob,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair)))))
-knob = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
+options = $(foreach pair,$1,$(call option,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair)))))
+option = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
 # Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
-KNOBS := $(call knobs,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
+OPTIONS := $(call options,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
          REQUIRE=load_thresholds PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots STACK=stack)
 
 .PHONY: help
@@ -34,26 +34,26 @@ help: ## List the targets
 	@printf '\n%s\n' "What runs Ansible hands it ARGS: ARGS='-K --limit worker1 --check -v', ARGS=--ask-vault-pass, ARGS='--vault-id NAME@FILE'."
 
 .PHONY: load
-load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post2017 and so on; README.md lists the knobs)
-	$(PLAY) run-load.yml $(KNOBS)
+load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post2017 and so on; docs/running.md lists the options)
+	$(PLAY) run-load.yml $(OPTIONS)
 
 .PHONY: site
 site: $(VENV)/controller ## Provision the landscape (the lab's hosts first, where the inventory has some)
-	$(PLAY) site.yml $(KNOBS)
+	$(PLAY) site.yml $(OPTIONS)
 
 .PHONY: capacity
 capacity: site ## How many tasks per second the cluster does, steadily (BUDGET=600 SECONDS=20 ROUNDS=3 TOLERANCE=0.05)
-	$(PLAY) playbooks/capacity.yml $(KNOBS) $(call knobs,BUDGET=capacity_budget SECONDS=capacity_seconds ROUNDS=capacity_rounds TOLERANCE=capacity_tolerance)
+	$(PLAY) playbooks/capacity.yml $(OPTIONS) $(call options,BUDGET=capacity_budget SECONDS=capacity_seconds ROUNDS=capacity_rounds TOLERANCE=capacity_tolerance)
 
 .PHONY: tune
 tune: site ## Which settings of the workers suit the load: tries a grid, recommends, restores (BUDGET=1800 SECONDS=10 ROUNDS=3)
-	$(PLAY) playbooks/tune.yml $(KNOBS) $(call knobs,BUDGET=tune_budget SECONDS=tune_seconds ROUNDS=tune_rounds)
+	$(PLAY) playbooks/tune.yml $(OPTIONS) $(call options,BUDGET=tune_budget SECONDS=tune_seconds ROUNDS=tune_rounds)
 
 # Not in the help: benchmarks/README.md has it.
 .PHONY: benchmark
 benchmark: override INVENTORY = benchmarks/inventory/lab
 benchmark: $(VENV)/controller
-	$(PLAY) benchmarks/task-queues.yml $(call knobs,ROUNDS=benchmark_rounds RESUME=benchmark_resume)
+	$(PLAY) benchmarks/task-queues.yml $(call options,ROUNDS=benchmark_rounds RESUME=benchmark_resume)
 
 .PHONY: compare
 compare:
@@ -117,13 +117,13 @@ test-units: .venv/dev ## The tests that need no host and no service
 	cd app && pytest -q --numprocesses auto -m $(UNITS)
 	cd benchmarks && pytest -q --numprocesses auto --dist loadfile
 
-# test-SCENARIO@SUITE, such as test-rabbitmq@bookworm.
+# test-SCENARIO@DISTRO, such as test-rabbitmq@bookworm.
 test-%: .venv/dev
 	MOLECULE_DISTRO=$(lastword $(subst @, ,$*)) molecule test --scenario-name $(firstword $(subst @, ,$*))
 
 .PHONY: test-role
-test-role: ## One scenario: ROLE=memcached, SUITE=bookworm for Debian 12
-	@$(MAKE) test-$(or $(ROLE),$(error say which: make test-role ROLE=memcached))@$(or $(SUITE),trixie)
+test-role: ## One scenario: ROLE=memcached, DISTRO=bookworm for Debian 12
+	@$(MAKE) test-$(or $(ROLE),$(error say which: make test-role ROLE=memcached))@$(or $(DISTRO),trixie)
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 

@@ -13,7 +13,7 @@ from services import Memcached, stored
 from taskmill.model.errors import TaskmillError
 from taskmill.publishing import journal
 from taskmill.results.memcached import KEY_PREFIX, Results, check_room, result_bytes
-from taskmill_worker.memcached_backend import MemcachedBackend
+from taskmill_worker.memcached_backend import MemcachedBackend, MemcachedUnavailableError
 
 #: What task_times.py adds.
 TIMES = [1795388520.123456, 912, 905, "w1@worker1"]
@@ -104,3 +104,25 @@ def test_a_forked_process_does_not_write_into_its_parents_connection(memcached: 
     for child in children:
         child.join(10)
     assert found == [2000, 2000, 2000]
+
+
+def test_a_batch_is_stored_though_memcached_was_restarted_since_the_last(
+    start_memcached: Callable[..., Memcached],
+) -> None:
+    """The first write on the connection from before fails; the backend writes once more, on a new one."""
+    server = start_memcached(64)
+    backend = MemcachedBackend(Celery("test", broker="memory://"), f"memcached://127.0.0.1:{server.port}/")
+    backend.set_many({b"before": "1"})
+    server.stop()
+    server.start()
+    backend.set_many({b"one": "1", b"two": "2"})
+    assert backend.mget([b"before", b"one", b"two"]) == {b"one": "1", b"two": "2"}
+
+
+def test_a_batch_that_memcached_does_not_take_is_an_error(start_memcached: Callable[..., Memcached]) -> None:
+    """The worker then gives its messages back; the text says how many results were not stored, and where."""
+    server = start_memcached(64)
+    backend = MemcachedBackend(Celery("test", broker="memory://"), f"memcached://127.0.0.1:{server.port}/")
+    server.stop()
+    with pytest.raises(MemcachedUnavailableError, match=f"127.0.0.1:{server.port} did not store 2 of 2 results"):
+        backend.set_many({b"one": "1", b"two": "2"})

@@ -104,8 +104,8 @@ def test_run_posts_fetches_checks_and_records(taskmill: Taskmill) -> None:
     assert faults(taskmill.latest) == []
     assert (taskmill.latest / "report.html").read_text().startswith("<!doctype html>")
     profile = (taskmill.latest / "profile.txt").read_text()
-    assert "post.py" in profile
-    assert "collect.py" in profile
+    assert "publishing/threads.py" in profile
+    assert "results/collector.py" in profile
     with (taskmill.latest / "queues.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["queue"] for row in rows} == {"red", "green", "blue"}

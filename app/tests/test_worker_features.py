@@ -36,6 +36,7 @@ NONE = "celery.worker.consumer.consumer False"
 CELERYS = "celery.worker.strategy:default kombu.transport.base"
 BATCHES = "taskmill_worker.batching.strategy:strategy taskmill_worker.read_ahead"
 MEMCACHED = "cache+memcached://127.0.0.1:1/"
+SEVERAL = "cache+memcached://127.0.0.1:1;127.0.0.1:2/"
 NAMED = "app.loader.override_backends = {'cache': 'celery.backends.rpc:RPCBackend'}"
 OURS = "taskmill_worker.memcached_backend"
 
@@ -99,10 +100,11 @@ def test_one_include_loads_all_where_the_app_has_imported_some_of_it() -> None:
 
 
 def test_a_worker_does_not_start_with_a_setting_that_is_wrong() -> None:
-    """It says which."""
-    done = built(["taskmill_worker"], TASKMILL_WORKER_WITHOUT="everything")
-    assert done.returncode != 0
-    assert "TASKMILL_WORKER_WITHOUT names everything" in done.stderr
+    """It says which; also where the app has imported some of the package before."""
+    for before in ("", "import taskmill_worker.memcached_backend"):
+        done = built(["taskmill_worker"], before=before, TASKMILL_WORKER_WITHOUT="everything")
+        assert done.returncode != 0, before
+        assert "TASKMILL_WORKER_WITHOUT names everything" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,29 @@ def test_any_app_with_results_in_memcached_gets_the_backend_that_loses_none(
     """Without a word in the app; another store, and what the app names itself, are left alone."""
     done = built(["taskmill_worker"], backend=backend, after=after)
     assert done.stdout.splitlines()[1:] == [module], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("backend", "after", "reason"),
+    [
+        (
+            "cache+memcached://127.0.0.1:1;127.0.0.1:2/",
+            "",
+            "results are on several servers; name the backend in the app",
+        ),
+        (
+            MEMCACHED,
+            "app.conf.cache_backend_options = {'connect_timeout': 1}",
+            "does not have the options connect_timeout",
+        ),
+    ],
+    ids=["several servers", "options of another library"],
+)
+def test_an_app_that_the_backend_does_not_fit_keeps_celerys(backend: str, after: str, reason: str) -> None:
+    """Its log says why."""
+    done = built(["taskmill_worker"], backend=backend, after=after + "\nimport logging; logging.basicConfig()")
+    assert OURS not in done.stdout.splitlines()[1:]
+    assert reason in done.stderr
 
 
 def test_the_backend_tries_again_whatever_the_app_says_of_it() -> None:

@@ -45,7 +45,7 @@ TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "stack=post2017"]
 #: The tasks by which a playbook judges its options.
-CHECKS = r"^(preflight : )?([a-z-]+ \| )?(Assert that |Fail if |Validating arguments )"
+CHECKS = r"^(preflight : ([a-z-]+ \| )?)?(Assert that |Fail if |Validating arguments )"
 
 
 def given(option: str) -> dict[str, Any]:

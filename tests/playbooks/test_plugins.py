@@ -18,8 +18,6 @@ PROGRAM = Path(sys.executable).with_name("ansible-doc")
 def test_ansible_doc_says_what_a_plugin_does(kind: str, folder: str) -> None:
     """Each plugin of the folder by its name; of an action there is nothing but its documentation in plugins/modules."""
     names = sorted(path.stem for path in (ROOT / "plugins" / folder).glob("*.py"))
-    # What the file of the filter for_systemd is called.
-    names = ["for_systemd" if name == "systemd" else name for name in names]
     assert names
     done = subprocess.run(
         [PROGRAM, "--type", kind, "--json", *names],

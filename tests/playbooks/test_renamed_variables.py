@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,11 @@ def test_the_repository_sets_no_old_name() -> None:
     set_there = {name: str(file) for file in files for name in yaml.safe_load(file.read_text()) or {}}
     assert {name: set_there[name] for name in RENAMED if name in set_there} == {}
     assert set(RENAMED) & set(RENAMED.values()) == set()
+
+
+def test_no_scenario_hands_over_an_old_name() -> None:
+    """A role alone has nobody who refuses it, and would go by its default."""
+    files = [path for folder in ("molecule", "benchmarks") for path in (ROOT / folder).rglob("*.yml")]
+    assert len(files) > 50
+    old = re.compile(rf"^ *(- )?({'|'.join(RENAMED)}):", re.MULTILINE)
+    assert [f"{path}: {match[2]}" for path in files for match in old.finditer(path.read_text())] == []

@@ -17,6 +17,7 @@ from __future__ import absolute_import
 import importlib
 import os
 import sys
+import traceback
 
 from celery import current_app, signals
 
@@ -73,7 +74,12 @@ def install_late(sender, **_):
     # type: (Any, **Any) -> None
     """Install the features where the worker's own import of the package had no effect, since the app had done it."""
     if is_included(sender.app):
-        install(sender.app)
+        try:
+            install(sender.app)
+        except Exception as error:  # noqa: BLE001  # whatever it is
+            # Celery only logs what a receiver of a signal raises; a worker without these features is to end.
+            traceback.print_exc()
+            sys.exit("{}: {}".format(__name__, error))
 
 
 if is_included(current_app):

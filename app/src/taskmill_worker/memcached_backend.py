@@ -4,13 +4,15 @@ Celery's own backend of this kind uses another library since 5.7, and with pytho
 a failed write: the task was acknowledged and its result was nowhere. Here a failed write raises, Celery retries it, and
 when memcached stays away the message goes back to its queue.
 
-Workers that include ``taskmill_worker`` get it by themselves, where ``result_backend`` is ``cache+memcached://`` and
-python-memcached is installed. What else uses the app's results, such as a client, gets it by naming it in the app:
+Workers that include ``taskmill_worker`` get it by themselves, where ``result_backend`` is ``cache+memcached://`` with
+one server and python-memcached is installed. What else uses the app's results, such as a client, may read them by any
+backend for memcached; with several servers workers and clients have to name the same one in the app:
 ``app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}``.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import pickle
@@ -91,11 +93,20 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         """Say which errors Celery may retry."""
         return isinstance(exc, MemcachedUnavailableError)
 
-    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
-        """Store a result; when memcached stays away, put the message back on its queue (``Reject``)."""
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        """Store a result; when memcached stays away, put the message back on its queue (``Reject``).
+
+        A message that is acknowledged before its task runs cannot go back: then ``BackendStoreError`` is raised, as by
+        Celery's own backends.
+        """
         try:
-            return super().store_result(task_id, result, state, *args, **kwargs)
+            return super().store_result(task_id, result, state, traceback=traceback, request=request, **kwargs)
         except BackendStoreError as error:
+            task = self.app.tasks.get(getattr(request, "task", None))
+            if task is None or not task.acks_late:
+                raise
             raise Reject(error, requeue=True) from error
 
     def get(self, key: bytes) -> Any:
@@ -154,11 +165,24 @@ def install(app: Any) -> None:
     """Have ``app`` keep its results by this backend, where they go to memcached and the app names no other one."""
     if not str(app.conf.result_backend).startswith("cache+memcached://") or "cache" in app.loader.override_backends:
         return
-    if memcache is None:
-        logger.info("Results are stored by Celery's own backend: python-memcached is not installed.")
-        return
-    if app._backend is not None:  # made at first use
-        logger.warning("Results are stored by Celery's own backend, which the app had made before this was loaded.")
+    reason = why_not(app)
+    if reason:
+        logger.warning("Results are stored by Celery's own backend: %s.", reason)
         return
     override = {"cache": f"{__name__}:{MemcachedBackend.__name__}"}
     app.loader.override_backends = {**app.loader.override_backends, **override}
+
+
+def why_not(app: Any) -> str:
+    """Return what keeps an app that has not named this backend from having it; empty where nothing does."""
+    if memcache is None:
+        return "python-memcached is not installed"
+    if getattr(app, "_backend", None) is not None:  # made at first use
+        return "the app had made it before this was loaded"
+    # Clients of the app that have another library would look for a result on another server.
+    if ";" in str(app.conf.result_backend):
+        return "results are on several servers; name the backend in the app, for its workers and its clients alike"
+    foreign = sorted(set(app.conf.cache_backend_options) - set(inspect.signature(memcache.Client.__init__).parameters))
+    if foreign:
+        return f"python-memcached does not have the options {', '.join(foreign)} of cache_backend_options"
+    return ""

@@ -137,8 +137,8 @@ def test_the_function_is_timed_as_the_workers_run_it(host: Host) -> None:
 
 def test_timing_the_function_leaves_nothing(host: Host) -> None:
     """Neither its unit nor the script nor what it said."""
-    assert host.check_output("find /run /tmp /var/tmp -name '*taskmill-bare*' -o -name 'time_function.py'") == ""
-    assert host.check_output("systemctl list-units --all --no-legend 'taskmill-bare*'") == ""
+    assert host.check_output("find /run /tmp /var/tmp -name '*taskmill-baseline*' -o -name 'time_function.py'") == ""
+    assert host.check_output("systemctl list-units --all --no-legend 'taskmill-baseline*'") == ""
 
 
 def test_the_source_of_the_app_is_not_in_the_journal(host: Host) -> None:

@@ -64,7 +64,7 @@ def changed(before, directory, wanted):
         "CELERY_WORKER_EXECUTIONS": str(directory / "executions"),
         "CELERY_WORKER_READY": str(directory / "ready"),
         "CELERY_WORKER_IN_TASK": str(directory / "in-task"),
-        "TASKMILL_WORKER_WITHOUT": ",".join(wanted["without"]),
+        "TASKMILL_WORKER_WITHOUT": ",".join(filter(None, [before.get("TASKMILL_WORKER_WITHOUT"), *wanted["without"]])),
         **wanted["environment"],
     }
 

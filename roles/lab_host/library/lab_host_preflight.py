@@ -16,7 +16,7 @@ from ansible.module_utils.taskmill_lab import LabError, run
 
 DOCUMENTATION = r"""
 module: lab_host_preflight
-short_description: Survey the machine that lab hosts are to run on
+short_description: Check the machine that lab hosts are to run on
 description:
   - Changes nothing. Compares what the lab asks for with what the machine has.
   - Returns the machine's own settings for packages and certificates, for lab hosts to use as well.
@@ -42,7 +42,7 @@ author: [taskmill]
 """
 
 EXAMPLES = r"""
-- name: Survey this machine
+- name: Check this machine
   lab_host_preflight:
     directory: /var/lib/taskmill-lab
     bridge: tm-lab

@@ -1,4 +1,4 @@
-"""The bare function's time."""
+"""How long a function takes by itself, as taskmill_worker.time_function measures it."""
 
 import json
 import subprocess
@@ -12,17 +12,22 @@ import pytest
 from conftest import SOURCE
 from taskmill_worker import time_function as script
 
-BARE = SOURCE / "taskmill_worker" / "time_function.py"
+PROGRAM = SOURCE / "taskmill_worker" / "time_function.py"
 
 
-def bare(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def time_function(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run time_function.py by itself, in a directory."""
     return subprocess.run(
-        [sys.executable, str(BARE), *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, str(PROGRAM), *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
 
 
-def test_bare_gives_the_median_of_a_call_and_its_spread(
+def test_timing_gives_the_median_of_a_call_and_its_spread(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One JSON object: both values, and what calls took by a clock that these calls move on."""
@@ -49,34 +54,34 @@ def test_bare_gives_the_median_of_a_call_and_its_spread(
     assert answer["python"].startswith("CPython 3.")
 
 
-def test_bare_runs_with_the_app_from_its_source() -> None:
+def test_timing_runs_with_the_app_from_its_source() -> None:
     """As the playbook calls it: started in the app's src."""
-    done = bare(SOURCE, "fibonacci.tasks:fibonacci", "[15]", "fibonacci.expected:fibonacci")
+    done = time_function(SOURCE, "fibonacci.tasks:fibonacci", "[15]", "fibonacci.expected:fibonacci")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["value"] == 610
 
 
-def test_bare_fails_when_the_functions_disagree(tmp_path: Path) -> None:
+def test_timing_fails_when_the_functions_disagree(tmp_path: Path) -> None:
     """A function that is fast and wrong is no measure."""
     (tmp_path / "work.py").write_text("def one():\n    return 1\ndef two():\n    return 2\n")
-    assert bare(tmp_path, "work:one", "[]", "work:two").returncode == 1
+    assert time_function(tmp_path, "work:one", "[]", "work:two").returncode == 1
 
 
 @pytest.mark.parametrize(
     "arguments",
     [(), ("math:sqrt",), ("math", "[1]"), ("no.such:thing", "[1]"), ("math:nothing", "[1]"), ("math:sqrt", "{")],
 )
-def test_bare_explains_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_timing_explains_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """Exit code 2 and a message."""
-    done = bare(tmp_path, *arguments)
+    done = time_function(tmp_path, *arguments)
     assert done.returncode == 2
     assert done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_bare_keeps_to_what_python_2_reads() -> None:
+def test_timing_keeps_to_what_python_2_reads() -> None:
     """No annotation, f-string, keyword-only marker or newer import in it."""
-    source = BARE.read_text()
+    source = PROGRAM.read_text()
     assert "from __future__ import print_function" in source
     for newer in ("->", ' f"', "nonlocal", "async ", ":=", "from __future__ import annotations"):
         assert newer not in source, newer
