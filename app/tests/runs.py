@@ -66,7 +66,7 @@ def base_record(tasks: int, total: float, post: float) -> dict[str, Any]:
         "schema": 1,
         "name": "fibonacci",
         "started_at": datetime.fromtimestamp(START, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "stack": "modern",
+        "stack": "celery5",
         "workload": {
             "task": ", ".join(f"fibonacci.tasks.{queue}" for queue in QUEUES), "tasks": tasks, "n": None, "args": [20],
             "queues": list(QUEUES), "threads": 10, "processes": 1, "rate": None,

@@ -203,6 +203,8 @@ def test_folder_that_is_no_run_is_refused(taskmill: Taskmill, tmp_path: Path, co
         (("letters",), "`taskmill dead-letters`"),
         (("dead-letters", "--put-back"), "`--requeue`"),
         (("dead-letters", "--drop"), "`--purge`"),
+        (("run", "--stack", "post2017", *TASKS), "`--release`"),
+        (("publish", "--stack=", *TASKS), "`--release`"),
     ],
 )
 def test_old_names_are_refused_with_the_new_ones(arguments: tuple[str, ...], new: str) -> None:

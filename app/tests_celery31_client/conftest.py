@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from services import ADMIN, CLIENT, Memcached, RabbitMQ, end, wait_until  # noqa: E402  # found by the line above
 
-#: The Python 2.7 of an environment with requirements/post2017/client.txt.
+#: The Python 2.7 of an environment with requirements/celery31/client.txt.
 PYTHON = os.environ.get("CELERY31_PYTHON", "")
 
 
@@ -79,7 +79,7 @@ class Client:
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """Yield a private RabbitMQ."""
-    assert PYTHON, "CELERY31_PYTHON has to name the Python 2.7 of an environment with requirements/post2017/client.txt"
+    assert PYTHON, "CELERY31_PYTHON has to name the Python 2.7 of an environment with requirements/celery31/client.txt"
     server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
     try:
         server.start()

@@ -42,13 +42,13 @@ def test_every_result_is_fetched_by_its_id_and_right(double: Callable[..., Resul
     assert (done.folder.parent / "latest").resolve() == done.folder
 
 
-def test_the_versions_are_those_of_the_post(double: Callable[..., Result]) -> None:
-    """The record tells Python 2.7, celery 3.1.24 and python-memcached 1.58, and the stack's name."""
+def test_the_versions_are_those_of_the_article(double: Callable[..., Result]) -> None:
+    """The record tells Python 2.7, celery 3.1.24 and python-memcached 1.58, and the release's name."""
     record = double(10).record
     environment = record["environment"]
     assert environment["client_python"].startswith("2.7.")
     assert (environment["celery"], environment["python_memcached"]) == ("3.1.24", "1.58")
-    assert record["stack"] == "post2017"
+    assert record["stack"] == "celery31"
     assert record["workload"]["rate"] is None
 
 
@@ -182,6 +182,7 @@ def test_a_message_is_what_celery_31_sends(client: Client, rabbitmq: RabbitMQ) -
         (["--tasks=1", "--args={}"], "JSON list"),
         (["--tasks=1", "--n=1", "--name=a/b"], "must be made of letters"),
         (["--tasks=1", "--n=1", "--environment=/nowhere"], "cannot be read"),
+        (["--tasks=1", "--n=1", "--stack=post2017"], "it is called --release now"),
         (["--tasks=1"], "required"),
     ],
 )

@@ -61,6 +61,15 @@ def kind(text):
     return [task, queue]
 
 
+def renamed(new):
+    """Return a reader of an option that has a new name: it refuses any value."""
+
+    def refuse(_text):
+        raise argparse.ArgumentTypeError("it is called %s now" % new)
+
+    return refuse
+
+
 def run_name(text):
     """Read the name of a run, fit for a folder's name."""
     if not NAME.match(text):
@@ -139,7 +148,14 @@ def make_parser():
     add("--no-profile", dest="profile", action="store_false", help="do not")
     add("--function-seconds", type=SECONDS, help="seconds that the bare function takes on a worker's core")
     add("--worker-cores", type=WHOLE, help="cores of all workers together")
-    add("--stack", default="post2017", help="name of the software stack, for the record (post2017)")
+    add(
+        "--release",
+        dest="stack",
+        metavar="RELEASE",
+        default="celery31",
+        help="name of the release, for the record (celery31)",
+    )
+    add("--stack", dest="old_stack", type=renamed("--release"), help=argparse.SUPPRESS)
     add("--environment", type=json_file, default={}, metavar="FILE", help="JSON object for the record's environment")
     add("--no-workers", action="store_true", help="post even if a queue has no consumer")
     add("--allow-waiting", action="store_true", help="post even if other messages wait in the queues")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from taskmill.cli.renamed import renamed_option
@@ -20,7 +18,7 @@ from taskmill.results.memcached import Results
 @click.option("--queue", default="dead-letters", show_default=True, help="The queue of the dead letters.")
 @renamed_option("--put-back", "--requeue")
 @renamed_option("--drop", "--purge")
-def dead_letters_command(action: str | None, ids: tuple[str, ...], queue: str, **_: Any) -> None:
+def dead_letters_command(action: str | None, ids: tuple[str, ...], queue: str) -> None:
     """Show the dead letters, which workers could not run or gave up, one line each and without their content."""
     broker, results = Broker.from_environment(), Results.from_environment()
     number = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskmill.cli.renamed import renamed_option
 from taskmill.cli.values import FOLDER, POSITIVE, SECONDS, JsonType, NameType, RequirementType, RouteType
 from taskmill.model.plan import Plan
 from taskmill.model.run_folder import read_json
@@ -101,7 +102,14 @@ WORKLOAD_OPTIONS = (
         type=POSITIVE,
         help="What one result takes in memcached; worked out from --expect when not given.",
     ),
-    click.option("--stack", default="modern", show_default=True, help="Name of the software stack, for the record."),
+    click.option(
+        "--release",
+        "stack",
+        default="celery5",
+        show_default=True,
+        help="Name of the release of Celery and what goes with it, for the record.",
+    ),
+    renamed_option("--stack", "--release", takes_value=True),
     click.option(
         "--environment",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -34,15 +34,16 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def renamed_option(old: str, new: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that refuses an option's old name."""
+def renamed_option(
+    old: str, new: str, *, takes_value: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that refuses an option's old name, with or without a value behind it."""
 
-    def refuse(_context: click.Context, _parameter: click.Parameter, given: bool) -> bool:
-        if given:
+    def refuse(_context: click.Context, _parameter: click.Parameter, given: bool | str | None) -> None:
+        if given not in (None, False):
             raise_renamed(old, new)
-        return given
 
-    return click.option(old, is_flag=True, hidden=True, is_eager=True, callback=refuse)
+    return click.option(old, is_flag=not takes_value, hidden=True, is_eager=True, expose_value=False, callback=refuse)
 
 
 def raise_renamed(old: str, new: str) -> NoReturn:

@@ -70,7 +70,7 @@ class Plan:
     minimal_headers: bool = True
     #: Whether the broker keeps messages on disk.
     persistent: bool = True
-    stack: str = "modern"
+    stack: str = "celery5"
     #: Single-core seconds of the bare function on a worker, and the cores of all workers: for the efficiency.
     function_seconds: float | None = None
     worker_cores: int | None = None
