@@ -14,8 +14,11 @@ SHELL := /bin/bash
 VENV := .venv$(addprefix -,$(ANSIBLE))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# STACK=post2017 is what the article ran; in the labs each stack has hosts of its own.
-INVENTORY ?= inventory/lab$(if $(filter post2017,$(STACK)),-2017)
+ifdef STACK
+$(error STACK= is called RELEASE= now, and its values are celery5 and celery31$(if $(filter post2017,$(STACK)),: RELEASE=celery31)$(if $(filter modern,$(STACK)),: RELEASE=celery5))
+endif
+# RELEASE=celery31 is what the article ran; in the labs each release has hosts of its own.
+INVENTORY ?= inventory/lab$(if $(filter celery31,$(RELEASE)),-celery31)
 # ansible-playbook, with the options of the user, such as ARGS='-K --limit worker1 --check -v'.
 PLAY = ansible-playbook -i $(INVENTORY) $(value ARGS)
 
@@ -24,9 +27,9 @@ quoted = $(subst ','\'',$(subst ",\",$(subst \,\\,$1)))
 # Those of the make variables that are given, as extra variables: $1 is a list of VARIABLE=extra_variable.
 options = $(foreach pair,$1,$(call option,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair)))))
 option = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
-# Knobs of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
+# Options of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
 OPTIONS := $(call options,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
-         REQUIRE=load_thresholds PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots STACK=stack)
+         REQUIRE=load_thresholds PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots RELEASE=celery_release)
 
 .PHONY: help
 help: ## List the targets
@@ -34,7 +37,7 @@ help: ## List the targets
 	@printf '\n%s\n' "What runs Ansible hands it ARGS: ARGS='-K --limit worker1 --check -v', ARGS=--ask-vault-pass, ARGS='--vault-id NAME@FILE'."
 
 .PHONY: load
-load: site ## Everything: lab, cluster, load, report (TASKS=20000, STACK=post2017 and so on; docs/running.md lists the options)
+load: site ## Everything: lab, cluster, load, report (TASKS=20000, RELEASE=celery31 and so on; docs/running.md lists the options)
 	$(PLAY) run-load.yml $(OPTIONS)
 
 .PHONY: site
@@ -60,7 +63,7 @@ compare:
 	$(error make compare is called make benchmark now)
 
 .PHONY: lab-down
-lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (STACK= INVENTORY=)
+lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (RELEASE= INVENTORY=)
 	$(PLAY) playbooks/lab-down.yml
 
 # The controller's own Python, from hashed locks.
@@ -144,6 +147,6 @@ lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in app app-test browser flower py-spy taskmill; do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements && for name in controller controller-2.16 dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
 	cd benchmarks/requirements && for name in $(basename $(notdir $(wildcard benchmarks/requirements/*.in))); do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
-	cd requirements/post2017 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
+	cd requirements/celery31 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
 # No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
-	cd requirements/post2017 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done
+	cd requirements/celery31 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done

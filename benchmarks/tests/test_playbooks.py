@@ -66,11 +66,11 @@ def test_what_cannot_be_measured_is_refused_first(options: list[str], message: s
 @pytest.mark.parametrize(
     ("door", "message"),
     [
-        ("task-queues", "has no group 'with_modern' with one worker host and a client"),
-        ("releases", "has no group 'with_post2017' with workers and a client"),
+        ("task-queues", "has no group 'cluster_celery5' with one worker host and a client"),
+        ("releases", "has no group 'cluster_celery31' with workers and a client"),
     ],
 )
-def test_an_inventory_without_both_stacks_is_refused(door: str, message: str, tmp_path: Path) -> None:
+def test_an_inventory_without_both_releases_is_refused(door: str, message: str, tmp_path: Path) -> None:
     """By the group that has no hosts."""
     (tmp_path / "hosts.yml").write_text("all: {hosts: {one: }}")
     (tmp_path / "group_vars").symlink_to(HERE / "inventory/lab/group_vars")
@@ -88,7 +88,7 @@ def test_the_labs_hosts_have_what_every_lab_has() -> None:
     assert {host["ansible_user"] for host in hosts.values()} == {"root"}
     assert all(host["lab_host_lab_addresses"] for host in hosts.values())
     assert hosts["broker1"]["rabbitmq_memory_high_watermark"]
-    assert hosts["worker2017"]["stack"] == "post2017"
+    assert hosts["worker2017"]["celery_release"] == "celery31"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def landscape(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "inventory").mkdir()
     (folder / "inventory/group_vars").symlink_to(HERE / "inventory/lab/group_vars")
     hosts = wiring.landscape({"one": {}})
-    hosts["all"]["children"]["with_modern"] = {"hosts": {"one": {}}}
+    hosts["all"]["children"]["cluster_celery5"] = {"hosts": {"one": {}}}
     names = ["benchmark_workers", "rabbitmq_users", "firewall_services", "other_queues_names", "benchmark_clusters"]
     values = "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}"
     workers = wiring.worker_environments(
@@ -134,7 +134,7 @@ def test_the_other_queues_get_a_user_and_a_port(landscape: dict[str, Any]) -> No
 
 def test_every_subject_has_its_module_and_its_requirements(landscape: dict[str, Any]) -> None:
     """By the name that the playbook gives to the role."""
-    assert landscape["benchmark_clusters"] == ["with_modern", "with_post2017"]
+    assert landscape["benchmark_clusters"] == ["cluster_celery5", "cluster_celery31"]
     assert landscape["other_queues_names"]
     for name in landscape["other_queues_names"]:
         assert (HERE / "src/other_queues" / f"{name}.py").is_file()

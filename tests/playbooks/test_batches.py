@@ -16,7 +16,7 @@ QUEUES = ["red"]
 HOSTS: dict[str, dict[str, Any]] = {
     "example": {},
     "example_without": {"app_batch": 1},
-    "example_2017": {"stack": "post2017"},
+    "example_2017": {"celery_release": "celery31"},
     "own_app": {"app_name": "proj"},
     "own_app_that_asks": {
         "app_name": "proj",
@@ -63,7 +63,7 @@ def test_another_app_gets_batches_where_it_asks(workers: dict[str, dict[str, str
 def test_batches_are_off_where_they_are_said_to_be_or_cannot_be(
     workers: dict[str, dict[str, str]], worker: str
 ) -> None:
-    """By one variable for all workers; and the post's stack has none of it."""
+    """By one variable for all workers; and the article's release has none of it."""
     assert loaded(workers[worker]) & BATCHES == set()
     assert "CELERY_WORKER_BATCH" not in workers[worker]
 

@@ -43,7 +43,7 @@ LOAD: list[tuple[str, str]] = [
 CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
 TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}']
 RUNS = ["", "latest", "latest,"]
-TAKE_UP = ["load_take_up=again", "stack=post2017"]
+TAKE_UP = ["load_take_up=again", "celery_release=celery31"]
 #: The tasks by which a playbook judges its options.
 CHECKS = r"^(preflight : ([a-z-]+ \| )?)?(Assert that |Fail if |Validating arguments )"
 
@@ -57,7 +57,7 @@ def given(option: str) -> dict[str, Any]:
 
 def options_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what became of clients with these options, beside one with none, which is let through."""
-    clients = {"as-they-are": {"side_client": "as-they-are"}, **cases}
+    clients = {"as-they-are": {"cluster_client": "as-they-are"}, **cases}
     groups = {"client": list(clients), "workers": ["other"], "broker": ["other"], "results": ["other"]}
     known: dict[str, Any] = play_cases(ROOT / playbook, {**clients, "other": {}}, groups=groups).cases
     assert not known["as-they-are"].failed
@@ -129,7 +129,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         ("run-load", "load_tasks='0'", "load_tasks is '0'"),
         ("capacity", CAPACITY[2], "and [0]. Searching"),
         ("tune", TUNE[3], "something to try: [1], []"),
-        ("resume-load", TAKE_UP[1], "for the stack post2017"),
+        ("resume-load", TAKE_UP[1], "for the release celery31"),
         ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
         ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
     ],
@@ -229,4 +229,4 @@ def test_what_cannot_be_done_with_a_run_or_letters_is_refused(
     """Another action, or a client that knows none of them, is named before any host is touched."""
     number = TAKE_UP.index(option) + 1 if playbook == "resume-load" else 1
     said = checks[f"{playbook}-{number}"].refusal(CHECKS)
-    assert f"is '{option.partition('=')[2] if 'stack' not in option else 'resume'}', for the stack" in said
+    assert f"is '{option.partition('=')[2] if 'celery_release' not in option else 'resume'}', for the release" in said

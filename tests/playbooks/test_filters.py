@@ -50,15 +50,15 @@ def test_every_option_that_differs_is_repeated() -> None:
     )
 
 
-def test_a_stack_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was given, alone or among others; one of the inventory is not."""
     given = load("from_command_line").from_command_line
-    arguments = {"extra_vars": ["stack=post2017 load_tasks=5", '{"fibonacci_n": 3}']}
+    arguments = {"extra_vars": ["celery_release=celery31 load_tasks=5", '{"fibonacci_n": 3}']}
     monkeypatch.setattr("ansible.utils.vars.context.CLIARGS", arguments)
     monkeypatch.setattr(load_extra_vars, "extra_vars", {}, raising=False)
-    assert given(["stack"]) == {"stack": "post2017"}
-    assert repeat(always=given(["stack"]))[-1] == '{"stack": "post2017"}'
-    assert given(["side"]) == {}
+    assert given(["celery_release"]) == {"celery_release": "celery31"}
+    assert repeat(always=given(["celery_release"]))[-1] == '{"celery_release": "celery31"}'
+    assert given(["cluster"]) == {}
 
 
 def test_clocks_are_compared_with_the_clients() -> None:

@@ -44,7 +44,7 @@ def make(tmp_path: Path) -> Callable[..., Made]:
         (environment / "controller").touch()
         calls = tmp_path / "calls"
         calls.write_text("")
-        names = ("LANG", "LC_", "ANSIBLE", "MAKE", "INVENTORY", "ARGS", "STACK")
+        names = ("LANG", "LC_", "ANSIBLE", "MAKE", "INVENTORY", "ARGS", "RELEASE", "STACK")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
         done = subprocess.run(
             ["make", f"VENV={os.path.relpath(environment, checkout)}", *arguments],
@@ -135,12 +135,26 @@ def test_help_tells_of_the_options(make: Callable[..., Made]) -> None:
 @pytest.mark.parametrize("value", ["it's mine", 'a "b" c', "a,b (c)", "a\\b $x `y` #z", "completed_per_s>=500,p99<60"])
 def test_an_option_arrives_as_it_was_given(make: Callable[..., Made], value: str) -> None:
     """Whatever the shell, make or YAML would make of it; options that are not given say nothing."""
-    calls, _ = make("load", f"NAME={value}", f"REQUIRE={value}", "TASKS=20", "STACK=post2017")
+    calls, _ = make("load", f"NAME={value}", f"REQUIRE={value}", "TASKS=20", "RELEASE=celery31")
     for call in calls:
         words = call["arguments"]
         given = [json.loads(word) for option, word in pairwise(words) if option == "-e"]
-        assert given == [{"load_tasks": "20"}, {"load_name": value}, {"load_thresholds": value}, {"stack": "post2017"}]
-        assert words[words.index("-i") + 1] == "inventory/lab-2017"
+        assert given == [
+            {"load_tasks": "20"},
+            {"load_name": value},
+            {"load_thresholds": value},
+            {"celery_release": "celery31"},
+        ]
+        assert words[words.index("-i") + 1] == "inventory/lab-celery31"
+
+
+@pytest.mark.parametrize(("old", "new"), [("post2017", "RELEASE=celery31"), ("modern", "RELEASE=celery5")])
+def test_the_old_name_of_a_release_is_refused_with_the_new_one(old: str, new: str) -> None:
+    """Before anything is begun."""
+    done = subprocess.run(["make", "load", f"STACK={old}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "STACK= is called RELEASE= now" in done.stderr
+    assert done.stderr.rstrip().endswith(f"{new}.  Stop.")
 
 
 def test_options_of_a_search_go_to_the_search(make: Callable[..., Made]) -> None:

@@ -60,7 +60,7 @@ def test_the_versions_are_the_posts(host: Host) -> None:
 
 
 def test_two_workers_with_three_queues_each_and_a_process_for_each_core(host: Host) -> None:
-    """As in the post: w1 and w2, three queues each, concurrency at its default."""
+    """As in the article: w1 and w2, three queues each, concurrency at its default."""
     queues = inspect(host, "active_queues")
     assert {name: sorted(queue["name"] for queue in found) for name, found in queues.items()} == dict.fromkeys(
         WORKERS, QUEUES
@@ -95,9 +95,9 @@ def test_flower_has_its_monitor_page() -> None:
 
 
 def test_every_task_of_the_load_came_back_right() -> None:
-    """The article's client posted them, without confirms, and fetched each result by its id."""
+    """The article's client published them, without confirms, and fetched each result by its id."""
     record = json.loads((SCENARIO / "runs" / "latest" / "run.json").read_text())
-    assert record["stack"] == "post2017"
+    assert record["stack"] == "celery31"
     assert record["counts"] == {
         **dict.fromkeys(["posted", "distinct", "retrieved", "correct"], 1000),
         **dict.fromkeys(["confirmed", "wrong", "failed", "lost", "duplicates"], 0),
@@ -112,7 +112,7 @@ def pending(environment: str) -> dict[str, Any]:
 
 def test_celery_3_1_24_works_off_what_waits_when_it_starts() -> None:
     """Every message of full queues is executed, and of those that waited during a restart."""
-    outcome = pending("post2017")
+    outcome = pending("celery31")
     assert outcome["versions"]["celery"] == "3.1.24"
     for case in ("start", "restart"):
         assert outcome[case]["waiting"] > 0

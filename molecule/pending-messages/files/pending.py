@@ -8,7 +8,7 @@ restart  a worker on empty queues, messages that take it a while, and a restart 
 
 Prints one JSON object: `versions`, and for each case what came of it:
 
-posted   messages that were posted
+posted   messages that were published
 before   distinct messages that were executed before the worker in question was started
 waiting  messages that waited in the queues just before that
 done     distinct messages that were executed in the end
@@ -117,7 +117,7 @@ def consumers():
 
 
 def post(path, seconds):
-    """Post to every queue in turn; return how many."""
+    """Publish to every queue in turn; return how many."""
     for number in range(EACH * len(QUEUES)):
         note.apply_async((path, str(number), seconds), queue=QUEUES[number % len(QUEUES)])
     return EACH * len(QUEUES)

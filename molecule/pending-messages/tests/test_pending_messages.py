@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 OUTCOMES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "outcomes"
-STACKS = {"modern": "5.7.", "post2017": "3.1.24"}
-#: What the author of the post met.
+RELEASES = {"celery5": "5.7.", "celery31": "3.1.24"}
+#: What the author of the article met.
 BROKEN = "celery-4.0.2"
 FAULT = "Unrecoverable error: TypeError(\"'NoneType' object is not callable\""
 
@@ -22,25 +22,25 @@ def outcome(environment: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("stack", STACKS)
-def test_a_worker_that_starts_on_full_queues_works_them_off(stack: str) -> None:
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_worker_that_starts_on_full_queues_works_them_off(release: str) -> None:
     """With messages waiting on all three queues, every one is executed, and the worker goes on until it is stopped."""
-    case = outcome(stack)["start"]
+    case = outcome(release)["start"]
     assert (case["posted"], case["waiting"], case["done"], case["left"]) == (300, 300, 300, 0)
     assert not case["ended"]
 
 
-@pytest.mark.parametrize("stack", STACKS)
-def test_a_worker_that_restarts_with_messages_pending_works_them_off(stack: str) -> None:
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_worker_that_restarts_with_messages_pending_works_them_off(release: str) -> None:
     """Some messages were executed before the restart, the others waited, and in the end every one is executed."""
-    case = outcome(stack)["restart"]
+    case = outcome(release)["restart"]
     assert 0 < case["before"] < case["posted"]
     assert case["waiting"] > 0
     assert (case["done"], case["left"], case["ended"]) == (case["posted"], 0, False)
 
 
 def test_celery_4_0_2_dies_when_it_starts_on_full_queues() -> None:
-    """The control: it ends with the fault of the post, and every message stays."""
+    """The control: it ends with the fault of the article, and every message stays."""
     case = outcome(BROKEN)["start"]
     assert any(FAULT in line for line in case["log"])
     assert any("_quick_put" in line for line in case["log"])
@@ -58,7 +58,7 @@ def test_celery_4_0_2_works_on_empty_queues_and_dies_after_a_restart() -> None:
     assert case["left"] == case["waiting"] > 0
 
 
-@pytest.mark.parametrize(("environment", "version"), [*STACKS.items(), (BROKEN, "4.0.2")])
+@pytest.mark.parametrize(("environment", "version"), [*RELEASES.items(), (BROKEN, "4.0.2")])
 def test_the_releases_are_those_that_are_spoken_of(environment: str, version: str) -> None:
     """Each environment holds the Celery that its name promises."""
     assert outcome(environment)["versions"]["celery"].startswith(version)

@@ -1,4 +1,4 @@
-"""Both stacks after releases.yml, and after the queues were handed over to the stack of 2017."""
+"""Both releases after releases.yml, and after the queues were handed over to Celery 3.1."""
 
 from __future__ import annotations
 
@@ -16,62 +16,62 @@ TASKS = 2000
 testinfra_hosts = ["broker1"]
 
 
-def run(stack: str) -> tuple[Path, dict[str, Any]]:
-    """Return the folder and the record of a stack's run."""
-    (folder,) = RUNS.glob(f"*-{stack}")
+def run(release: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder and the record of a release's run."""
+    (folder,) = RUNS.glob(f"*-{release}")
     record: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return folder, record
 
 
-@pytest.mark.parametrize("stack", ["modern", "post2017"])
-def test_every_task_came_back_right_on_each_stack(stack: str) -> None:
-    """All tasks were posted, retrieved and correct, and the record names the stack."""
-    _, record = run(stack)
+@pytest.mark.parametrize("release", ["celery5", "celery31"])
+def test_every_task_came_back_right_on_each_release(release: str) -> None:
+    """All tasks were published, retrieved and correct, and the record names the release."""
+    _, record = run(release)
     counts = record["counts"]
     assert (counts["posted"], counts["retrieved"], counts["correct"]) == (TASKS, TASKS, TASKS)
-    assert record["stack"] == stack
+    assert record["stack"] == release
     assert record["problems"] == []
 
 
-def test_each_run_was_done_by_its_own_stack_alone() -> None:
-    """The workers that answered are those of the stack's own host, and the clients those of its own versions."""
-    for stack, worker, celery in (("modern", "worker1", "5."), ("post2017", "worker2017", "3.1.24")):
-        _, record = run(stack)
+def test_each_run_was_done_by_its_own_release_alone() -> None:
+    """The workers that answered are those of the release's own host, and the clients those of its own versions."""
+    for release, worker, celery in (("celery5", "worker1", "5."), ("celery31", "worker2017", "3.1.24")):
+        _, record = run(release)
         assert {one["name"] for one in record["workers"]} == {f"w1@{worker}", f"w2@{worker}"}
         assert record["environment"]["celery"].startswith(celery)
         assert record["counts"]["duplicates"] == 0
 
 
-@pytest.mark.parametrize("stack", ["modern", "post2017"])
-def test_the_command_that_repeats_a_run_is_for_its_side(stack: str) -> None:
-    """The side is named; the stack is not, because the inventory says it."""
-    _, record = run(stack)
+@pytest.mark.parametrize("release", ["celery5", "celery31"])
+def test_the_command_that_repeats_a_run_is_for_its_cluster(release: str) -> None:
+    """The cluster is named; the release is not, because the inventory says it."""
+    _, record = run(release)
     given = json.loads(shlex.split(record["environment"]["command"])[-1])
-    assert given["side"] == f"with_{stack}"
-    assert "stack" not in given
+    assert given["cluster"] == f"cluster_{release}"
+    assert "celery_release" not in given
 
 
 def test_both_ran_the_same_workload_on_the_same_cores() -> None:
-    """Workload and cores do not differ: only the stack does."""
-    (_, modern), (_, post2017) = run("modern"), run("post2017")
-    assert modern["workload"] == post2017["workload"]
-    assert modern["environment"]["worker_cores"] == post2017["environment"]["worker_cores"]
+    """Workload and cores do not differ: only the release does."""
+    (_, celery5), (_, celery31) = run("celery5"), run("celery31")
+    assert celery5["workload"] == celery31["workload"]
+    assert celery5["environment"]["worker_cores"] == celery31["environment"]["worker_cores"]
 
 
 def test_the_comparison_is_there() -> None:
     """The page that compares the runs lies in the folder of the last one."""
-    folder, _ = run("modern")
-    assert "post2017" in (folder / "compare.html").read_text()
+    folder, _ = run("celery5")
+    assert "celery31" in (folder / "compare.html").read_text()
 
 
-def test_each_stack_leaves_its_profile() -> None:
+def test_each_release_leaves_its_profile() -> None:
     """The client's cProfile of both runs is there, and can be read on this machine."""
-    for stack in ("modern", "post2017"):
-        folder, _ = run(stack)
+    for release in ("celery5", "celery31"):
+        folder, _ = run(release)
         assert "function calls" in (folder / "profile.txt").read_text()
 
 
-def test_after_the_handing_over_only_the_stack_of_2017_consumes(host: Host) -> None:
+def test_after_the_handing_over_only_celery_3_1_consumes(host: Host) -> None:
     """Every consumer of the three queues comes from its worker host: two workers on each queue."""
     hosts = dict(
         line.split()

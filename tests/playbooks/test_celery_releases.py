@@ -1,4 +1,4 @@
-"""Which stack a host gets, and what is said when it cannot carry it: before anything is changed, and without a host."""
+"""Which release of Celery a host gets, and what is said when it cannot carry it, before anything is changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("ansible-playbook")
-STACKS = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "stack.yml").read_text())["stacks"]
+RELEASES = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "celery_release.yml").read_text())[
+    "celery_releases"
+]
 #: The first plays of site.yml that change anything.
 CERTIFICATES, BROKER = "Create missing certificates, and check the others", "Set up the broker"
 
@@ -36,11 +38,11 @@ def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
     script(folder / "apt-get", "exit 100")
     known = {}
     for name, variables in hosts.items():
-        table = json.loads(json.dumps(STACKS))
-        table["modern"]["python"] = str(script(folder / f"python3-{name}", f"echo {variables.get('python', '3.13')}"))
-        table["post2017"]["python"] = str(folder / "python2.7")
-        table["post2017"]["python_packages"] = [f"python2.7-{variables.get('candidate', '(none)')}"]
-        known[name] = {"stacks": table, **variables}
+        table = json.loads(json.dumps(RELEASES))
+        table["celery5"]["python"] = str(script(folder / f"python3-{name}", f"echo {variables.get('python', '3.13')}"))
+        table["celery31"]["python"] = str(folder / "python2.7")
+        table["celery31"]["python_packages"] = [f"python2.7-{variables.get('candidate', '(none)')}"]
+        known[name] = {"celery_releases": table, **variables}
     inventory = folder / "hosts.json"
     groups = {name: {"hosts": known} for name in ("broker", "results", "workers", "client")}
     this = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
@@ -69,49 +71,59 @@ def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
 def pythons(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What is said of hosts with an old Python, a new one, or 2.7 at hand."""
     hosts: dict[str, dict[str, Any]] = {
-        "without": {"stack": "post2017"},
+        "without": {"celery_release": "celery31"},
         "new": {},
-        "one": {"stack": "modern", "python": "3.9"},
+        "one": {"celery_release": "celery5", "python": "3.9"},
         "two": {"python": "3.9"},
-        "old": {"stack": "post2017", "candidate": "2.7.18-8"},
+        "old": {"celery_release": "celery31", "candidate": "2.7.18-8"},
     }
     return site(tmp_path_factory.mktemp("pythons"), hosts)
 
 
-def test_a_host_without_python_2_7_cannot_have_the_posts_stack(pythons: str) -> None:
+def test_a_host_without_python_2_7_cannot_have_the_articles_release(pythons: str) -> None:
     """It is named with what it needs and the way out; the hosts that can are not, and nobody is touched."""
-    assert "without (post2017 needs Python 2.7, that is Debian 11, Ubuntu 16.04; the host has none)" in pythons
-    assert "set stack to one of modern, post2017" in pythons
+    assert "without (celery31 needs Python 2.7, that is Debian 11, Ubuntu 16.04; the host has none)" in pythons
+    assert "set celery_release to one of celery5, celery31" in pythons
     assert "new (" not in pythons
     assert BROKER not in pythons
 
 
-def test_a_host_with_an_old_python_cannot_have_the_modern_stack(pythons: str) -> None:
-    """All such hosts are told at once, whether modern is chosen or nothing is."""
-    assert "one (modern needs Python 3.10" in pythons
-    assert "two (modern needs Python 3.10" in pythons
+def test_a_host_with_an_old_python_cannot_have_celery_5(pythons: str) -> None:
+    """All such hosts are told at once, whether celery5 is chosen or nothing is."""
+    assert "one (celery5 needs Python 3.10" in pythons
+    assert "two (celery5 needs Python 3.10" in pythons
     assert "24.04; the host has 3.9)" in pythons
     assert "old (" not in pythons
     assert BROKER not in pythons
 
 
-def test_the_stack_of_the_command_line_outranks_the_inventorys(tmp_path: Path) -> None:
-    """With -e stack=post2017 every host needs Python 2.7."""
-    said = site(tmp_path, {"one": {"stack": "modern"}}, "--extra-vars", "stack=post2017")
-    assert "one (post2017 needs Python 2.7" in said
+def test_the_release_of_the_command_line_outranks_the_inventorys(tmp_path: Path) -> None:
+    """With -e celery_release=celery31 every host needs Python 2.7."""
+    said = site(tmp_path, {"one": {"celery_release": "celery5"}}, "--extra-vars", "celery_release=celery31")
+    assert "one (celery31 needs Python 2.7" in said
 
 
-def test_a_stack_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_release_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
     """The host, the name and the right ones."""
-    said = site(tmp_path, {"one": {"stack": "post2018", "candidate": "2.7"}})
-    assert "one is to have the stack 'post2018', which there is not. Set stack to one of: modern, post2017" in said
+    said = site(tmp_path, {"one": {"celery_release": "celery32", "candidate": "2.7"}})
+    assert (
+        "one is to have the release 'celery32', which there is not. Set celery_release to one of: celery5, celery31"
+        in said
+    )
 
 
-def test_the_posts_stack_is_refused_where_tls_is_asked_for(tmp_path: Path) -> None:
-    """Its AMQP library compares no name; the host is named, with both ways out, and the modern one is not."""
-    hosts = {"old": {"stack": "post2017", "candidate": "2.7"}, "new": {"stack": "modern"}}
+@pytest.mark.parametrize(("old", "new"), [("modern", "celery5"), ("post2017", "celery31")])
+def test_an_old_name_of_a_release_is_refused_with_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    """By the same check."""
+    said = site(tmp_path, {"one": {"celery_release": old}})
+    assert f"one is to have the release '{old}', which there is not. Set celery_release to {new}" in said
+
+
+def test_the_articles_release_is_refused_where_tls_is_asked_for(tmp_path: Path) -> None:
+    """Its AMQP library compares no name; the host is named, with both ways out, and that of Celery 5 is not."""
+    hosts = {"old": {"celery_release": "celery31", "candidate": "2.7"}, "new": {"celery_release": "celery5"}}
     said = site(tmp_path, hosts, "--extra-vars", "tls=true")
-    assert "old is to have the stack 'post2017', whose AMQP library does not look at whose certificate" in said
+    assert "old is to have the release 'celery31', whose AMQP library does not look at whose certificate" in said
     assert "Set tls: false" in said
     assert "new is to have" not in said
     assert CERTIFICATES not in said
@@ -123,11 +135,11 @@ def test_the_plays_that_must_not_begin_are_there() -> None:
     assert {CERTIFICATES, BROKER} <= set(plays)
 
 
-@pytest.mark.parametrize("name", sorted(STACKS))
-def test_both_stacks_say_the_same_things(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(RELEASES))
+def test_both_releases_say_the_same_things(name: str) -> None:
     """A reader finds each difference in both columns, and every requirements file is there, hashed."""
-    assert STACKS[name].keys() == STACKS["modern"].keys()
-    for file in [*STACKS[name]["requirements"].values(), STACKS[name]["virtualenv"] or "app.txt"]:
+    assert RELEASES[name].keys() == RELEASES["celery5"].keys()
+    for file in [*RELEASES[name]["requirements"].values(), RELEASES[name]["virtualenv"] or "app.txt"]:
         pins = re.sub(r"\\\n", " ", (ROOT / "requirements" / file).read_text()).splitlines()
         assert [pin for pin in pins if not re.match(r"(#|$|\S+==\S+ .*--hash=sha256:)", pin)] == []
 
@@ -140,9 +152,9 @@ def test_both_stacks_say_the_same_things(name: str) -> None:
         ("client", ["celery==3.1.24"]),
     ],
 )
-def test_the_posts_stack_has_the_posts_versions(part: str, pins: list[str]) -> None:
+def test_the_articles_release_has_the_articles_versions(part: str, pins: list[str]) -> None:
     """Those that the write-up names."""
-    text = (ROOT / "requirements" / STACKS["post2017"]["requirements"][part]).read_text()
+    text = (ROOT / "requirements" / RELEASES["celery31"]["requirements"][part]).read_text()
     assert [pin for pin in pins if f"{pin} " not in text] == []
 
 
@@ -151,16 +163,16 @@ ADDRESSES = [("8.8.8.8", True), ("172.32.0.1", True), ("172.31.0.1", False)]
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What is said of a host with the post's stack on each address, and of one with the modern stack."""
-    hosts = {f"old{n}": {"stack": "post2017", "service_address": at} for n, (at, _) in enumerate(ADDRESSES)}
+    """What is said of a host with the article's release on each address, and of one with Celery 5."""
+    hosts = {f"old{n}": {"celery_release": "celery31", "service_address": at} for n, (at, _) in enumerate(ADDRESSES)}
     return site(tmp_path_factory.mktemp("addresses"), {**hosts, "new": {"service_address": "8.8.8.8"}})
 
 
 @pytest.mark.parametrize(("address", "refused"), ADDRESSES)
-def test_the_posts_stack_is_refused_on_a_public_address(addresses: str, address: str, refused: bool) -> None:
+def test_the_articles_release_is_refused_on_a_public_address(addresses: str, address: str, refused: bool) -> None:
     """Its versions have holes; a private address is let through."""
     host = f"old{ADDRESSES.index((address, refused))}"
-    sentence = f"'post2017', whose versions have holes that nobody mends any more, on {address}"
-    assert (f"{host} is to have the stack {sentence}" in addresses) is refused
+    sentence = f"'celery31', whose versions have holes that nobody mends any more, on {address}"
+    assert (f"{host} is to have the release {sentence}" in addresses) is refused
     assert re.findall(rf"{host} : ok=. changed=0 unreachable=0 failed=(.)", addresses) == [str(int(refused))]
     assert "new is to have" not in addresses

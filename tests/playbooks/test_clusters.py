@@ -13,6 +13,6 @@ def test_the_first_client_of_the_inventory_drives(tmp_path: Path) -> None:
     said = play(
         tmp_path,
         landscape({name: {} for name in names}),
-        [{"debug": {"msg": "{{ side_client }} {{ side_workers | join(',') }}"}, "run_once": True}],
+        [{"debug": {"msg": "{{ cluster_client }} {{ cluster_workers | join(',') }}"}, "run_once": True}],
     )
     assert f"{names[0]} {','.join(names)}" in " ".join(said.split())

@@ -1,4 +1,4 @@
-"""The post's own stack on Debian 11, after ansible-core 2.16 has been over it through Python 2.7."""
+"""The article's own stack on Debian 11, after ansible-core 2.16 has been over it through Python 2.7."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_systemd_knows_every_directive_that_it_is_given(host: Host, unit: str) -
     assert (verified.rc, verified.stdout + verified.stderr) == (0, "")
 
 
-def test_a_stack_that_the_host_cannot_carry_is_refused_before_the_running_one_is_touched() -> None:
-    """The modern stack needs a newer Python than there is; all other tests find the stack of 2017 as it was."""
+def test_a_release_that_the_host_cannot_carry_is_refused_before_the_running_one_is_touched() -> None:
+    """Celery 5 needs a newer Python than there is; all other tests find the running release as it was."""
     refused = json.loads((SCENARIO / "ansible-2.16.json").read_text())["refused"]
-    assert "post2017 (modern needs Python 3.10" in " ".join(refused.split())
-    assert re.findall(r"^post2017 .*changed=(\d+) .*failed=(\d+)", refused, re.MULTILINE) == [("0", "1")]
+    assert "celery31 (celery5 needs Python 3.10" in " ".join(refused.split())
+    assert re.findall(r"^celery31 .*changed=(\d+) .*failed=(\d+)", refused, re.MULTILINE) == [("0", "1")]
     assert "Stop the workers, warmly" not in refused
 
 
@@ -33,7 +33,7 @@ def test_the_playbook_worked_through_ansible_core_2_16_and_python_2_7(host: Host
     """The setting that it was given is in force, and a second run of it changed nothing."""
     outcome = json.loads((SCENARIO / "ansible-2.16.json").read_text())
     assert re.search(r"ansible_python_version: *.?2\.7\.|\"ansible_python_version\": \"2\.7\.", outcome["driven"])
-    changed = [re.findall(r"^post2017 .*changed=(\d+) .*failed=0", said, re.MULTILINE) for said in outcome["applied"]]
+    changed = [re.findall(r"^celery31 .*changed=(\d+) .*failed=0", said, re.MULTILINE) for said in outcome["applied"]]
     assert int(changed[0][0]) > 0
     assert changed[1] == ["0"]
     assert "TimeoutStopUSec=2min 3s" in host.check_output("systemctl show celery-worker@w1 -p TimeoutStopUSec")
