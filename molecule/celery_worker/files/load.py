@@ -15,12 +15,12 @@ from fibonacci.tasks import blue, green, red
 N = 24
 #: More than the workers reserve, so that none is ever without a task, however fast or slow the host is.
 OUTSTANDING = 12 * len(os.sched_getaffinity(0))
-#: Seconds after which posting ends by itself.
+#: Seconds after which publishing ends by itself.
 LIMIT = 300
 
 
 def post(folder: Path) -> None:
-    """Post a task for each that is done, and write every id to `folder`/ids."""
+    """Publish a task for each that is done, and write every id to `folder`/ids."""
     results: list[AsyncResult] = []
     end = time.monotonic() + LIMIT
     with (folder / "ids").open("w", buffering=1) as ids:
@@ -32,7 +32,7 @@ def post(folder: Path) -> None:
 
 
 def collect(folder: Path) -> None:
-    """Print how many tasks were posted, and how many results came and are right."""
+    """Print how many tasks were published, and how many results came and are right."""
     ids = (folder / "ids").read_text().split()
     right = sum(AsyncResult(task_id, app=app).get(timeout=120) == fibonacci(N) for task_id in ids)
     print(json.dumps({"posted": len(ids), "right": right}))

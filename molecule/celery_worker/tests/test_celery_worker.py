@@ -64,7 +64,7 @@ def test_a_worker_runs_on_the_interpreter_that_its_entry_names(host: Host) -> No
 
 @pytest.mark.parametrize("queue", ["red", "green", "blue"])
 def test_a_task_of_every_queue_comes_back_right(host: Host, queue: str) -> None:
-    """A task posted by the app itself is worked on, and its result is in memcached."""
+    """A task published by the app itself is worked on, and its result is in memcached."""
     code = f"import fibonacci.celery; from fibonacci.tasks import {queue}; print({queue}.delay(15).get(timeout=20))"
     assert host.check_output("as-worker python -c %s", code) == "610"
 

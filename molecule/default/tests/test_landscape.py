@@ -41,7 +41,7 @@ def run() -> dict[str, Any]:
 
 
 def test_every_task_came_back_right(run: dict[str, Any]) -> None:
-    """All tasks were posted, retrieved and correct; none wrong, failed, lost or doubled."""
+    """All tasks were published, retrieved and correct; none wrong, failed, lost or doubled."""
     assert run["counts"] == {
         **dict.fromkeys(["posted", "confirmed", "distinct", "retrieved", "correct"], TASKS),
         **dict.fromkeys(["wrong", "failed", "lost", "duplicates"], 0),

@@ -1,4 +1,4 @@
-"""Post 100 bad messages to a queue, 20 of each kind, with the client's environment and libraries; print the numbers.
+"""Publish 100 bad messages to a queue, 20 of each kind, with the client's environment and libraries; print the numbers.
 
 Usage: `bad_messages.py QUEUE TASK`. Of the kinds, all but the 50 MB body end as dead letters, which the broker refuses,
 and wrong arguments, which are a failure of the task.
@@ -41,7 +41,7 @@ def message(body, task, content_type="application/json"):
 
 
 def main(queue, task):
-    """Post; print how many the broker took and how many it refused."""
+    """Publish; print how many the broker took and how many it refused."""
     good = json.dumps([[1], {}, {}])
     kinds = (
         lambda: message("{no json", task),
