@@ -141,7 +141,10 @@ def roles(specs: Mapping[str, Any], wired: Mapping[str, str]) -> Iterator[str]:
             yield (
                 "\n" + " ".join([f"{plain(spec.get('short_description', ''))}.", *map(plain, described)]).strip() + "\n"
             )
-            if spec.get("options"):
+            # The same mapping by an alias: one table is enough.
+            if point != "main" and spec.get("options") is points["main"].get("options"):
+                yield "\nThe inputs of `main`.\n"
+            elif spec.get("options"):
                 yield "\n| variable | type | default | set in | |\n|---|---|---|---|---|\n"
                 yield "".join(f"{row}\n" for row in rows(spec["options"], wired))
 

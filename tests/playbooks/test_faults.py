@@ -36,7 +36,7 @@ def test_a_fault_says_what_is_done_where_and_what_must_hold(one: dict[str, Any])
     """A mistyped key would be nothing done, and a mistyped figure never known."""
     assert one.keys() <= KEYS
     assert "where" in one or not {"inject", "prepare", "restore", "packages"} & one.keys()
-    assert all((ROOT / f"playbooks/files/faults/{module}.py").exists() for module in one.get("modules", []))
+    assert all((ROOT / f"roles/break/files/{module}.py").exists() for module in one.get("modules", []))
     # A feature that there is not is a ValueError here, as it is in a worker.
     assert features({"TASKMILL_WORKER_WITHOUT": ",".join(one.get("without", []))})
     scripts = " ".join([one.get("inject", ""), *one.get("counts", {}).values()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,70 @@ def test_what_an_entry_point_sets_is_what_the_wiring_hands_on(tmp_path: Path) ->
     }
     assert values["load_run_pyspy_workers"] == ["w1", "w2"]
     assert Path(values["load_run_baseline_program"]).is_file()
+
+
+CLOCK = {"offset_s": 0.5, "error_s": 0.001}
+#: What is known when an entry point has its turn in run-load.yml: each has what those before it have set, and no more.
+BEFORE_LOAD: dict[str, Any] = {"load_run_baseline": BASELINE, "load_host": {"cores": 2}, "load_repository": {}}
+LOADED = {
+    **BEFORE_LOAD,
+    "load_run_clock_start": CLOCK,
+    "load_run_outcome": {
+        "exit_code": 0,
+        "result": "success",
+        "lines": ["run folder /var/lib/taskmill/runs/20260101T000000Z-x"],
+    },
+}
+TURNS: dict[str, dict[str, Any]] = {
+    "measure-baseline": {},
+    "run-metadata": BEFORE_LOAD,
+    "run-unprofiled": BEFORE_LOAD,
+    "start-pyspy": BEFORE_LOAD,
+    "main": BEFORE_LOAD,
+    "fetch-run": LOADED,
+    "fetch-clocks": {**LOADED, "load_run_clock_end": CLOCK},
+    "fetch-samples": LOADED,
+    "fetch-pyspy": LOADED,
+    "measure-profile-cost": LOADED,
+    "report": LOADED,
+}
+
+
+def test_what_is_validated_is_known_at_that_time(tmp_path: Path) -> None:
+    """Ansible works out every option of an entry point before its first task, in the wiring of the playbooks."""
+    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]
+    assert set(specs) == set(TURNS)
+    hosts = {
+        point: {"point": point, "cluster_client": point, "cluster_workers": [point], "load_hosts": [point], **known}
+        for point, known in TURNS.items()
+    }
+    validate = {"validate_argument_spec": {"argument_spec": "{{ (specs | from_yaml)[point].options }}"}}
+    # For the role's defaults.
+    defaults = {"include_role": {"name": "load_run", "tasks_from": "validate.yml", "public": True}}
+    # As text, in which nothing is taken for a template.
+    said = wiring.play(
+        tmp_path, wiring.landscape(hosts, load_run_worker_cores=2), [defaults, validate], specs=json.dumps(specs)
+    )
+    assert len(re.findall(r"^ok: \[[\w-]+\]$", said.partition("validate_argument_spec")[2], re.MULTILINE)) == len(TURNS)
+
+
+@pytest.mark.parametrize("how", ["import_role", "include_role"])
+def test_an_entry_point_with_a_hyphen_is_validated_before_its_tasks(tmp_path: Path, how: str) -> None:
+    """A directory that nobody has named is refused by the name of its variable."""
+    task = {
+        how: {"name": "load_run", "tasks_from": "fetch-samples"},
+        "vars": {"load_run_dir_on_controller": "/nowhere"},
+    }
+    playbook = tmp_path / "play.json"
+    playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+    done = subprocess.run(
+        [wiring.PROGRAM, "-i", "localhost,", playbook],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "missing required arguments: load_run_samples_directory" in done.stdout + done.stderr
+    assert "Read the samples" not in done.stdout

@@ -36,8 +36,8 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         wiring.landscape(hosts, celery_worker_nodes=WORKERS, **ASKED),
         [
             {"copy": {"content": "{{ load_environment | to_nice_json }}", "dest": f"{folder}/environment.json"}},
-            {"import_tasks": "tasks/tune-begin.yml"},
-            {"import_tasks": "tasks/tune-report.yml"},
+            {"import_role": {"name": "tune", "tasks_from": "begin"}},
+            {"import_role": {"name": "tune", "tasks_from": "report"}},
         ],
         "-v",
         ansible_facts={"processor_nproc": 2},

@@ -35,23 +35,6 @@ def build(plan, posted, collector, before, after):
     posting = posted["last"] - posted["first"]
     total = collector.ended - posted["first"] if collector and counts["retrieved"] else posting
     n = plan["args"][0] if len(plan["args"]) == 1 and type(plan["args"][0]) is int else None
-    environment = {
-        # The key is as it was in the records of earlier runs.
-        "contender": "the article's own client",
-        "client_host": platform.node(),
-        "client_python": platform.python_version(),
-        "celery": celery.__version__,
-        "kombu": kombu.__version__,
-        "amqp": amqp.__version__,
-        "python_memcached": memcache.__version__,
-        "broker": before.get("broker", ""),
-        "results_fetched": "%d at a time" % plan["batch"] if plan["batch"] else "one by one",
-        "profile": plan["profile"],
-        "worker_cores": plan["worker_cores"],
-        "function_seconds": plan["function_seconds"],
-    }
-    environment.update(plan["environment"])
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     record = {
         "schema": SCHEMA,
         "name": plan["name"],
@@ -75,20 +58,11 @@ def build(plan, posted, collector, before, after):
         },
         "rates": {"posted_per_s": rate(counts["posted"], posting), "completed_per_s": rate(counts["retrieved"], total)},
         "efficiency": efficiency(plan, counts["retrieved"], total),
-        "environment": environment,
+        "environment": environment(plan, before),
         "state": state(posted, collector),
         "duplicates_from": source,
         "checked": plan["check"],
-        "client": {
-            "peak_memory_bytes": usage.ru_maxrss * 1024,
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-            "republished": 0,
-            "nacked": 0,
-            "reconnects": 0,
-            "blocked_seconds": 0.0,
-            "between_seconds": round(collector.started - posted["last"], 3) if collector else 0.0,
-            "unsent": 0,
-        },
+        "client": client(posted, collector),
         "workers": after.get("workers") or before.get("workers") or [],
         "memcached": memcached(before.get("memcached"), after.get("memcached")),
         "by_queue": collector.by_queue if collector else {},
@@ -96,6 +70,42 @@ def build(plan, posted, collector, before, after):
     }
     record["problems"] = problems(record, posted["error"])
     return record
+
+
+def environment(plan, before):
+    """Return what the run was made with: software, options, and what the plan has of the landscape."""
+    found = {
+        # The key is as it was in the records of earlier runs.
+        "contender": "the article's own client",
+        "client_host": platform.node(),
+        "client_python": platform.python_version(),
+        "celery": celery.__version__,
+        "kombu": kombu.__version__,
+        "amqp": amqp.__version__,
+        "python_memcached": memcache.__version__,
+        "broker": before.get("broker", ""),
+        "results_fetched": "%d at a time" % plan["batch"] if plan["batch"] else "one by one",
+        "profile": plan["profile"],
+        "worker_cores": plan["worker_cores"],
+        "function_seconds": plan["function_seconds"],
+    }
+    found.update(plan["environment"])
+    return found
+
+
+def client(posted, collector):
+    """Return what this process used; what it does not know stands there as zero."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "peak_memory_bytes": usage.ru_maxrss * 1024,
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "republished": 0,
+        "nacked": 0,
+        "reconnects": 0,
+        "blocked_seconds": 0.0,
+        "between_seconds": round(collector.started - posted["last"], 3) if collector else 0.0,
+        "unsent": 0,
+    }
 
 
 def queues(plan):

@@ -214,19 +214,28 @@ def publish(
     check(used, processes * threads)
     settings = Settings(used.thread_oid, threads, window, broker_deadline)
     ids: list[str] = []
-    items = read(
-        itertools.chain([first], reading), ids, None if is_address(name) else used.tasks, None if app else used
-    )
-    progress = progress or (lambda _: None)
-    if processes > 1:
-        with children(processes, str(name), settings) as executor:
-            outcome = spread(executor, publish_here, items, processes, threads * BATCH, progress)
-    else:
-        with closing(Publisher(used, settings)) as publisher:
-            outcome = publisher.publish(items, progress)
+    tasks = None if is_address(name) else used.tasks
+    items = read(itertools.chain([first], reading), ids, tasks, None if app else used)
+    outcome = deliver(items, used, name, settings, processes, progress or (lambda _: None))
     if outcome.error is not None:
         raise not_all(outcome, ids) from outcome.cause
     return ids
+
+
+def deliver(
+    items: Iterable[Item],
+    app: Celery,
+    name: str | None,
+    settings: Settings,
+    processes: int,
+    progress: Callable[[int], None],
+) -> Outcome:
+    """Publish the items from this process, or from several that each import the app by its name."""
+    if processes > 1:
+        with children(processes, str(name), settings) as executor:
+            return spread(executor, publish_here, items, processes, settings.threads * BATCH, progress)
+    with closing(Publisher(app, settings)) as publisher:
+        return publisher.publish(items, progress)
 
 
 def check_arguments(signatures: Any, threads: int, processes: int, window: int, broker_deadline: float) -> None:
