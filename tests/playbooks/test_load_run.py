@@ -165,7 +165,8 @@ def test_what_an_entry_point_sets_is_what_the_wiring_hands_on(tmp_path: Path) ->
 
 CLOCK = {"offset_s": 0.5, "error_s": 0.001}
 #: What is known when an entry point has its turn in run-load.yml: each has what those before it have set, and no more.
-BEFORE_LOAD: dict[str, Any] = {"load_run_baseline": BASELINE, "load_host": {"cores": 2}, "load_repository": {}}
+MEASURED: dict[str, Any] = {"load_run_baseline": BASELINE, "load_host": {"cores": 2}}
+BEFORE_LOAD: dict[str, Any] = {**MEASURED, "load_repository": {}}
 LOADED = {
     **BEFORE_LOAD,
     "load_run_clock_start": CLOCK,
@@ -177,7 +178,7 @@ LOADED = {
 }
 TURNS: dict[str, dict[str, Any]] = {
     "measure-baseline": {},
-    "run-metadata": BEFORE_LOAD,
+    "run-metadata": MEASURED,
     "run-unprofiled": BEFORE_LOAD,
     "start-pyspy": BEFORE_LOAD,
     "main": BEFORE_LOAD,

@@ -14,8 +14,11 @@ ROLES = sorted(path for path in [*ROOT.glob("roles/*"), *ROOT.glob("[!.]*/roles/
 SECRET = re.compile(r"password|secret|credentials|_url$|_backend$|_users$")
 #: Entry points that Ansible must not validate before their first task, as README.md of their role says with the reason.
 NOT_VALIDATED = {("load_run", "start"), ("load_run", "take-screenshots")}
-#: What is known only in the course of an entry point, after the load that it runs.
-KNOWN_LATER = {("load_run", "run-unprofiled"): {"load_run_dir_on_client", "load_run_dir_on_controller"}}
+#: What is known only in the course of an entry point, after what it runs.
+KNOWN_LATER = {
+    ("load_run", "run-unprofiled"): {"load_run_dir_on_client", "load_run_dir_on_controller"},
+    ("load_run", "run-metadata"): {"load_run_environment"},
+}
 #: Roles whose other entry points have inputs of their own; those of preflight look at what playbooks are told.
 WITH_ENTRY_POINTS = [role for role in ROLES if role.name == "load_run"]
 
