@@ -1,5 +1,12 @@
 """Acknowledge messages when their tasks begin: what late acknowledgement is for is then seen. Loaded into workers."""
 
-from celery import current_app
+from celery import signals
 
-current_app.conf.task_acks_late = False
+
+def acknowledge_early(sender, **_):
+    """Tell every task, since a task takes the setting only when it is made."""
+    for task in sender.app.tasks.values():
+        task.acks_late = False
+
+
+signals.worker_init.connect(acknowledge_early, weak=False)
