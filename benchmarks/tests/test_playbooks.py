@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wiring
 import yaml
-from wiring import ROOT
+from wiring import PROGRAM, ROOT, run_playbook
 
 HERE = ROOT / "benchmarks"
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 SUBJECTS = yaml.safe_load((HERE / "inventory/lab/group_vars/all/subjects.yml").read_text())["benchmark_subjects"]
-
-
-def play(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook from the root, where ansible.cfg is."""
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_TIMEOUT": "2"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("door", ["task-queues", "releases"])
@@ -56,7 +40,7 @@ def test_every_playbook_checks_the_order_of_variables_first(door: str) -> None:
 def test_what_cannot_be_measured_is_refused_first(options: list[str], message: str) -> None:
     """In the first play, with the options as they are; an old name with the new one."""
     inventory = [] if "-i" in options else ["-i", "benchmarks/inventory/lab"]
-    done = play(*inventory, "benchmarks/task-queues.yml", *options)
+    done = run_playbook(*inventory, "benchmarks/task-queues.yml", *options, timeout=100)
     assert done.returncode != 0
     said = " ".join(done.stdout.split()).replace("''", "'").replace(f"{ROOT}/", "")
     assert message in said
@@ -74,7 +58,7 @@ def test_an_inventory_without_both_releases_is_refused(door: str, message: str, 
     """By the group that has no hosts."""
     (tmp_path / "hosts.yml").write_text("all: {hosts: {one: }}")
     (tmp_path / "group_vars").symlink_to(HERE / "inventory/lab/group_vars")
-    done = play("-i", str(tmp_path), f"benchmarks/{door}.yml")
+    done = run_playbook("-i", tmp_path, f"benchmarks/{door}.yml", timeout=100)
     assert done.returncode != 0
     assert message in " ".join(done.stdout.split()).replace("''", "'")
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from wiring import ROOT, run_playbook
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 RELEASES = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "celery_release.yml").read_text())[
     "celery_releases"
 ]
@@ -47,20 +45,7 @@ def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
     groups = {name: {"hosts": known} for name in ("broker", "results", "workers", "client")}
     this = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
     inventory.write_text(json.dumps({"all": {"vars": this, "children": groups}}))
-    done = subprocess.run(
-        [PROGRAM, "-i", inventory, "site.yml", "--check", *options],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_STDOUT_CALLBACK": "default",
-            "PATH": f"{folder}:{os.environ['PATH']}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_playbook("-i", inventory, "site.yml", "--check", *options, PATH=f"{folder}:{os.environ['PATH']}")
     assert done.returncode != 0
     assert "changed=0" in done.stdout
     assert not re.search("changed=[1-9]", done.stdout)

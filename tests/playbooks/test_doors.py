@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
-
-
-def play(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook from the root, as the README says, not waiting for absent hosts."""
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_TIMEOUT": "2"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
+from wiring import ROOT, run_playbook
 
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
@@ -138,7 +119,7 @@ def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
     playbook: str, option: str, message: str
 ) -> None:
     """By its check, which is the first thing that is done."""
-    done = play("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", option)
+    done = run_playbook("-i", "inventory/vms", f"playbooks/{playbook}.yml", "-e", option)
     assert done.returncode != 0
     assert message in " ".join(done.stdout.split()).replace("''", "'")
     assert len(re.findall(r"^PLAY \[", done.stdout, re.MULTILINE)) == 1
@@ -174,7 +155,7 @@ def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
 @pytest.mark.parametrize("door", ["site.yml", "run-load.yml"])
 def test_a_mistyped_inventory_does_not_end_green(door: str) -> None:
     """An inventory that is not there is an error, not an empty list of hosts."""
-    done = play("-i", "inventory/labb", door)
+    done = run_playbook("-i", "inventory/labb", door)
     assert done.returncode != 0
     assert "inventory/labb" in done.stdout + done.stderr
 
@@ -183,7 +164,7 @@ def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> Non
     """A landscape with a part missing is refused before anything is set up, by its group."""
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("all: {children: {broker: {hosts: {b: }}, results: {hosts: {b: }}, client: {hosts: {b: }}}}")
-    done = play("-i", str(inventory), "site.yml")
+    done = run_playbook("-i", str(inventory), "site.yml")
     assert done.returncode != 0
     assert "no host in the group 'workers'" in done.stdout
     assert "Set up the broker" not in done.stdout
@@ -191,7 +172,7 @@ def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> Non
 
 def test_real_machines_meet_nothing_of_the_lab() -> None:
     """With an inventory that has no lab hosts, no host is matched by the lab's play."""
-    done = play("-i", "inventory/vms", "site.yml", "--list-hosts")
+    done = run_playbook("-i", "inventory/vms", "site.yml", "--list-hosts")
     assert done.returncode == 0
     assert "Could not match supplied host pattern" not in done.stdout + done.stderr
 

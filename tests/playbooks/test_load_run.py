@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -216,16 +215,9 @@ def test_an_entry_point_with_a_hyphen_is_validated_before_its_tasks(tmp_path: Pa
         how: {"name": "load_run", "tasks_from": "fetch-samples"},
         "vars": {"load_run_dir_on_controller": "/nowhere"},
     }
-    playbook = tmp_path / "play.json"
-    playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
-    done = subprocess.run(
-        [wiring.PROGRAM, "-i", "localhost,", playbook],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    book = tmp_path / "play.json"
+    book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+    done = wiring.run_playbook("-i", "localhost,", book)
     assert done.returncode == 2
     assert "missing required arguments: load_run_samples_directory" in done.stdout + done.stderr
     assert "Read the samples" not in done.stdout

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import wiring
 import yaml
-from wiring import ROOT
-
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
+from wiring import ROOT, run_playbook
 
 PLAYBOOKS = ROOT / "playbooks"
 TOPICS = {path.stem: list(yaml.safe_load(path.read_text())) for path in (PLAYBOOKS / "group_vars/all").glob("*.yml")}
@@ -24,25 +18,6 @@ NO_DOORS = {"compare-runs", "lab-down", "lab-up"}
 OWN_ORDER = (
     "all_inventory,groups_inventory,all_plugins_inventory,all_plugins_play,groups_plugins_inventory,groups_plugins_play"
 )
-
-
-def play(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook from the root, where ansible.cfg is."""
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_STDOUT_CALLBACK": "default",
-            "ANSIBLE_TIMEOUT": "2",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module", params=["group_vars/all", "hosts.yml"])
@@ -69,7 +44,7 @@ def test_every_variable_of_a_topic_holds_in_an_inventory(topic: str, seen: dict[
 
 def test_site_refuses_another_order_in_words() -> None:
     """It names where the settings came from, and both ways out, before it looks at the inventory or touches a host."""
-    done = play("-i", "inventory/vms", "site.yml", ANSIBLE_PRECEDENCE=OWN_ORDER)
+    done = run_playbook("-i", "inventory/vms", "site.yml", ANSIBLE_PRECEDENCE=OWN_ORDER)
     said = " ".join(done.stdout.split())
     assert done.returncode != 0
     assert "would give way to" in said

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wiring
 import yaml
 from wiring import ROOT
 
@@ -66,15 +67,7 @@ def test_what_the_example_sets_is_a_variable_that_there_is() -> None:
 
 def test_the_playbooks_take_a_copy(copy: Path) -> None:
     """As they take the example."""
-    program = Path(sys.executable).with_name("ansible-playbook")
-    for playbook in ("site.yml", "run-load.yml"):
-        done = subprocess.run(
-            [program, "-i", copy, playbook, "--list-hosts"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    for book in ("site.yml", "run-load.yml"):
+        done = wiring.run_playbook("-i", copy, book, "--list-hosts")
         assert done.returncode == 0, done.stderr
         assert "worker1" in done.stdout

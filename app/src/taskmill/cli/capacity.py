@@ -19,7 +19,7 @@ from taskmill.model import run_folder
 from taskmill.progress import Quiet, Reporter
 from taskmill.publishing import interrupt
 from taskmill.results.memcached import Results
-from taskmill.session.drive import Session
+from taskmill.session.api import begin
 from taskmill.session.preflight import Conditions, preflight
 from taskmill.tuning import grid
 
@@ -102,15 +102,13 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
         reporter.say(f"run folder {search.folder}")
 
         def drive(plan: Plan, directory: Path) -> Path | None:
-            before = preflight(plan, broker, results, reporter, allowed)
-            if stop.is_set():
+            begun = begin(plan, directory, broker, results, stop, reporter, allowed)
+            if begun is None:
                 return None
-            folder = run_folder.new_folder(directory, plan.name)
-            plan.save(folder)
-            session = Session(plan, folder, broker, results, stop, reporter)
+            session, before = begun
             posted = session.publish(before)
             session.record(posted, *session.fetch(posted))
-            return None if stop.is_set() else folder
+            return None if stop.is_set() else session.folder
 
         code = search.run(drive, stop, reporter)
     click.echo(capacity_text.summary(search.data, search.folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
@@ -41,11 +41,6 @@ def renamed_option(
 
     def refuse(_context: click.Context, _parameter: click.Parameter, given: bool | str | None) -> None:
         if given not in (None, False):
-            raise_renamed(old, new)
+            raise RenamedError(old, new)
 
     return click.option(old, is_flag=not takes_value, hidden=True, is_eager=True, expose_value=False, callback=refuse)
-
-
-def raise_renamed(old: str, new: str) -> NoReturn:
-    """Raise ``RenamedError``."""
-    raise RenamedError(old, new)

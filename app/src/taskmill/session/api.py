@@ -6,7 +6,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskmill.model import run_folder, thresholds
 from taskmill.model.clock import Moment
@@ -102,16 +102,35 @@ def start(
     collect_too: bool = True,
 ) -> Concluded | None:
     """Begin a run in a new folder and drive it to its end; ``None`` when it was stopped before the first message."""
+    begun = begin(plan, runs, broker, results, stop, reporter, conditions)
+    if begun is None:
+        return None
+    session, before = begun
+    reporter.say(f"run folder {session.folder}")
+    posted = session.publish(before)
+    collected, after = session.fetch(posted) if collect_too else (None, {})
+    return session.conclude(posted, collected, after, required)
+
+
+def begin(
+    plan: Plan,
+    runs: Path,
+    broker: Broker,
+    results: Results,
+    stop: threading.Event,
+    reporter: Reporter,
+    conditions: Conditions,
+) -> tuple[Session, dict[str, Any]] | None:
+    """Make the folder of a run that nothing stands in the way of, with its plan.
+
+    Returns the run, and what preflight returned; ``None`` when it was stopped meanwhile. Raises as :func:`preflight`.
+    """
     before = preflight(plan, broker, results, reporter, conditions)
     if stop.is_set():
         return None
     folder = run_folder.new_folder(runs, plan.name)
     plan.save(folder)
-    reporter.say(f"run folder {folder}")
-    session = Session(plan, folder, broker, results, stop, reporter)
-    posted = session.publish(before)
-    collected, after = session.fetch(posted) if collect_too else (None, {})
-    return session.conclude(posted, collected, after, required)
+    return Session(plan, folder, broker, results, stop, reporter), before
 
 
 def collect_again(session: Session, required: Sequence[Requirement] = ()) -> Concluded:
