@@ -58,7 +58,8 @@ def test_directories_come_over_even_when_empty(host: Any) -> None:
 def test_everything_is_roots_and_readable(host: Any) -> None:
     """Whatever the modes on the controller are: 0644, 0755 where the owner may execute it, 0755 for directories."""
     found = modes(host, TARGET, "f")
-    assert {name for name, mode in found.items() if mode == "root:root 755"} == {"start.sh", "inner/linked.sh"}
+    executable = {name for name, mode in found.items() if mode == "root:root 755"}
+    assert executable == {"start.sh", "inner/linked.sh", "inner/started.sh"}
     assert {mode for name, mode in found.items() if not name.endswith((".sh", ".pyc"))} == {"root:root 644"}
     assert {mode for name, mode in modes(host, TARGET, "d").items() if "__pycache__" not in name} == {"root:root 755"}
     assert host.check_output(f"setpriv --reuid=nobody --regid=nogroup --clear-groups {TARGET}/start.sh") == "again"
