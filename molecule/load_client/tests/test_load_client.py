@@ -17,7 +17,7 @@ def test_the_command_tells_its_version_and_its_usage(host: Host) -> None:
     project = tomllib.loads((ROOT / "app" / "pyproject.toml").read_text())["project"]
     assert project["version"] in host.check_output("taskmill --version")
     usage = host.check_output("taskmill --help")
-    assert all(part in usage for part in ("run", "post", "collect", "report"))
+    assert all(part in usage for part in ("run", "publish", "collect", "report"))
 
 
 def test_the_exit_code_is_the_programs(host: Host) -> None:
