@@ -121,6 +121,12 @@ def judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
     return verdict.judge(key, found[key], False, None)[:2] if found else ("", "")
 
 
+def await_judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
+    """Wait for the result of a task, which a pool process stores; return what :func:`judged` does."""
+    wait_until(lambda: judged(memcached, identifier) != ("", ""), 60, f"the result of {identifier}")
+    return judged(memcached, identifier)
+
+
 def dead(rabbitmq: RabbitMQ) -> int:
     """Return how many dead letters there are."""
     return depth(rabbitmq, DEAD, OTHER_VHOST)
@@ -164,7 +170,8 @@ def test_bad_messages_become_dead_letters_and_the_others_go_on(
         "unknown task": "NotRegistered: no.such.task",
         "unreadable ETA": "Refused: its message was not valid",
     }.items():
-        verdict, detail = judged(memcached, kinds[kind].application_headers["id"])
+        identifier = kinds[kind].application_headers["id"]
+        verdict, detail = await_judged(memcached, identifier)
         assert verdict == "failed", kind
         assert words in detail
 
@@ -188,8 +195,7 @@ def test_wrong_arguments_are_the_failure_of_the_task(
     """The message is good and the call is not: the result says TypeError, and nothing is a dead letter."""
     fields = headers()
     send(message(body(1, 2, 3), fields))
-    wait_until(lambda: judged(memcached, fields["id"]) != ("", ""), 60, "a result")
-    verdict, detail = judged(memcached, fields["id"])
+    verdict, detail = await_judged(memcached, fields["id"])
     assert verdict == "failed"
     assert "TypeError" in detail
     assert dead(rabbitmq) == 0

@@ -103,6 +103,7 @@ def test_bad_messages_become_dead_letters(
     wait_until(lambda: bool(stored(memcached, good)), 60, "the good one's result")
     assert stored(memcached, good)["result"] == 42
     wait_until(lambda: depth(rabbitmq, DEAD, OTHER_VHOST) == 5, 60, "five dead letters")
+    wait_until(lambda: bool(stored(memcached, unknown)), 60, "the result of the unknown one")
     assert stored(memcached, unknown)["result"]["exc_type"] == "NotRegistered"
     assert log.read_text().count("A message is rejected: ") == 5
     assert SECRET not in log.read_text()
