@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import amqp
 import pytest
@@ -29,6 +27,7 @@ from services import (
     take_all,
     wait_until,
 )
+from task_messages import body, headers, message
 from taskmill.results import verdict
 from taskmill.results.memcached import Results
 from taskmill_worker import dead_lettering
@@ -39,22 +38,6 @@ SECRET = "do-not-log-me"
 GOOD = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--allow-waiting", "--no-profile", "--deadline=30")
 #: As many times as a task of these tests may begin again.
 MOST = 2
-
-
-def headers(task: str = "fibonacci.tasks.red", **others: Any) -> dict[str, Any]:
-    """Return the headers of a task message with an id of its own."""
-    return {"task": task, "id": str(uuid.uuid4()), "lang": "py", **others}
-
-
-def body(*arguments: Any) -> str:
-    """Return the JSON body of a task message."""
-    return json.dumps([list(arguments), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-
-
-def message(text: str | bytes, fields: dict[str, Any] | None, kind: str = "application/json") -> amqp.Message:
-    """Return a message as someone may send it."""
-    encoding = "utf-8" if isinstance(text, str) else "binary"
-    return amqp.Message(text, content_type=kind, content_encoding=encoding, application_headers=fields, delivery_mode=2)
 
 
 def bad_messages(mark: Path) -> dict[str, amqp.Message]:
