@@ -22,8 +22,10 @@ def leave(_n: int) -> None:
 
 
 @shared_task(name="killer.kill_and_fail", reject_on_worker_lost=False)  # type: ignore[untyped-decorator]  # as above
-def kill_and_fail(_n: int) -> None:
-    """End this pool process, and fail with that."""
+def kill_and_fail(path: str) -> None:
+    """Add a line to the file, end this pool process, and fail with that."""
+    with Path(path).open("a") as log:
+        log.write("begun\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
