@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import amqp
 import pytest
@@ -231,6 +233,37 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
     with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)):
         done = other("collect", str(other.latest), "--deadline=30")
     assert done.code == 0, done.out + done.err
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["as it is read", "out of its task"])
+def test_message_is_to_blame_only_for_what_comes_before_its_task(begun: bool) -> None:
+    """The solo pool runs a task as the message is taken in, and what comes out of that is no fault of the message."""
+    refused: list[BaseException] = []
+
+    class Consumer:
+        connection_errors = (OSError,)
+
+        def on_invalid_task(self, _body: Any, _message: Any, error: BaseException) -> None:
+            refused.append(error)
+
+    def execute_using_pool() -> None:
+        raise TypeError
+
+    def read() -> None:
+        raise TypeError
+
+    def take(_message: Any) -> None:
+        if begun:
+            execute_using_pool()
+        read()
+
+    guarded: Callable[..., Any] = dead_lettering.guarded
+    handle = guarded(lambda _consumer: take)(Consumer())
+    one = amqp.Message("", application_headers={})
+    one.acknowledged = False
+    with pytest.raises(TypeError) if begun else contextlib.nullcontext():
+        handle(one)
+    assert len(refused) == (not begun)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "often"])

@@ -18,6 +18,7 @@ from services import (
     WORKER,
     Memcached,
     RabbitMQ,
+    Worker,
     channel,
     depth,
     running,
@@ -129,6 +130,38 @@ def test_task_that_is_not_to_come_again_fails_with_its_process(
             assert stored["exc_type"] == "WorkerLostError"
         assert begun.read_text().splitlines() == ["begun"] * 2
         assert depth(rabbitmq, DEAD, OTHER_VHOST) == 0
+
+
+@pytest.mark.thorough
+def test_task_that_ends_a_worker_without_processes_is_parked(
+    rabbitmq: RabbitMQ, memcached: Memcached, send: Callable[[amqp.Message], None], tmp_path: Path
+) -> None:
+    """In the solo pool the worker ends with its task, once and as often again as it may; the next one parks it."""
+    fields = headers("killer.leave")
+    send(message(body(1), fields))
+    environment = {
+        "CELERY_BROKER_URL": rabbitmq.url(WORKER, OTHER_VHOST),
+        "CELERY_RESULT_BACKEND": memcached.url,
+        "CELERY_WORKER_REDELIVERIES": str(MOST),
+    }
+    options = (INCLUDE, "--pool=solo")
+    worker = Worker("solo", environment, tmp_path / "log", queues=("red",), options=options)
+    try:
+        for _ in range(MOST + 1):
+            worker.start()
+            assert worker.process is not None
+            assert worker.process.wait(120) != 0
+            assert depth(rabbitmq, DEAD, OTHER_VHOST) == 0
+        worker.start()
+        stored = result(memcached, fields["id"])["result"]
+        assert isinstance(stored, dict)
+        assert stored["exc_type"] == "Parked"
+        wait_until(lambda: depth(rabbitmq, DEAD, OTHER_VHOST) == 1, 60, "the dead letter")
+        assert worker.ready()
+    finally:
+        worker.stop()
+        for queue in ("red", DEAD):
+            take_all(rabbitmq, queue, OTHER_VHOST)
 
 
 @pytest.mark.thorough

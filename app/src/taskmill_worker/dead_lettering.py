@@ -20,6 +20,8 @@ Runs with Celery 3.1 to 5 on Python 2.7 and 3.
 
 import functools
 import os
+import sys
+import traceback
 
 from celery import current_app, signals, states
 from celery.app.task import Context
@@ -153,6 +155,11 @@ def limits_are_broken(message):
     )
 
 
+def is_begun(stack):
+    """Say whether an error comes out of a task, which a pool without processes or threads runs here and now."""
+    return any(frame[2] == "execute_using_pool" for frame in traceback.extract_tb(stack))
+
+
 def guarded(create_task_handler):
     """Return the consumer's method that makes the handler of messages, with what must not reach it taken out first."""
 
@@ -170,7 +177,7 @@ def guarded(create_task_handler):
             except self.connection_errors:
                 raise
             except BROKEN as error:
-                if message.acknowledged:
+                if message.acknowledged or is_begun(sys.exc_info()[2]):
                     raise
                 return self.on_invalid_task(None, message, error)
 
