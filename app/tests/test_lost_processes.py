@@ -101,13 +101,17 @@ def test_message_that_is_given_back_is_not_parked(
         assert depth(rabbitmq, DEAD, OTHER_VHOST) == 0
 
 
+@pytest.mark.parametrize("protocol", [1, 2])
 def test_task_that_leaves_its_process_is_parked(
-    rabbitmq: RabbitMQ, memcached: Memcached, send: Callable[[amqp.Message], None], tmp_path: Path
+    rabbitmq: RabbitMQ, memcached: Memcached, send: Callable[[amqp.Message], None], tmp_path: Path, protocol: int
 ) -> None:
     """By `sys.exit`, which runs what cleans up behind the task: that is no end of a task."""
     fields = headers("killer.leave")
     with running(rabbitmq, memcached, tmp_path, INCLUDE, CELERY_WORKER_REDELIVERIES=str(MOST)):
-        send(message(body(1), fields))
+        if protocol == 1:
+            send(message(json.dumps(fields | {"args": [1], "kwargs": {}}), None))
+        else:
+            send(message(body(1), fields))
         stored = result(memcached, fields["id"])["result"]
         assert isinstance(stored, dict)
         assert stored["exc_type"] == "Parked"
