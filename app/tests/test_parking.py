@@ -173,6 +173,14 @@ def test_result_that_cannot_be_stored_is_no_loss(
     assert messages.begun == 3 * MOST
 
 
+def test_task_that_ends_the_whole_worker_is_parked(messages: Messages, task_id: str) -> None:
+    """Celery's worker ends over a MemoryError, which its task has as a failure."""
+    messages.behave = lambda: ends(MemoryError())
+    for _ in range(MOST):
+        assert messages.deliver(task_id).state == FAILURE
+    assert messages.deliver(task_id).state == REJECTED
+
+
 @pytest.mark.parametrize("another", [{"retries": 1}, {"replaced_task_nesting": 1}])
 def test_another_message_under_the_same_id_has_losses_of_its_own(
     messages: Messages, task_id: str, another: dict[str, int]

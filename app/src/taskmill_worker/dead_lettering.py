@@ -88,7 +88,9 @@ def reject(consumer, message, why, outcome):
     if not task_id:
         return
     if consumer.event_dispatcher:
-        consumer.event_dispatcher.send("task-failed", uuid=task_id, exception=repr(outcome))
+        # Not its own repr: that of NotRegistered is a sentence, and Celery has name and arguments here.
+        exception = "{}({})".format(type(outcome).__name__, ", ".join(map(repr, outcome.args)))
+        consumer.event_dispatcher.send("task-failed", uuid=task_id, exception=exception)
     properties = message.properties or {}
     # By a pool process: the worker's main process, where this is, has a broker to answer.
     consumer.pool.apply_async(
@@ -99,13 +101,14 @@ def reject(consumer, message, why, outcome):
 def keep(task_id, outcome, reply_to, correlation_id):
     """Store a failure as the result of a task; a result backend that is away does not matter."""
     backend = current_app.backend
+    request = Context(id=task_id, reply_to=reply_to, correlation_id=correlation_id)
     try:
         if hasattr(backend, "_store_result"):
             # Not `store_result`: where that tries again, the pool process would be kept from its tasks.
-            backend._store_result(task_id, backend.encode_result(outcome, states.FAILURE), states.FAILURE)
+            encoded = backend.encode_result(outcome, states.FAILURE)
+            backend._store_result(task_id, encoded, states.FAILURE, request=request)
         else:
             # RPC sends the result to who waits for it, and without a backend there is none.
-            request = Context(id=task_id, reply_to=reply_to, correlation_id=correlation_id)
             backend.store_result(task_id, outcome, states.FAILURE, request=request)
     except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises
         logger.warning("The result of task %s cannot be stored: %s", quote(task_id), type(error).__name__)

@@ -139,14 +139,13 @@ def counted(task, trace, most):
             return park(task, uuid, args, kwargs, request, lost)
         try:
             outcome = trace(uuid, args, kwargs, request)
-        except SystemExit as stop:
-            if is_stopped_by_worker(stop):
+        except BaseException as error:
+            if not is_loss(error):
                 losses.end()
             raise
-        except Exception:
+        info = outcome[1]
+        if info is None or not is_loss(info.retval):
             losses.end()
-            raise
-        losses.end()
         return outcome
 
     return run
@@ -157,9 +156,15 @@ def can_count(backend):
     return isinstance(backend, WITH_KEYS)
 
 
-def is_stopped_by_worker(stop):
-    """Say whether a process ends because it was told to, and not because its task ends it."""
-    return isinstance(stop, (WorkerShutdown, WorkerTerminate)) or stop.code == TERMINATED
+def is_loss(error):
+    """Say whether a process, or its worker, is lost by what its task raises.
+
+    Celery ends the whole worker over a task that raises MemoryError. SystemExit, and the like, ends the process, unless
+    it is the worker that makes it end.
+    """
+    if isinstance(error, Exception):
+        return isinstance(error, MemoryError)
+    return not isinstance(error, (WorkerShutdown, WorkerTerminate)) and getattr(error, "code", None) != TERMINATED
 
 
 def park(task, uuid, args, kwargs, request, lost):
