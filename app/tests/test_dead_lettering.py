@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import amqp
 import pytest
+from celery import Celery
 
 from conftest import Taskmill
 from services import (
@@ -233,6 +235,24 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
     with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)):
         done = other("collect", str(other.latest), "--deadline=30")
     assert done.code == 0, done.out + done.err
+
+
+def test_unknown_task_is_told_of_and_stored_as_by_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event names exception and task, and the result has no children."""
+    app = Celery("keeping", broker="memory://", backend="cache+memory://", set_as_current=False)
+    monkeypatch.setattr(dead_lettering, "current_app", app)
+    consumer = mock.Mock()
+    consumer.pool.apply_async = lambda target, args: target(*args)
+    fields = headers("no.such.task")
+    one = mock.Mock(headers=fields, delivery_info={}, properties={}, body="[]", content_type="application/json")
+    unknown: Callable[..., None] = dead_lettering.on_unknown_task
+    unknown(consumer, None, one, KeyError("no.such.task"))
+    one.reject_log_error.assert_called_once()
+    consumer.event_dispatcher.send.assert_called_once_with(
+        "task-failed", uuid=fields["id"], exception="NotRegistered('no.such.task')"
+    )
+    stored = app.backend.get_task_meta(fields["id"])
+    assert (stored["status"], stored["children"]) == ("FAILURE", [])
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["as it is read", "out of its task"])
