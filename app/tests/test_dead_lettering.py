@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import amqp
 import pytest
+from celery import Celery
 
 from conftest import Taskmill
 from services import (
@@ -29,6 +31,7 @@ from services import (
     take_all,
     wait_until,
 )
+from task_messages import body, headers, message
 from taskmill.results import verdict
 from taskmill.results.memcached import Results
 from taskmill_worker import dead_lettering
@@ -39,22 +42,6 @@ SECRET = "do-not-log-me"
 GOOD = ("--task=fibonacci.tasks.red=red", "--n=3", "--expect=2", "--allow-waiting", "--no-profile", "--deadline=30")
 #: As many times as a task of these tests may begin again.
 MOST = 2
-
-
-def headers(task: str = "fibonacci.tasks.red", **others: Any) -> dict[str, Any]:
-    """Return the headers of a task message with an id of its own."""
-    return {"task": task, "id": str(uuid.uuid4()), "lang": "py", **others}
-
-
-def body(*arguments: Any) -> str:
-    """Return the JSON body of a task message."""
-    return json.dumps([list(arguments), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-
-
-def message(text: str | bytes, fields: dict[str, Any] | None, kind: str = "application/json") -> amqp.Message:
-    """Return a message as someone may send it."""
-    encoding = "utf-8" if isinstance(text, str) else "binary"
-    return amqp.Message(text, content_type=kind, content_encoding=encoding, application_headers=fields, delivery_mode=2)
 
 
 def bad_messages(mark: Path) -> dict[str, amqp.Message]:
@@ -121,6 +108,12 @@ def judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
     return verdict.judge(key, found[key], False, None)[:2] if found else ("", "")
 
 
+def await_judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
+    """Wait for the result of a task, which a pool process stores; return what :func:`judged` does."""
+    wait_until(lambda: judged(memcached, identifier) != ("", ""), 60, f"the result of {identifier}")
+    return judged(memcached, identifier)
+
+
 def dead(rabbitmq: RabbitMQ) -> int:
     """Return how many dead letters there are."""
     return depth(rabbitmq, DEAD, OTHER_VHOST)
@@ -164,7 +157,8 @@ def test_bad_messages_become_dead_letters_and_the_others_go_on(
         "unknown task": "NotRegistered: no.such.task",
         "unreadable ETA": "Refused: its message was not valid",
     }.items():
-        verdict, detail = judged(memcached, kinds[kind].application_headers["id"])
+        identifier = kinds[kind].application_headers["id"]
+        verdict, detail = await_judged(memcached, identifier)
         assert verdict == "failed", kind
         assert words in detail
 
@@ -188,8 +182,7 @@ def test_wrong_arguments_are_the_failure_of_the_task(
     """The message is good and the call is not: the result says TypeError, and nothing is a dead letter."""
     fields = headers()
     send(message(body(1, 2, 3), fields))
-    wait_until(lambda: judged(memcached, fields["id"]) != ("", ""), 60, "a result")
-    verdict, detail = judged(memcached, fields["id"])
+    verdict, detail = await_judged(memcached, fields["id"])
     assert verdict == "failed"
     assert "TypeError" in detail
     assert dead(rabbitmq) == 0
@@ -242,6 +235,55 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
     with running(rabbitmq, memcached, tmp_path, include, CELERY_WORKER_REDELIVERIES=str(MOST)):
         done = other("collect", str(other.latest), "--deadline=30")
     assert done.code == 0, done.out + done.err
+
+
+def test_unknown_task_is_told_of_and_stored_as_by_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event names exception and task, and the result has no children."""
+    app = Celery("keeping", broker="memory://", backend="cache+memory://", set_as_current=False)
+    monkeypatch.setattr(dead_lettering, "current_app", app)
+    consumer = mock.Mock()
+    consumer.pool.apply_async = lambda target, args: target(*args)
+    fields = headers("no.such.task")
+    one = mock.Mock(headers=fields, delivery_info={}, properties={}, body="[]", content_type="application/json")
+    unknown: Callable[..., None] = dead_lettering.on_unknown_task
+    unknown(consumer, None, one, KeyError("no.such.task"))
+    one.reject_log_error.assert_called_once()
+    consumer.event_dispatcher.send.assert_called_once_with(
+        "task-failed", uuid=fields["id"], exception="NotRegistered('no.such.task')"
+    )
+    stored = app.backend.get_task_meta(fields["id"])
+    assert (stored["status"], stored["children"]) == ("FAILURE", [])
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["as it is read", "out of its task"])
+def test_message_is_to_blame_only_for_what_comes_before_its_task(begun: bool) -> None:
+    """The solo pool runs a task as the message is taken in, and what comes out of that is no fault of the message."""
+    refused: list[BaseException] = []
+
+    class Consumer:
+        connection_errors = (OSError,)
+
+        def on_invalid_task(self, _body: Any, _message: Any, error: BaseException) -> None:
+            refused.append(error)
+
+    def execute_using_pool() -> None:
+        raise TypeError
+
+    def read() -> None:
+        raise TypeError
+
+    def take(_message: Any) -> None:
+        if begun:
+            execute_using_pool()
+        read()
+
+    guarded: Callable[..., Any] = dead_lettering.guarded
+    handle = guarded(lambda _consumer: take)(Consumer())
+    one = amqp.Message("", application_headers={})
+    one.acknowledged = False
+    with pytest.raises(TypeError) if begun else contextlib.nullcontext():
+        handle(one)
+    assert len(refused) == (not begun)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "often"])

@@ -5,10 +5,13 @@ import math
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from celery import Celery
+from celery.app.trace import trace_task
+from celery.backends.base import BaseKeyValueStoreBackend
 
 from conftest import TASKS, Taskmill
 from services import CLIENT, RabbitMQ, Worker, wait_until
@@ -16,6 +19,7 @@ from taskmill.cluster import workers
 from taskmill.cluster.broker import Broker
 from taskmill.samples import task_timings
 from taskmill.samples.task_timings import TaskTimings, TaskTimingsWriter
+from taskmill_worker import task_times
 
 HOOKED = {"taskmill": [1000.5, 2_000, 1_500, "w1@there"]}
 
@@ -181,3 +185,33 @@ def test_a_broken_file_is_said_to_be_one(tmp_path: Path) -> None:
         (tmp_path / "tasks.npz").write_bytes(broken)
         with pytest.raises(ValueError, match=r"tasks\.npz"):
             task_timings.load(tmp_path)
+
+
+class Keys(BaseKeyValueStoreBackend):  # type: ignore[misc]  # Celery carries no types
+    """A result backend with keys and nothing else, as Redis's is by its classes."""
+
+    values: ClassVar[dict[Any, Any]] = {}
+
+    def get(self, key: Any) -> Any:
+        """Return a value."""
+        return self.values.get(key)
+
+    def set(self, key: Any, value: Any) -> None:
+        """Keep a value."""
+        self.values[key] = value
+
+
+def test_times_are_stored_by_any_backend_with_keys() -> None:
+    """Also by one that has its own way to wait for results."""
+    app = Celery("keys", broker="memory://", backend="keys://", set_as_current=False)
+    app.loader.override_backends = {"keys": f"{__name__}:Keys"}
+
+    def answer() -> int:
+        return 42
+
+    task = app.task(answer, name="some.task")
+    install: Any = task_times.install
+    install(app)
+    trace_task(app.tasks[task.name], "an-id", [], {}, {"id": "an-id", "hostname": "w1@here"}, app=app)
+    [stored] = Keys.values.values()
+    assert json.loads(stored)["taskmill"][3] == "w1@here"

@@ -32,7 +32,7 @@ def start(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[
         command = [PYTHON, "-m", "celery", "--app=work", "worker", "--queues=red", "--hostname=letters@%h"]
         with (tmp_path / f"log{len(started)}").open("wb") as log:
             process = subprocess.Popen(
-                [*command, "--concurrency=1", "--include=taskmill_worker"],
+                [*command, "--concurrency=1", "--include=taskmill_worker", "--loglevel=INFO"],
                 cwd=HERE,
                 env={
                     "PATH": os.environ["PATH"],
@@ -103,9 +103,11 @@ def test_bad_messages_become_dead_letters(
     wait_until(lambda: bool(stored(memcached, good)), 60, "the good one's result")
     assert stored(memcached, good)["result"] == 42
     wait_until(lambda: depth(rabbitmq, DEAD, OTHER_VHOST) == 5, 60, "five dead letters")
+    wait_until(lambda: bool(stored(memcached, unknown)), 60, "the result of the unknown one")
     assert stored(memcached, unknown)["result"]["exc_type"] == "NotRegistered"
     assert log.read_text().count("A message is rejected: ") == 5
     assert SECRET not in log.read_text()
+    assert "has loaded task_times, dead_lettering; not loaded: memcached_backend (needs Python 3), " in log.read_text()
     assert process.poll() is None
     assert not mark.exists()
 

@@ -1,7 +1,9 @@
 """What the workers of any Celery app load, all of it by one option: ``celery worker --include=taskmill_worker``.
 
 It needs Celery and the standard library alone, and runs with Celery 3.1 on Python 2.7, and with Celery 5 on Python 3.10
-and later. A feature is a module of this package with a function ``install(app)``, and a line in :func:`features`.
+and later. A feature is a module of this package with a function ``install(app)``, and a line in :func:`why_not`. What
+it logs as it is installed, such as what it cannot do with the app's result backend, comes in the worker's log right
+after the line that says which features there are.
 
 | environment variable | meaning |
 |---|---|
@@ -14,54 +16,116 @@ Imported by anything but a worker that includes it, such as a client that reads 
 
 from __future__ import absolute_import
 
+import contextlib
 import importlib
+import logging
 import os
 import sys
 import traceback
+from collections import OrderedDict
 
 from celery import current_app, signals
+from celery.utils.log import get_logger
 
 MYPY = False
 if MYPY:  # for the types in comments; Python 2.7 has neither of them
-    from collections.abc import Mapping  # noqa: F401
+    from collections.abc import Iterator, Mapping  # noqa: F401
     from typing import Any  # noqa: F401
 
 PYTHON_3 = sys.version_info >= (3,)
 WITHOUT = "TASKMILL_WORKER_WITHOUT"
 
 
-def features(environ):
-    # type: (Mapping[str, str]) -> list[str]
-    """Return the names of the modules to install, in order: what the first one connects to a signal is called first.
+def why_not(environ):
+    # type: (Mapping[str, str]) -> dict[str, str]
+    """Return why each feature is not installed, by its name, and in order; empty where it is.
 
-    Raises ``ValueError`` where ``TASKMILL_WORKER_WITHOUT`` names something else.
+    What the first one connects to a signal is called first. Raises ``ValueError`` where ``TASKMILL_WORKER_WITHOUT``
+    names something else.
     """
-    batches = PYTHON_3 and (environ.get("CELERY_WORKER_BATCH") or "1") != "1"
-    known = [
-        # Before what asks for the app's result backend.
-        ("memcached_backend", PYTHON_3),
-        ("task_times", True),
-        ("dead_lettering", True),
-        ("jit", PYTHON_3),
-        ("batching", batches),
-        ("read_ahead", batches),
-    ]
+    python = "" if PYTHON_3 else "needs Python 3"
+    batches = python or ("CELERY_WORKER_BATCH is 1" if (environ.get("CELERY_WORKER_BATCH") or "1") == "1" else "")
+    reasons = OrderedDict(
+        [
+            # Before what asks for the app's result backend.
+            ("memcached_backend", python),
+            ("task_times", ""),
+            ("dead_lettering", ""),
+            ("jit", python),
+            ("batching", batches),
+            ("read_ahead", batches),
+        ]
+    )
     without = environ.get(WITHOUT, "").replace(",", " ").split()
-    strange = sorted(set(without) - {name for name, _ in known})
+    strange = sorted(set(without) - set(reasons))
     if strange:
         raise ValueError(
             "{} names {}, which taskmill_worker does not have; it has {}".format(
-                WITHOUT, ", ".join(strange), ", ".join(name for name, _ in known)
+                WITHOUT, ", ".join(strange), ", ".join(reasons)
             )
         )
-    return [name for name, here in known if here and name not in without]
+    for name in without:
+        reasons[name] = "named in {}".format(WITHOUT)
+    return reasons
+
+
+def features(environ):
+    # type: (Mapping[str, str]) -> list[str]
+    """Return the names of the modules to install, in order; raise as :func:`why_not` does."""
+    return [name for name, reason in why_not(environ).items() if not reason]
 
 
 def install(app):
     # type: (Any) -> None
-    """Install the features in the worker of ``app``."""
-    for name in features(os.environ):
-        importlib.import_module("{}.{}".format(__name__, name)).install(app)
+    """Install the features in the worker of ``app``, and have it say so when its log is there."""
+    reasons = why_not(os.environ)
+    with kept_for_log() as records:
+        for name in features(os.environ):
+            importlib.import_module("{}.{}".format(__name__, name)).install(app)
+
+    def say(**_):
+        # type: (**Any) -> None
+        get_logger(__name__).info(
+            "taskmill_worker has loaded %s; not loaded: %s",
+            ", ".join(name for name, reason in reasons.items() if not reason) or "nothing",
+            ", ".join("{} ({})".format(name, reason) for name, reason in reasons.items() if reason) or "nothing",
+        )
+        for record in records:
+            logging.getLogger(record.name).handle(record)
+
+    # The first signal after a worker has set up its log.
+    signals.celeryd_after_setup.connect(say, weak=False)
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        # type: () -> None
+        """Begin with nothing."""
+        logging.Handler.__init__(self)
+        self.records = []  # type: list[logging.LogRecord]
+
+    def emit(self, record):
+        # type: (logging.LogRecord) -> None
+        """Keep a record."""
+        self.records.append(record)
+
+
+@contextlib.contextmanager
+def kept_for_log():
+    # type: () -> Iterator[list[logging.LogRecord]]
+    """Yield a list that gets what is logged meanwhile, where no log is set up yet: nobody would see it."""
+    root = logging.getLogger()
+    kept = Kept()
+    if root.handlers:
+        yield kept.records
+        return
+    root.addHandler(kept)
+    try:
+        yield kept.records
+    finally:
+        root.removeHandler(kept)
 
 
 def is_included(app):

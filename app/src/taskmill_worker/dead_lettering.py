@@ -5,43 +5,40 @@ is rejected.
 
 What is rejected, without requeueing: a message that cannot be decoded or whose content type is refused (Celery
 acknowledges it, and it is gone), one that is no task message or a broken one (some of these end Celery's worker), and
-one of a task that is not known here. Each is one line in the log: why, id, task, queue, content type and size, and
-nothing of its content. Where there is an id, the task's result says so too, and nobody waits for it in vain. Wrong
-arguments are the task's own failure (TypeError), as ever.
+one of a task that is not known here. Each is one line in the log: why, id, task, exchange, routing key, content type
+and size, and nothing of its content. Where there is an id, the task's result says so too, and nobody waits for it in
+vain. Wrong arguments are the task's own failure (TypeError), as ever.
 
-A task that was delivered once more because its process or worker was lost is counted when it begins to run, in the
-result store. One that has begun so often, and comes again, is parked: its result is the failure `Parked`, its message
-a dead letter. Messages that were only waiting in a worker that was lost are not counted.
+What is parked, and when, says :mod:`taskmill_worker.parking`.
 
 | environment variable | meaning |
 |---|---|
-| `CELERY_WORKER_REDELIVERIES` | how often a redelivered task may begin to run; default 3 |
+| `CELERY_WORKER_REDELIVERIES` | how often the process of a redelivered task may be lost; default 3 |
 
 Runs with Celery 3.1 to 5 on Python 2.7 and 3.
 """
 
 import functools
 import os
+import sys
+import traceback
 
-from celery import signals, states
+from celery import current_app, signals, states
+from celery.app.task import Context
 from celery.exceptions import NotRegistered
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 
+from taskmill_worker import parking
+
 logger = get_logger(__name__)
-#: What follows a result's key in the key of its count.
-SUFFIX = "-redelivered"
 #: Most characters of a value from a message that a log line quotes.
 QUOTE = 100
 #: What a message that is not as Celery expects it makes Celery's own code raise.
 BROKEN = (LookupError, TypeError, ValueError, AttributeError)
 
 
-class Parked(Exception):  # noqa: N818  # its name is what a client reads of it
-    """The task was lost with its process too often."""
-
-
-class Refused(Exception):  # noqa: N818  # the same
+class Refused(Exception):  # noqa: N818  # its name is what a client reads of it
     """The message is none that a worker can run."""
 
 
@@ -76,41 +73,45 @@ def quote(value):
 def reject(consumer, message, why, outcome):
     """Make a message a dead letter: keep `outcome` as the result of its task, and say why in one line."""
     task_id, task = identity(message)
+    delivery = message.delivery_info or {}
     logger.error(
-        "A message is rejected: %s. id=%s task=%s queue=%s content_type=%s bytes=%d",
+        "A message is rejected: %s. id=%s task=%s exchange=%s routing_key=%s content_type=%s bytes=%d",
         why,
         quote(task_id),
         quote(task),
-        quote((message.delivery_info or {}).get("routing_key")),
+        quote(delivery.get("exchange")),
+        quote(delivery.get("routing_key")),
         quote(message.content_type),
         len(message.body or b""),
     )
-    if task_id:
-        keep(consumer, task_id, outcome)
     message.reject_log_error(logger, consumer.connection_errors)
+    if not task_id:
+        return
+    if consumer.event_dispatcher:
+        # Not its own repr: that of NotRegistered is a sentence, and Celery has name and arguments here.
+        exception = "{}({})".format(type(outcome).__name__, ", ".join(map(repr, outcome.args)))
+        consumer.event_dispatcher.send("task-failed", uuid=task_id, exception=exception)
+    properties = message.properties or {}
+    # By a pool process: the worker's main process, where this is, has a broker to answer.
+    consumer.pool.apply_async(
+        keep, args=(task_id, outcome, properties.get("reply_to"), properties.get("correlation_id"))
+    )
 
 
-def own_backend(app):
-    """Return the consumer's own result backend, made at first use.
-
-    Not the app's: a pool process that is forked later has a copy of that, with the open connection of Celery 3.1's.
-    """
-    backend = app.__dict__.get("dead_lettering_backend")
-    if backend is None:
-        backend = app.dead_lettering_backend = app._get_backend()  # what makes the app's own
-    return backend
-
-
-def keep(consumer, task_id, outcome):
-    """Store a failure as the result of a task, and tell the monitors; a result store that is away does not matter."""
-    backend = own_backend(consumer.app)
+def keep(task_id, outcome, reply_to, correlation_id):
+    """Store a failure as the result of a task; a result backend that is away does not matter."""
+    backend = current_app.backend
+    request = Context(id=task_id, reply_to=reply_to, correlation_id=correlation_id)
     try:
-        # Not `store_result`: where that tries again, the worker would stand still and lose its connection.
-        backend._store_result(task_id, backend.encode_result(outcome, states.FAILURE), states.FAILURE)
+        if hasattr(backend, "_store_result"):
+            # Not `store_result`: where that tries again, the pool process would be kept from its tasks.
+            encoded = backend.encode_result(outcome, states.FAILURE)
+            backend._store_result(task_id, encoded, states.FAILURE, request=request)
+        else:
+            # RPC sends the result to who waits for it, and without a backend there is none.
+            backend.store_result(task_id, outcome, states.FAILURE, request=request)
     except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises
         logger.warning("The result of task %s cannot be stored: %s", quote(task_id), type(error).__name__)
-    if consumer.event_dispatcher:
-        consumer.event_dispatcher.send("task-failed", uuid=task_id, exception=repr(outcome))
 
 
 def tell(signal, consumer, message, **fields):
@@ -145,36 +146,6 @@ def on_invalid_task(self, _body, message, exc):
     tell("task_rejected", self, message, exc=exc)
 
 
-def key_of_count(backend, task_id):
-    """Return the key that counts how often a redelivered task has begun."""
-    return backend.get_key_for_task(task_id, SUFFIX)
-
-
-def count(task=None, task_id=None, **_kwargs):
-    """Count that a redelivered task begins, before it can do any harm."""
-    if not (task.request.delivery_info or {}).get("redelivered"):
-        return
-    backend = task.backend
-    try:
-        key = key_of_count(backend, task_id)
-        # memcached counts only what is there. Nobody else counts: a message is with one worker at a time.
-        if backend.incr(key) is None:
-            backend.set(key, "1")
-    except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises; it will be counted next time
-        logger.warning("Task %s cannot be counted: %s", task_id, type(error).__name__)
-
-
-def is_poison(consumer, message, most):
-    """Say whether the task of a redelivered message has begun as often as it may."""
-    task_id, _ = identity(message)
-    backend = own_backend(consumer.app)
-    try:
-        return bool(task_id) and int(backend.get(key_of_count(backend, task_id)) or 0) >= most
-    except Exception as error:  # noqa: BLE001  # of whatever kind the backend raises; it is run once more then
-        logger.warning("How often task %s has begun is not known: %s", quote(task_id), type(error).__name__)
-        return False
-
-
 def limits_are_broken(message):
     """Say whether a message has time limits that would end the worker later, when they are looked at."""
     limits = message.headers.get("timelimit") if isinstance(message.headers, dict) else None
@@ -187,7 +158,12 @@ def limits_are_broken(message):
     )
 
 
-def guarded(create_task_handler, most):
+def is_begun(stack):
+    """Say whether an error comes out of a task, which a pool without processes or threads runs here and now."""
+    return any(frame[2] == "execute_using_pool" for frame in traceback.extract_tb(stack))
+
+
+def guarded(create_task_handler):
     """Return the consumer's method that makes the handler of messages, with what must not reach it taken out first."""
 
     @functools.wraps(create_task_handler)
@@ -197,9 +173,6 @@ def guarded(create_task_handler, most):
         def on_task_received(*received):
             # Celery 3.1 hands over the decoded body too, before the message.
             message = received[-1]
-            if message.delivery_info.get("redelivered") and most is not None and is_poison(self, message, most):
-                outcome = Parked("delivered again {} times, and its process or worker was lost each time".format(most))
-                return reject(self, message, "its task was lost with its process too often, it is parked", outcome)
             try:
                 if limits_are_broken(message):
                     raise ValueError("time limits")
@@ -207,7 +180,7 @@ def guarded(create_task_handler, most):
             except self.connection_errors:
                 raise
             except BROKEN as error:
-                if message.acknowledged:
+                if message.acknowledged or is_begun(sys.exc_info()[2]):
                     raise
                 return self.on_invalid_task(None, message, error)
 
@@ -217,13 +190,8 @@ def guarded(create_task_handler, most):
 
 
 def install(app):
-    """Have every consumer of this process reject and park; say so where the result backend cannot count."""
-    most = most_redeliveries(os.environ)
-    if getattr(app.backend, "implements_incr", False):
-        signals.task_prerun.connect(count, weak=False)
-    else:
-        logger.warning("The result backend %s cannot count: no task is parked.", type(app.backend).__name__)
-        most = None
+    """Have every consumer of this process reject what it cannot run, and have tasks parked."""
+    parking.install(app, most_redeliveries(os.environ))
     for method in (on_decode_error, on_unknown_message, on_unknown_task, on_invalid_task):
         setattr(Consumer, method.__name__, method)
-    Consumer.create_task_handler = guarded(Consumer.create_task_handler, most)
+    Consumer.create_task_handler = guarded(Consumer.create_task_handler)

@@ -18,11 +18,13 @@ import functools
 import threading
 import time
 
-from celery.backends.base import KeyValueStoreBackend
+from celery.backends import base
 from celery.utils.log import get_logger
 from celery.worker.control import Panel
 
 KEY = "taskmill"
+# Backends that store a result as one text by `encode`; Redis's is of the first kind alone, which Celery 3.1 has not.
+WITH_KEYS = getattr(base, "BaseKeyValueStoreBackend", base.KeyValueStoreBackend)
 # The clocks of Python 3; 2.7 has one that jumps when the host's time is set, and none of a thread.
 clock = getattr(time, "perf_counter", time.time)
 thread_clock = getattr(time, "thread_time", lambda: None)
@@ -79,7 +81,7 @@ def install(app):
     """Time every task of `app`; say so where its result backend has no place for the times."""
     Panel.register(taskmill_clock)
     backend = type(app.backend)
-    if not issubclass(backend, KeyValueStoreBackend):
+    if not issubclass(backend, WITH_KEYS):
         get_logger(__name__).warning("The result backend %s cannot store when tasks ran.", backend.__name__)
         return
     backend.encode = with_times(backend.encode)
