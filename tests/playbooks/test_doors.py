@@ -128,6 +128,15 @@ def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
     ] == []
 
 
+@pytest.mark.parametrize("playbook", ["run-load", "capacity", "tune", "break-things", "resume-load"])
+def test_a_load_in_check_mode_is_refused(playbook: str) -> None:
+    """With --check there is no load, and so nothing to go on with: the first play says so, and what to run instead."""
+    done = run_playbook("-i", "inventory/lab-faults", f"playbooks/{playbook}.yml", "--check")
+    assert done.returncode != 0
+    assert "make site ARGS=--check" in " ".join(done.stdout.split())
+    assert len(re.findall(r"^PLAY \[", done.stdout, re.MULTILINE)) == 1
+
+
 @pytest.mark.parametrize(("option", "value"), LOAD)
 def test_an_option_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], option: str, value: str) -> None:
     """An option that is zero, negative or no number is named before any host is touched."""
