@@ -176,11 +176,14 @@ LOADED = {
     },
 }
 TURNS: dict[str, dict[str, Any]] = {
+    "describe-landscape": {},
+    "prepare": {},
     "measure-baseline": {},
     "run-metadata": MEASURED,
     "run-unprofiled": BEFORE_LOAD,
     "start-pyspy": BEFORE_LOAD,
     "main": BEFORE_LOAD,
+    "fetch": LOADED,
     "fetch-run": LOADED,
     "fetch-clocks": {**LOADED, "load_run_clock_end": CLOCK},
     "fetch-samples": LOADED,
