@@ -71,7 +71,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     """
     folder = tmp_path_factory.mktemp("doors") / "playbooks"
     folder.mkdir()
-    for shared in ("group_vars", "tasks", "vars"):
+    for shared in ("group_vars", "vars"):
         (folder / shared).symlink_to(ROOT / "playbooks" / shared)
     cases: dict[str, list[dict[str, Any]]] = {
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
