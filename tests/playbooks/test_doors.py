@@ -161,6 +161,14 @@ def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
 
 
+def test_a_playbook_fits_a_screen() -> None:
+    """Or says above its plays why it does not."""
+    texts = {path.name: path.read_text() for path in (ROOT / "playbooks").glob("*.yml")}
+    assert len(texts) > 10
+    long = {name for name, text in texts.items() if len(text.splitlines()) > 60}
+    assert [name for name in long if "More than a screen" not in texts[name].partition("- name")[0]] == []
+
+
 @pytest.mark.parametrize("door", ["site.yml", "run-load.yml"])
 def test_a_mistyped_inventory_does_not_end_green(door: str) -> None:
     """An inventory that is not there is an error, not an empty list of hosts."""
