@@ -120,9 +120,16 @@ test-units: .venv/dev ## The tests that need no host and no service
 	cd app && pytest -q --numprocesses auto -m $(UNITS)
 	cd benchmarks && pytest -q --numprocesses auto --dist loadfile
 
+# As tests/suite.py does: held by the one that uses the addresses of the scenarios. What it starts does not inherit it.
+SUITE_LOCK := /run/lock/taskmill-tests
+
 # test-SCENARIO@DISTRO, such as test-rabbitmq@bookworm.
 test-%: .venv/dev
-	MOLECULE_DISTRO=$(lastword $(subst @, ,$*)) molecule test --scenario-name $(firstword $(subst @, ,$*))
+	@flock --nonblock --close --conflict-exit-code 75 $(SUITE_LOCK) bash -euc ' \
+		echo "process $$$$, in $(CURDIR)" > $(SUITE_LOCK); \
+		MOLECULE_DISTRO=$(lastword $(subst @, ,$*)) exec molecule test --scenario-name $(firstword $(subst @, ,$*))' || { \
+		code=$$?; [ $$code != 75 ] || echo "tests are under way already, whose hosts have the same addresses: $$(cat $(SUITE_LOCK))" >&2; \
+		exit $$code; }
 
 .PHONY: test-role
 test-role: ## One scenario: ROLE=memcached, DISTRO=bookworm for Debian 12

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import suite_step
 import yaml
 from rich.console import Console
 from wcmatch import glob
@@ -30,8 +31,9 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, "suite", module)
     spec.loader.exec_module(module)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "RESULTS", tmp_path / ".cache")
+    for part in (module, suite_step):
+        monkeypatch.setattr(part, "ROOT", tmp_path)
+        monkeypatch.setattr(part, "RESULTS", tmp_path / ".cache")
     return module
 
 
@@ -69,10 +71,10 @@ def test_a_step_that_fails_says_why_and_the_others_go_on(run: Callable[..., tupl
 
 
 def test_a_step_that_does_not_end_is_ended_with_all_it_started(
-    run: Callable[..., tuple[bool, str]], suite: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., tuple[bool, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At its deadline, and the table says so; what takes no notice of an interrupt does not stay."""
-    monkeypatch.setattr(suite, "ENDING", ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2), (signal.SIGKILL, 5)))
+    monkeypatch.setattr(suite_step, "ENDING", ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2), (signal.SIGKILL, 5)))
     program = f"(sleep 300 & echo $! > {tmp_path}/pid; wait); true"
     good, said = run({"name": "endless", "run": program, "deadline": 5})
     assert not good
@@ -131,7 +133,7 @@ def test_every_step_has_its_scenario(suite: ModuleType) -> None:
         suite.Step(**{"suites": ["all"], **entry}) for entry in yaml.safe_load((root / "tests/suite.yml").read_text())
     ]
     named = {
-        Path(step.directory, "molecule", step.scenario, "molecule.yml"): suite.scenarios_of(step)
+        Path(step.directory, "molecule", step.scenario, "molecule.yml"): suite_step.scenarios_of(step)
         for step in steps
         if step.scenario
     }

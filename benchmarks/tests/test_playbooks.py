@@ -29,6 +29,10 @@ def test_every_playbook_checks_the_order_of_variables_first(door: str) -> None:
     [
         (["-e", "benchmark_rounds=0"], "benchmark_rounds is a whole number of at least 1 (here 0)"),
         (["-e", "benchmark_resume=no-such-folder"], "where it is given ('no-such-folder')"),
+        (
+            ["-e", '{"benchmark_without": ["post2017", "rq"]}'],
+            "benchmark_without names post2017, which is no subject. Known",
+        ),
         (["-e", '{"benchmark_subjects": []}'], "has a subject that benchmark_without does not leave out"),
         (
             ["-e", "peers_rounds=1", "-e", "peers_resume=x"],

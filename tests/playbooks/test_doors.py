@@ -71,7 +71,7 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     """
     folder = tmp_path_factory.mktemp("doors") / "playbooks"
     folder.mkdir()
-    for shared in ("group_vars", "tasks", "vars"):
+    for shared in ("group_vars", "vars"):
         (folder / shared).symlink_to(ROOT / "playbooks" / shared)
     cases: dict[str, list[dict[str, Any]]] = {
         "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
@@ -128,6 +128,15 @@ def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
     ] == []
 
 
+@pytest.mark.parametrize("playbook", ["run-load", "capacity", "tune", "break-things", "resume-load"])
+def test_a_load_in_check_mode_is_refused(playbook: str) -> None:
+    """With --check there is no load, and so nothing to go on with: the first play says so, and what to run instead."""
+    done = run_playbook("-i", "inventory/lab-faults", f"playbooks/{playbook}.yml", "--check")
+    assert done.returncode != 0
+    assert "make site ARGS=--check" in " ".join(done.stdout.split())
+    assert len(re.findall(r"^PLAY \[", done.stdout, re.MULTILINE)) == 1
+
+
 @pytest.mark.parametrize(("option", "value"), LOAD)
 def test_an_option_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], option: str, value: str) -> None:
     """An option that is zero, negative or no number is named before any host is touched."""
@@ -150,6 +159,14 @@ def test_comparing_says_which_run_is_not_there(checks: dict[str, Any]) -> None:
     """A name is looked for among the runs, a path is taken as it is; what taskmill says is passed on."""
     said = checks[f"compare-runs-{len(RUNS)}"].refusal(f"{CHECKS}|^Run taskmill compare$")
     assert "/runs/no-such-run'doesnotexist" in "".join(said.split())
+
+
+def test_a_playbook_fits_a_screen() -> None:
+    """Or says above its plays why it does not."""
+    texts = {path.name: path.read_text() for path in (ROOT / "playbooks").glob("*.yml")}
+    assert len(texts) > 10
+    long = {name for name, text in texts.items() if len(text.splitlines()) > 60}
+    assert [name for name in long if "More than a screen" not in texts[name].partition("- name")[0]] == []
 
 
 @pytest.mark.parametrize("door", ["site.yml", "run-load.yml"])

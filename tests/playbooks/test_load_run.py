@@ -113,9 +113,11 @@ def test_every_input_of_the_role_is_wired() -> None:
     }
     wired = set(yaml.safe_load((ROOT / "playbooks/group_vars/all/load_run.yml").read_text()))
     defaults = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
-    assert read - wired - left == {"load_run_take_up"}
+    # What a playbook or another role says by itself.
+    unwired = {"load_run_take_up", "load_run_follow_interval"}
+    assert read - wired - left == unwired
     assert wired - read == set()
-    assert defaults - wired == {"load_run_take_up"}
+    assert defaults - wired == unwired
     assert left - wired == {
         "load_run_baseline", "load_run_boot", "load_run_changes", "load_run_clock_end", "load_run_clock_start",
         "load_run_outcome", "load_run_reported_dir", "load_run_revision",
@@ -176,11 +178,15 @@ LOADED = {
     },
 }
 TURNS: dict[str, dict[str, Any]] = {
+    "describe-landscape": {},
+    "prepare": {},
     "measure-baseline": {},
     "run-metadata": MEASURED,
     "run-unprofiled": BEFORE_LOAD,
     "start-pyspy": BEFORE_LOAD,
     "main": BEFORE_LOAD,
+    "follow": BEFORE_LOAD,
+    "fetch": LOADED,
     "fetch-run": LOADED,
     "fetch-clocks": {**LOADED, "load_run_clock_end": CLOCK},
     "fetch-samples": LOADED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LOCK = "/run/lock/taskmill-tests"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 Made = tuple[list[dict[str, Any]], str]
 
@@ -166,3 +168,30 @@ def test_options_of_a_search_go_to_the_search(make: Callable[..., Made]) -> None
             f'{{"{prefix}_rounds": "2"}}',
         ]
         assert not any(word.startswith("{") for word in calls[0]["arguments"])
+
+
+def test_one_scenario_is_not_driven_beside_the_suite(tmp_path: Path) -> None:
+    """It holds the lock of tests/suite.py while it runs, and is refused while another one holds it, with its words."""
+    assert f'LOCK = Path("{LOCK}")' in (ROOT / "tests/suite.py").read_text()
+    assert f"\nSUITE_LOCK := {LOCK}\n" in (ROOT / "Makefile").read_text()
+    lock, molecule = tmp_path / "lock", tmp_path / "molecule"
+    molecule.write_text(f'#!/bin/sh\nflock --nonblock {lock} true && exit 1\necho "$MOLECULE_DISTRO $*"\n')
+    molecule.chmod(0o755)
+
+    def test_role() -> subprocess.CompletedProcess[str]:
+        command = ["make", "test-rabbitmq@bookworm", f"SUITE_LOCK={lock}", f"PATH={tmp_path}:{os.environ['PATH']}"]
+        up_to_date = "--assume-old=.venv/dev"
+        return subprocess.run([*command, up_to_date], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    done = test_role()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "bookworm test --scenario-name rabbitmq"
+    assert f", in {ROOT}" in lock.read_text()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("process 7, elsewhere")
+        held.flush()
+        refused = test_role()
+    assert refused.returncode != 0
+    assert "whose hosts have the same addresses: process 7, elsewhere" in refused.stderr
+    assert "test --scenario-name" not in refused.stdout

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from wiring import run_playbook
 
 ROOT = Path(__file__).parents[2]
 RENAMED: dict[str, str] = yaml.safe_load((ROOT / "playbooks/vars/renamed-variables.yml").read_text())[
@@ -74,6 +75,22 @@ def test_a_playbook_refuses_an_old_name_in_its_first_play(play_cases: Callable[.
     played = play_cases(ROOT / "run-load.yml", inventory, "--extra-vars", f"{name}=1", groups=groups)
     assert f"{name} is now {RENAMED[name]}" in played.cases["one"].refusal("^preflight : ")
     assert played.output.count("PLAY [") == 1
+
+
+def test_the_passwords_of_a_renamed_inventory_are_not_left_behind(tmp_path: Path) -> None:
+    """Where they are at the old place alone, the first play says how to move them, and makes no new ones."""
+    old, new = tmp_path / "lab-2017/.secrets", tmp_path / "lab-celery31/.secrets"
+    old.mkdir(parents=True)
+    new.parent.mkdir()
+    (new.parent / "hosts.yml").write_text("all: {children: {broker: {hosts: {one: {ansible_host: 127.0.0.1}}}}}")
+    refused = run_playbook("-i", str(new.parent), "site.yml")
+    assert refused.returncode != 0
+    assert f"mv{old}{new}" in "".join(refused.stdout.split())
+    assert refused.stdout.count("PLAY [") == 1
+    assert not new.exists()
+    old.rename(new)
+    taken = run_playbook("-i", str(new.parent), "site.yml")
+    assert "no host in the group 'results'" in taken.stdout.replace("''", "'")
 
 
 def test_the_repository_sets_no_old_name() -> None:

@@ -52,7 +52,7 @@ def play(
     """
     playbooks = folder / "playbooks"
     playbooks.mkdir()
-    for name in ("group_vars", "tasks", "vars"):
+    for name in ("group_vars", "vars"):
         (playbooks / name).symlink_to(ROOT / "playbooks" / name)
     # The wiring finds the source from its playbook.
     (folder / "app").symlink_to(ROOT / "app")

@@ -169,7 +169,7 @@ def test_what_confines_a_service_is_written_once(hardening: ModuleType) -> None:
     repeated = {path.name: set(directives(path.read_text())) & set(hardening.FULL) for path in UNITS}
     assert {name: names for name, names in repeated.items() if names} == {}
     confined = {path.parents[1].name for path in UNITS if "| systemd_hardening" in path.read_text()}
-    assert confined >= {"celery_worker", "flower", "host_stats", "memcached", "rabbitmq"}
+    assert confined >= {"celery_worker", "flower", "host_stats", "memcached", "rabbitmq", "redis"}
 
 
 def test_a_service_has_its_own_value_in_the_place_of_the_common_one(hardening: ModuleType) -> None:

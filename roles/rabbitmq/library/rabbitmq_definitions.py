@@ -1,6 +1,6 @@
 """Ansible module: users, permissions, one virtual host, durable queues and their dead letters of a RabbitMQ node."""
 # Runs on the hosts, under whatever Python Ansible drives there, 2.7 included: no annotations,
-# no pathlib, no f-strings.
+# no pathlib, no f-strings. More than 400 lines: nodes of two ages, and the documentation, which Ansible reads from it.
 
 import base64
 import hashlib
