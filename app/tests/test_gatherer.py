@@ -1,4 +1,4 @@
-"""What a worker's gatherer hands out and acknowledges, with a stand-in for consumer and pool: no services needed."""
+"""What a worker's gatherer hands out and acknowledges, with a stand-in for channel and pool: no services needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+import amqp
 import pytest
-from celery import Celery, _state
+from amqp import spec
+from celery import Celery, Task, _state
 from celery.app.trace import build_tracer, reset_worker_optimizations, setup_worker_optimizations
+from celery.concurrency.prefork import TaskPool
 from celery.worker import state
+from kombu.common import QoS
 
+from taskmill_worker.batching.eligibility import STRATEGY
 from taskmill_worker.batching.strategy import strategy
 
 MOST = 4
@@ -44,24 +49,54 @@ class Message:
         self.delivery_info: dict[str, Any] = {"exchange": "", "routing_key": "red"}
         self.acknowledged = False
         self.ends: list[str] = []
+        self.channel: Any = None
 
     @property
     def payload(self) -> Any:
         """What its body holds."""
         return json.loads(self.body)
 
-    def ack_log_error(self, *_: Any, multiple: bool = False) -> None:
-        """Take note."""
+    def ack_log_error(self, *_: Any) -> None:
+        """Be acknowledged, as Celery's own request does it."""
+        self.channel.basic_ack(self.delivery_tag)
         self.acknowledged = True
-        self.ends.append("acknowledged up to it" if multiple else "acknowledged")
 
     def reject_log_error(self, *_: Any, requeue: bool = False) -> None:
-        """Take note."""
+        """Be rejected, as Celery's own request does it."""
+        self.channel.basic_reject(self.delivery_tag, requeue)
         self.acknowledged = True
-        self.ends.append("back" if requeue else "rejected")
 
 
-class Pool:
+class Channel(amqp.Channel):  # type: ignore[misc]  # py-amqp carries no types
+    """A channel to no broker; it notes with each message how it is settled."""
+
+    def __init__(self, handle: Any) -> None:
+        """Take what is called with a message that is delivered."""
+        self.handle = handle
+        self.messages: dict[int, Message] = {}
+        self._callbacks = {spec.Basic.Deliver: self.on_deliver}
+        self.no_ack_consumers: set[str] = set()
+
+    def deliver(self, message: Message) -> None:
+        """Have a message come in, as the broker's frames do."""
+        self.messages[message.delivery_tag] = message
+        message.channel = self
+        self._callbacks[spec.Basic.Deliver]("consumer", message.delivery_tag, False, "", "red", message)
+
+    def on_deliver(self, *received: Any) -> None:
+        """Handle a message."""
+        self.handle(received[-1])
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Take note."""
+        self.messages[delivery_tag].ends.append("acknowledged up to it" if multiple else "acknowledged")
+
+    def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
+        """Take note."""
+        self.messages[delivery_tag].ends.append("back" if requeue else "rejected")
+
+
+class Pool(TaskPool):  # type: ignore[misc]  # Celery carries no types
     """A pool of one process, which is this one; it runs what it was given when it is told to."""
 
     num_processes = 1
@@ -100,16 +135,23 @@ class Worker:
         self.consumer = MagicMock(pool=self.pool, app=app, hostname="w1@here", event_dispatcher=None, qos_global=True)
         del self.consumer.gatherer
         self.consumer.hub.on_tick = set()
+        self.consumer._maximum_prefetch_restored = True
+        self.consumer.qos = QoS(MagicMock(), 8)
+        self.channel = self.consumer.connection.default_channel = Channel(self.handle)
         limits = dict.fromkeys(("time_limit", "soft_time_limit", "max_tasks_per_child"))
         self.consumer.controller = SimpleNamespace(state=state, **limits)
         self.consumer.connection_errors = (OSError,)
         self.consumer.task_buckets = dict.fromkeys(app.tasks)
         self.handlers = {name: strategy(app.tasks[name], app, self.consumer) for name in ("alone.add", "alone.fail")}
 
+    def handle(self, message: Any) -> None:
+        """Give a message to the handler of its task."""
+        self.handlers[message.headers["task"]](message, None, message.ack_log_error, message.reject_log_error, None)
+
     def deliver(self, *messages: Any) -> None:
         """Have messages come in, and the event loop go around."""
         for message in messages:
-            self.handlers[message.headers["task"]](message, None, None, None, None)
+            self.channel.deliver(message)
         for tick in list(self.consumer.hub.on_tick):
             tick()
 
@@ -119,10 +161,11 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """Yield a worker that takes batches of a few messages."""
     monkeypatch.setenv("CELERY_WORKER_BATCH", str(MOST))
     monkeypatch.setenv("CELERY_WORKER_BATCH_SECONDS", "10")
+    monkeypatch.setattr(Task, "Strategy", STRATEGY)
     # The process's own, which a worker's app takes the place of.
     before = _state.default_app, _state._tls.current_app
     app = Celery("alone", broker="memory://", backend="cache+memory://")
-    app.conf.task_acks_late = True
+    app.conf.task_acks_late = app.conf.task_reject_on_worker_lost = True
     app.task(name="alone.add")(add)
     app.task(name="alone.fail")(fail)
     setup_worker_optimizations(app, "here")
