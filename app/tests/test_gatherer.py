@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,14 @@ import amqp
 import pytest
 from amqp import spec
 from celery import Celery, Task, _state
+from celery.app import trace
 from celery.app.trace import build_tracer, reset_worker_optimizations, setup_worker_optimizations
 from celery.concurrency.prefork import TaskPool
 from celery.worker import state
+from celery.worker.request import Request
 from kombu.common import QoS
 
-from taskmill_worker.batching.eligibility import STRATEGY
+from taskmill_worker.batching.eligibility import STRATEGY, against_task
 from taskmill_worker.batching.strategy import strategy
 
 MOST = 4
@@ -144,6 +147,12 @@ class Worker:
         self.consumer.task_buckets = dict.fromkeys(app.tasks)
         self.handlers = {name: strategy(app.tasks[name], app, self.consumer) for name in ("alone.add", "alone.fail")}
 
+    def connect_anew(self) -> None:
+        """Lose the connection, and have another."""
+        self.consumer.connection = MagicMock()
+        self.channel = self.consumer.connection.default_channel = Channel(self.handle)
+        self.handlers = {name: strategy(self.app.tasks[name], self.app, self.consumer) for name in self.handlers}
+
     def handle(self, message: Any) -> None:
         """Give a message to the handler of its task."""
         self.handlers[message.headers["task"]](message, None, message.ack_log_error, message.reject_log_error, None)
@@ -173,6 +182,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
         task.__trace__ = build_tracer(name, task, app.loader, "here", app=app)
     app.backend.client.cache.clear()
     yield Worker(app)
+    state.reset_state()
     reset_worker_optimizations(app)
     app.close()
     _state.set_default_app(before[0])
@@ -230,3 +240,107 @@ def test_what_asks_for_more_goes_celerys_own_way(worker: Worker, asks: dict[str,
     assert worker.pool.sizes() == [1]
     worker.pool.run()
     assert (special.ends, after[0].ends) == ([], ["acknowledged"])
+
+
+@pytest.mark.parametrize("error", [KeyError("of a hook"), ConnectionError("of a store"), MemoryError(), SystemExit(3)])
+def test_what_cannot_be_settled_leaves_its_neighbours_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """It goes back and takes Celery's own way; what ends a worker does so when the others are settled."""
+    monkeypatch.setattr(Request, "on_success", MagicMock(side_effect=error))
+    learn = adds(1, 2)
+    worker.deliver(*learn)
+    worker.pool.run()
+    messages = [*adds(3), Message(4, "alone.fail"), *adds(5, 6)]
+    worker.consumer.gatherer.machine.expected["alone.fail"] = 0.001
+    worker.deliver(*messages)
+    if isinstance(error, MemoryError | SystemExit):
+        with pytest.raises(type(error)):
+            worker.pool.run()
+    else:
+        worker.pool.run()
+    assert messages[1].ends == ["back"]
+    assert messages[3].ends == ["acknowledged up to it"]
+    assert [worker.app.AsyncResult(str(tag)).result for tag in (3, 5, 6)] == [4, 6, 7]
+
+
+def test_messages_of_any_handler_on_the_channel_are_known_and_forgotten(worker: Worker) -> None:
+    """One that a handler keeps is never covered by the acknowledgement of others; settled, it is remembered no more."""
+    kept = []
+    worker.handlers["alone.fail"] = lambda message, *_: kept.append(message)
+    special = Message(1, "alone.fail")
+    messages = adds(*range(2, 8))
+    worker.deliver(special, *messages)
+    worker.pool.run()
+    ends = Counter(end for message in messages for end in message.ends)
+    assert ends == {"acknowledged": 6}
+    assert list(worker.consumer.gatherer.machine.open) == [1]
+    kept[0].ack_log_error()
+    assert not worker.consumer.gatherer.machine.open
+
+
+def test_a_lost_connection_is_forgotten_with_what_it_delivered(worker: Worker) -> None:
+    """Of a batch that ends afterwards nothing is acknowledged; what the next connection delivers is."""
+    before = adds(1, 2, 3)
+    worker.deliver(*before)
+    worker.connect_anew()
+    after = adds(1, 2)
+    worker.deliver(*after)
+    worker.pool.run()
+    assert [message.ends for message in before] == [[], [], []]
+    assert after[-1].ends == ["acknowledged up to it"]
+    assert not state.requests
+
+
+def test_tasks_in_batches_are_on_celerys_lists_until_they_end(worker: Worker) -> None:
+    """Reserved when they come, active when a process has them; so remote control, autoscaling and shutdown see them."""
+    worker.deliver(*adds(1, 2, 3))
+    assert len(state.reserved_requests) == 3
+    worker.pool.batches[0]["accept_callback"](1, time.monotonic())
+    assert [request.info()["args"] for request in state.active_requests] == [[1, 1]]
+    worker.pool.run()
+    assert not state.requests
+    assert not state.reserved_requests
+    assert not state.active_requests
+
+
+def test_a_message_that_cannot_be_read_is_listed_while_it_waits(worker: Worker) -> None:
+    """By what its headers say."""
+    message = Message(1, "alone.add")
+    message.body = "[["
+    worker.deliver(message)
+    assert [request.info()["id"] for request in state.reserved_requests] == ["1"]
+
+
+def test_a_message_of_another_name_is_logged_as_celery_logs_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the app's own format, its shadow's name and its arguments."""
+    monkeypatch.setattr(trace, "LOG_RECEIVED", "came: %(name)s %(args)s")
+    with caplog.at_level("INFO"):
+        worker.deliver(Message(1, "alone.add", 1, 1, shadow="alias", argsrepr="(1, 1)"))
+    assert [record.getMessage() for record in caplog.records] == ["came: alias (1, 1)"]
+    assert caplog.records[0].data["id"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"acks_late": False}, "acks_late"),
+        ({"reject_on_worker_lost": None}, "reject_on_worker_lost"),
+        ({"time_limit": 5}, "time limit"),
+        ({"Request": "alone:Request"}, "Request"),
+        ({"Strategy": "alone:strategy"}, "Strategy"),
+        ({}, ""),
+    ],
+)
+def test_a_task_that_asks_for_more_goes_singly_and_the_reason_is_said(
+    worker: Worker, change: dict[str, Any], reason: str
+) -> None:
+    """The machine cannot give it that."""
+    task = worker.app.tasks["alone.add"]
+    for name, value in change.items():
+        setattr(task, name, value)
+    said = against_task(task, worker.consumer)
+    assert reason in said
+    assert bool(said) == bool(reason)

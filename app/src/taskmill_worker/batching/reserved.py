@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state
 from celery.worker.request import Request
+from kombu.exceptions import DecodeError
 
 from taskmill_worker.batching.machine import Entry
 from taskmill_worker.batching.pool import BROKEN
@@ -71,7 +72,7 @@ class Reserved(Entry):
         """Return what remote control shows of it, as ``Request.info`` does."""
         try:
             return dict(self.whole().info(safe=safe), acknowledged=self.settled)
-        except BROKEN:
+        except (DecodeError, *BROKEN):
             return {"id": self.id, "name": self.name, "type": self.task.name, "time_start": self.time_start}
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
