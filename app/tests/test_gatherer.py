@@ -94,6 +94,9 @@ class Channel(amqp.Channel):  # type: ignore[misc]  # py-amqp carries no types
         """Take note."""
         self.messages[delivery_tag].ends.append("acknowledged up to it" if multiple else "acknowledged")
 
+    def basic_qos(self, *_: Any) -> None:
+        """Take what the broker would."""
+
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Take note."""
         self.messages[delivery_tag].ends.append("back" if requeue else "rejected")
@@ -107,10 +110,15 @@ class Pool(TaskPool):  # type: ignore[misc]  # Celery carries no types
     def __init__(self) -> None:
         """Have nothing to do."""
         self.batches: list[dict[str, Any]] = []
+        self.terminated: list[int] = []
 
     def apply_async(self, function: Any, **options: Any) -> None:
         """Take a batch in."""
         self.batches.append({"function": function, **options})
+
+    def terminate_job(self, pid: int, *_: Any) -> None:
+        """Take note of the process."""
+        self.terminated.append(pid)
 
     def sizes(self) -> list[int]:
         """Return how many messages each batch holds that was not run."""
@@ -296,12 +304,64 @@ def test_tasks_in_batches_are_on_celerys_lists_until_they_end(worker: Worker) ->
     """Reserved when they come, active when a process has them; so remote control, autoscaling and shutdown see them."""
     worker.deliver(*adds(1, 2, 3))
     assert len(state.reserved_requests) == 3
+    for request in state.reserved_requests:
+        # As Celery does when it has connected anew.
+        request.eventer = None
     worker.pool.batches[0]["accept_callback"](1, time.monotonic())
     assert [request.info()["args"] for request in state.active_requests] == [[1, 1]]
     worker.pool.run()
     assert not state.requests
     assert not state.reserved_requests
     assert not state.active_requests
+
+
+def test_a_task_of_a_batch_is_cancelled_as_celery_does_when_the_connection_is_lost(worker: Worker) -> None:
+    """Its process ends, and its state says that it will be run again."""
+    worker.deliver(*adds(1))
+    worker.pool.batches[0]["accept_callback"](77, time.monotonic())
+    for request in list(state.active_requests):
+        request.cancel(worker.consumer.pool)
+    assert worker.pool.terminated == [77]
+    assert worker.app.AsyncResult("1").state == "RETRY"
+    assert not state.active_requests
+
+
+def test_a_task_terminated_before_a_process_has_it_ends_with_that(worker: Worker) -> None:
+    """Its neighbours go back, since their process is gone."""
+    learn = adds(1, 2)
+    worker.deliver(*learn)
+    worker.pool.run()
+    messages = adds(3, 4, 5)
+    worker.deliver(*messages)
+    state.requests["4"].terminate(worker.consumer.pool)
+    assert worker.pool.terminated == []
+    worker.pool.batches[0]["accept_callback"](77, time.monotonic())
+    assert worker.pool.terminated == [77]
+    assert worker.app.AsyncResult("4").state == "REVOKED"
+    worker.pool.die()
+    assert [message.ends for message in messages] == [["back"], ["acknowledged"], ["back"]]
+
+
+def test_tasks_get_their_messages_properties(worker: Worker) -> None:
+    """As `self.request.properties`, with everything else that Celery's own request has."""
+    message = Message(1, "alone.add", 1, 1)
+    message.properties = {"priority": 3, "app_id": "an-app"}
+    worker.deliver(message)
+    ((_, _, given, _),) = worker.pool.batches[0]["args"][0]
+    assert given["properties"] == message.properties
+    whole = Request(message, task=worker.app.tasks["alone.add"], app=worker.app, hostname="w1@here").request_dict
+    assert {name for name in whole if name not in given} == {"args", "kwargs"}
+    assert {name for name in given if whole[name] != given[name]} == set()
+
+
+def test_consumers_begin_anew_where_the_prefetch_is_their_own(worker: Worker) -> None:
+    """With RabbitMQ 4 and with quorum queues, whatever this Celery calls that."""
+    for a_global in (True, False):
+        worker.channel.basic_qos(0, 8, a_global)
+        worker.consumer.gatherer.machine.reserved(0)
+        worker.deliver(*adds(*range(20 * a_global + 1, 20 * a_global + 9)))
+        worker.pool.run()
+        assert worker.consumer.call_soon.called is not a_global
 
 
 def test_a_message_that_cannot_be_read_is_listed_while_it_waits(worker: Worker) -> None:
@@ -320,7 +380,7 @@ def test_a_message_of_another_name_is_logged_as_celery_logs_it(
     with caplog.at_level("INFO"):
         worker.deliver(Message(1, "alone.add", 1, 1, shadow="alias", argsrepr="(1, 1)"))
     assert [record.getMessage() for record in caplog.records] == ["came: alias (1, 1)"]
-    assert caplog.records[0].data["id"] == "1"
+    assert vars(caplog.records[0])["data"]["id"] == "1"
 
 
 @pytest.mark.parametrize(

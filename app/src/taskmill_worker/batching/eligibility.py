@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amqp import Channel
+from celery import signals
 from celery.backends.base import KeyValueStoreBackend
 from celery.concurrency.prefork import TaskPool
 from kombu.serialization import prepare_accept_content
@@ -82,5 +83,7 @@ def _against_worker(consumer: Any) -> Iterator[str]:
         yield "the worker has a time limit for each task"
     if worker.max_tasks_per_child:
         yield "the worker replaces its processes after a number of tasks (max_tasks_per_child)"
+    if signals.task_received.receivers:
+        yield "receivers of task_received want Celery's own request of each"
     if JSON not in prepare_accept_content(app.conf.accept_content):
         yield "the app does not accept JSON"

@@ -64,6 +64,16 @@ class Reserved(Entry):
         """Whether it is acknowledged or rejected, by whomever."""
         return self.settled
 
+    @property
+    def eventer(self) -> Any:
+        """What sends events about it; Celery hands over another one with each connection."""
+        return self.gatherer.consumer.event_dispatcher
+
+    @eventer.setter
+    def eventer(self, eventer: Any) -> None:
+        if self._request is not None:
+            self._request.eventer = eventer
+
     def __getattr__(self, name: str) -> Any:
         """Return what else Celery asks of a request."""
         return getattr(self.whole(), name)
