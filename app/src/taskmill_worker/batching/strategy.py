@@ -107,6 +107,7 @@ def say_who_goes_how(sender: Any, **_: Any) -> None:
             ways.setdefault(against_task(task, sender), []).append(name)
     for reason, names in sorted(ways.items()):
         if reason:
-            logger.info("Tasks that run singly, since %s: %s", reason, ", ".join(names))
+            # More than information: the worker was asked for batches.
+            logger.warning("Tasks that run singly, since %s: %s", reason, ", ".join(names))
         else:
             logger.info("Tasks that run in batches of at most %d: %s", most, ", ".join(names))
