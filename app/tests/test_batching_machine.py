@@ -25,6 +25,7 @@ COUNTEREXAMPLES = {
 }
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(min_size=4, max_size=120))
 def test_every_history_ends_with_everything_settled_and_no_rule_broken(history: bytes) -> None:

@@ -79,6 +79,7 @@ class Channel(amqp.Channel):  # type: ignore[misc]  # py-amqp carries no types
         self.messages: dict[int, Message] = {}
         self._callbacks = {spec.Basic.Deliver: self.on_deliver}
         self.no_ack_consumers: set[str] = set()
+        self.waiting: Message | None = None
 
     def deliver(self, message: Message) -> None:
         """Have a message come in, as the broker's frames do."""
@@ -93,6 +94,10 @@ class Channel(amqp.Channel):  # type: ignore[misc]  # py-amqp carries no types
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Take note."""
         self.messages[delivery_tag].ends.append("acknowledged up to it" if multiple else "acknowledged")
+
+    def basic_get(self, *_: Any) -> Any:
+        """Return a message that waits in the queue."""
+        return self.waiting
 
     def basic_qos(self, *_: Any) -> None:
         """Take what the broker would."""
@@ -362,6 +367,43 @@ def test_consumers_begin_anew_where_the_prefetch_is_their_own(worker: Worker) ->
         worker.deliver(*adds(*range(20 * a_global + 1, 20 * a_global + 9)))
         worker.pool.run()
         assert worker.consumer.call_soon.called is not a_global
+
+
+def test_no_more_is_reserved_than_the_app_allows(worker: Worker) -> None:
+    """`worker_eta_task_limit` is the most; what was not given is not taken away later."""
+    qos = worker.consumer.qos = QoS(MagicMock(), 8, max_prefetch=10)
+    worker.deliver(*adds(*range(1, 9)))
+    worker.pool.run()
+    assert (qos.value, worker.consumer.gatherer.machine.prefetch) == (10, 2)
+    worker.consumer.gatherer.reserve(0)
+    assert (qos.value, worker.consumer.gatherer.machine.prefetch) == (8, 0)
+
+
+def test_nothing_is_reserved_while_celery_restores_its_own_number(worker: Worker) -> None:
+    """After a lost connection it counts up with every message that ends, batches included."""
+    worker.consumer._maximum_prefetch_restored = False
+    worker.deliver(*adds(1, 2))
+    worker.pool.run()
+    assert worker.consumer.qos.value == 8
+    assert worker.consumer._restore_prefetch_count_after_connection_restart.call_count == 2
+
+
+def test_what_needs_no_acknowledgement_is_in_no_batch(worker: Worker) -> None:
+    """An acknowledgement of it would be an error of the channel, which ends the worker."""
+    worker.channel.no_ack_consumers.add("consumer")
+    worker.deliver(*adds(1))
+    assert worker.pool.batches == []
+    assert worker.consumer.gatherer.machine.open == {}
+
+
+def test_what_was_asked_for_by_itself_is_known(worker: Worker) -> None:
+    """By `basic.get`, on the channel of the tasks: no acknowledgement of later messages covers it."""
+    worker.channel.waiting = Message(1, "alone.add")
+    assert worker.channel.basic_get("red").delivery_tag == 1
+    messages = adds(2, 3)
+    worker.deliver(*messages)
+    worker.pool.run()
+    assert [message.ends for message in messages] == [["acknowledged"], ["acknowledged"]]
 
 
 def test_a_message_that_cannot_be_read_is_listed_while_it_waits(worker: Worker) -> None:

@@ -25,8 +25,8 @@ While batches are short, more messages are reserved than the app's settings say:
 worker holds 64 MiB of them.
 
 The tasks of a batch run in Celery's own tracer: signals, failures, retries, callbacks and chains are as ever. What is
-different: a task in a batch that a pool process has begun counts as active, also before its turn, and is no longer
-revoked. With `terminate` it is: its process ends, and the rest of the batch is delivered once more.
+different: a task that is handed out in a batch is no longer revoked, though its turn may be to come. With `terminate`
+it is: the process of its batch ends, and the rest of the batch is delivered once more.
 """
 
 from __future__ import annotations
