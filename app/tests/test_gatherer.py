@@ -13,15 +13,18 @@ from unittest.mock import MagicMock
 import amqp
 import pytest
 from amqp import spec
+from billiard.einfo import ExceptionInfo
 from celery import Celery, Task, _state
 from celery.app import trace
 from celery.app.trace import build_tracer, reset_worker_optimizations, setup_worker_optimizations
 from celery.concurrency.prefork import TaskPool
+from celery.exceptions import WorkerLostError
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.common import QoS
 
 from taskmill_worker.batching.eligibility import STRATEGY, against_task
+from taskmill_worker.batching.pool import ESCAPED
 from taskmill_worker.batching.strategy import strategy
 
 MOST = 4
@@ -64,7 +67,7 @@ class Message:
         self.channel.basic_ack(self.delivery_tag)
         self.acknowledged = True
 
-    def reject_log_error(self, *_: Any, requeue: bool = False) -> None:
+    def reject_log_error(self, _logger: Any = None, _errors: Any = None, requeue: bool = False) -> None:
         """Be rejected, as Celery's own request does it."""
         self.channel.basic_reject(self.delivery_tag, requeue)
         self.acknowledged = True
@@ -275,6 +278,24 @@ def test_what_cannot_be_settled_leaves_its_neighbours_alone(
     assert messages[1].ends == ["back"]
     assert messages[3].ends == ["acknowledged up to it"]
     assert [worker.app.AsyncResult(str(tag)).result for tag in (3, 5, 6)] == [4, 6, 7]
+
+
+def test_what_celerys_tracer_did_not_handle_is_a_failure_as_of_a_task_alone(worker: Worker) -> None:
+    """A lost process puts the message back, another exception is the task's failure; the neighbours are settled."""
+    learn = adds(1, 2)
+    worker.deliver(*learn)
+    worker.pool.run()
+    messages = adds(3, 4, 5)
+    worker.deliver(*messages)
+    escaped = {}
+    for place, error in enumerate((WorkerLostError("gone"), ValueError("of a hook"))):
+        try:
+            raise error
+        except (WorkerLostError, ValueError):
+            escaped[place] = (ESCAPED, ExceptionInfo(), 0.1)
+    worker.pool.batches.pop(0)["callback"](({"alone.add": (1, 0.001)}, escaped, {}))
+    assert [message.ends for message in messages] == [["back"], ["acknowledged"], ["acknowledged up to it"]]
+    assert worker.app.AsyncResult("4").state == "FAILURE"
 
 
 def test_messages_of_any_handler_on_the_channel_are_known_and_forgotten(worker: Worker) -> None:

@@ -14,7 +14,7 @@ from kombu.exceptions import DecodeError
 
 from taskmill_worker.batching.channel import Watch
 from taskmill_worker.batching.machine import Acknowledge, GiveBack, Machine, Reserve, Revoke, Send, Settle
-from taskmill_worker.batching.pool import BROKEN, run
+from taskmill_worker.batching.pool import BROKEN, ESCAPED, run
 from taskmill_worker.batching.reserved import Reserved, list_as_reserved, unlist
 
 if TYPE_CHECKING:
@@ -229,6 +229,8 @@ class Gatherer:
         def by_outcome() -> None:
             if outcome is None:
                 self.consumer.on_invalid_task(None, entry.message, InvalidTaskError("its arguments cannot be read"))
+            elif outcome[0] == ESCAPED:
+                entry.whole().on_failure(outcome[1])
             else:
                 entry.whole().on_success(outcome)
 
