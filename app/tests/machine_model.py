@@ -1,7 +1,8 @@
 """A broker, a result store and pool processes of a few lines, in histories that a batching machine lives through.
 
 A history is bytes: each event takes one for its kind, and more for its choices, until there are none left. So
-hypothesis and a plain random generator make them alike, and the shortest bytes that fail say what happened.
+hypothesis and a plain random generator make them alike, and the shortest bytes that fail say what happened. The world
+is one class, and this module longer than others, since nearly every event touches broker, store and worker at once.
 """
 
 from __future__ import annotations
