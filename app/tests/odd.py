@@ -77,6 +77,35 @@ def total(numbers: list[int]) -> int:
 @app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def wait_for(line: str, seconds: float = 60) -> None:
     """Run until the file has the line."""
+    wait(line, seconds)
+
+
+class WithStrategy(Task):  # type: ignore[misc]  # as above
+    """The base of a task whose messages Celery's own strategy handles."""
+
+    Strategy = "celery.worker.strategy:default"
+
+
+@app.task(time_limit=600)  # type: ignore[untyped-decorator]  # as above
+def wait_with_limit(line: str) -> None:
+    """Run until the file has the line, or ten minutes."""
+    wait(line)
+
+
+@app.task(base=WithStrategy)  # type: ignore[untyped-decorator]  # as above
+def wait_with_strategy(line: str) -> None:
+    """Run until the file has the line."""
+    wait(line)
+
+
+@app.task(acks_late=False)  # type: ignore[untyped-decorator]  # as above
+def wait_acknowledged(line: str) -> None:
+    """Run until the file has the line, acknowledged before."""
+    wait(line)
+
+
+def wait(line: str, seconds: float = 60) -> None:
+    """Wait until the file has the line."""
     end = time.monotonic() + seconds
     while line not in Path(os.environ["ODD_LOG"]).read_text().splitlines():
         if time.monotonic() > end:

@@ -1,94 +1,21 @@
 """Tasks in batches: every one ends as it would by itself, and none is lost whatever dies."""
 
 import contextlib
-import importlib
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import amqp
 import pytest
 from celery import chain, chord
 from celery.result import AsyncResult
 
-from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, Worker, channel, purge_queue, wait_until
-
-QUEUE = "red"
-
-
-class Cluster:
-    """Workers of the app `odd` that take batches, and what posts to them."""
-
-    def __init__(self, rabbitmq: RabbitMQ, memcached: Memcached, folder: Path) -> None:
-        """Start nothing yet."""
-        self.rabbitmq = rabbitmq
-        self.folder = folder
-        self.log = folder / "executions"
-        self.log.touch()
-        self.environment = {
-            "CELERY_BROKER_URL": rabbitmq.url(ADMIN, OTHER_VHOST),
-            "CELERY_RESULT_BACKEND": memcached.url,
-            "CELERY_WORKER_BATCH": "20",
-            "CELERY_WORKER_BATCH_SECONDS": "10",
-            "ODD_LOG": str(self.log),
-        }
-        self.workers: list[Worker] = []
-        self._patch = mock.patch.dict(os.environ, self.environment)
-        self._patch.start()
-        # Anew for every test: the app reads its addresses once.
-        sys.modules.pop("odd", None)
-        self.tasks: Any = importlib.import_module("odd")
-        self.app = self.tasks.app
-
-    def start(self, *options: str, concurrency: int = 1) -> Worker:
-        """Start a worker and wait until it consumes."""
-        name = f"odd{len(self.workers)}"
-        worker = Worker(
-            name,
-            self.environment,
-            self.folder / f"{name}.log",
-            app="odd",
-            queues=[QUEUE],
-            concurrency=concurrency,
-            options=["--include=taskmill_worker", *options],
-            directory=Path(__file__).parent,
-        )
-        self.workers.append(worker)
-        worker.start()
-        wait_until(worker.ready, 60, f"worker {name} ready")
-        return worker
-
-    def executions(self) -> Counter[str]:
-        """Return how often each task ran, by what it noted."""
-        return Counter(self.log.read_text().splitlines())
-
-    def post(self, task: Any, *args: Any, **options: Any) -> AsyncResult:
-        """Post one task."""
-        return task.apply_async(args, queue=QUEUE, **options)
-
-    def ask(self, what: str) -> Any:
-        """Return what the one worker answers; it is asked again when the question, or its answer, is lost."""
-        answers: list[Any] = []
-
-        def asked() -> bool:
-            answers[:] = (getattr(self.app.control.inspect(timeout=10, limit=1), what)() or {}).values()
-            return bool(answers)
-
-        wait_until(asked, 60, f"the worker's answer to {what}")
-        return answers[0]
-
-    def end(self) -> None:
-        """End the workers, and forget the connections that the app made."""
-        for worker in self.workers:
-            worker.stop()
-        self.app.close()
-        self._patch.stop()
+from odd_cluster import QUEUE, Cluster
+from services import DEAD, OTHER_VHOST, Memcached, RabbitMQ, channel, purge_queue, wait_until
 
 
 @pytest.fixture
@@ -113,6 +40,12 @@ def outcome(result: AsyncResult) -> tuple[str, Any]:
 def unacknowledged(rabbitmq: RabbitMQ) -> int:
     """Return how many messages the broker still has, waiting or handed out."""
     lines = rabbitmq.ctl("list_queues", "-p", OTHER_VHOST, "name", "messages").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.split()[0] == QUEUE)
+
+
+def handed_out(rabbitmq: RabbitMQ) -> int:
+    """Return how many messages workers have that the broker waits for."""
+    lines = rabbitmq.ctl("list_queues", "-p", OTHER_VHOST, "name", "messages_unacknowledged").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.split()[0] == QUEUE)
 
 
@@ -311,6 +244,65 @@ def test_messages_that_ask_for_more_take_celerys_own_way(cluster: Cluster, rabbi
     wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
 
 
+@pytest.mark.parametrize(("name", "open_meanwhile"), [("limit", 1), ("strategy", 1), ("acknowledged", 0)])
+def test_what_goes_singly_is_acknowledged_by_itself_among_batches(
+    cluster: Cluster, rabbitmq: RabbitMQ, name: str, open_meanwhile: int
+) -> None:
+    """While it runs, batches of others come and go; its message stays, if late, and the worker outlives its end."""
+    singly = getattr(cluster.tasks, f"wait_with_{name}", None) or cluster.tasks.wait_acknowledged
+    worker = cluster.start(concurrency=2)
+    held = cluster.post(singly, "go")
+    for begin in range(0, 60, 20):
+        results = [cluster.post(cluster.tasks.double, number) for number in range(begin, begin + 20)]
+        assert [outcome(result)[1] for result in results] == [2 * number for number in range(begin, begin + 20)]
+    wait_until(lambda: unacknowledged(rabbitmq) == open_meanwhile, 60, "the others acknowledged")
+    with cluster.log.open("a") as log:
+        log.write("go\n")
+    assert outcome(held) == ("SUCCESS", None)
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    assert outcome(cluster.post(cluster.tasks.double, 7)) == ("SUCCESS", 14)
+    assert cluster.executions()["7"] == 2
+    text = worker.log.read_text()
+    assert "PRECONDITION_FAILED" not in text
+    said = text[: text.index(" ready.")]
+    assert "Tasks that run in batches of at most 20: odd.double, odd.fail" in said
+    assert "Tasks that run singly, since they have a time limit: odd.wait_with_limit" in said
+    assert "Tasks that run singly, since they have a Strategy of their own: odd.wait_with_strategy" in said
+    assert "(acks_late is off): odd.wait_acknowledged" in said
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools_have_no_batches_and_say_so(cluster: Cluster, rabbitmq: RabbitMQ, pool: str) -> None:
+    """All is left to Celery there."""
+    results = [cluster.post(cluster.tasks.double, number) for number in range(40)]
+    worker = cluster.start(f"--pool={pool}")
+    assert [outcome(result)[1] for result in results] == [2 * number for number in range(40)]
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    assert "Tasks run singly, and not in batches, since only the prefork pool" in worker.log.read_text()
+
+
+def test_remote_control_knows_what_waits_for_a_batch_and_what_is_in_one(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+    """It lists them as Celery does, and ends the process of a batch; what else was in that runs once more."""
+    tasks = cluster.tasks
+    cluster.start()
+    running = cluster.post(tasks.wait_for, "never")
+    wait_until(lambda: cluster.ask("active"), 60, "a task at work")
+    waiting = [cluster.post(tasks.double, number) for number in range(3)]
+    wait_until(lambda: handed_out(rabbitmq) == 4, 60, "all messages in the worker")
+    assert [one["args"] for one in cluster.ask("active")] == [["never"]]
+    reserved = {one["id"]: one for one in cluster.ask("reserved")}
+    assert set(reserved) == {result.id for result in waiting}
+    assert reserved[waiting[0].id]["args"] == [0]
+    query = cluster.app.control.inspect(timeout=60, limit=1).query_task([running.id, waiting[0].id])
+    ((states),) = query.values()
+    assert {key: state for key, (state, _) in states.items()} == {running.id: "active", waiting[0].id: "reserved"}
+    assert cluster.app.control.revoke(running.id, terminate=True, signal="SIGKILL", reply=True, timeout=60, limit=1)
+    assert outcome(running)[0] == "REVOKED"
+    assert [outcome(result) for result in waiting] == [("SUCCESS", 0), ("SUCCESS", 2), ("SUCCESS", 4)]
+    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: not cluster.ask("active") and not cluster.ask("reserved"), 60, "nothing on the lists")
+
+
 def test_a_time_limit_of_the_worker_leaves_all_to_celery(cluster: Cluster) -> None:
     """With one, no task is in a batch, and the limit holds for each."""
     slow = cluster.post(cluster.tasks.double, 1, 30)
@@ -332,8 +324,7 @@ def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(cluster: Clust
     one.basic_publish(amqp.Message(b"[1]", application_headers=headers, **properties), routing_key=QUEUE)
     one.connection.close()
     cluster.start()
-    query = ("list_queues", "-p", OTHER_VHOST, "name", "messages_unacknowledged")
-    wait_until(lambda: f"{QUEUE}\t4" in rabbitmq.ctl(*query), 60, "all four messages in the worker")
+    wait_until(lambda: handed_out(rabbitmq) == 4, 60, "all four messages in the worker")
     good = cluster.post(tasks.double, 2)
     assert cluster.app.control.revoke([revoked.id, "broken"], reply=True, timeout=60, limit=1)
     with cluster.log.open("a") as log:

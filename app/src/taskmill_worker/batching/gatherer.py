@@ -1,54 +1,57 @@
-"""What one connection of the consumer has delivered and is not settled yet: batches made of it, acknowledgements."""
+"""Feeds the machine from Celery's consumer, pool and channel, and carries out what it says."""
 
 from __future__ import annotations
 
-import functools
-from collections import deque
+import time
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 from celery.worker import state
-from celery.worker.request import Request
 from kombu.exceptions import DecodeError
 
-from taskmill_worker.batching.batch import Batch
-from taskmill_worker.batching.pool import BROKEN
+from taskmill_worker.batching.channel import Watch
+from taskmill_worker.batching.machine import Acknowledge, GiveBack, Machine, Reserve, Revoke, Send, Settle
+from taskmill_worker.batching.pool import BROKEN, ESCAPED, run
+from taskmill_worker.batching.reserved import Reserved, list_as_reserved, unlist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+
+    from taskmill_worker.batching.machine import Action, Batch
+
+    #: Of a batch: number and seconds of the tasks by name; by place, what is no success (``None`` where the message
+    #: could not be read) and, where events are on, result and seconds of what is.
+    Outcome = tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]
 
 logger = get_logger(__name__)
 
-#: Batches handed out for each pool process: one at work, and one that waits, so that it never idles.
-AHEAD = 2
-#: Most messages that a worker reserves for its batches. The broker takes 65,535 at most.
-MOST_RESERVED = 20_000
-#: What a batch's measured seconds count against what was known of the task before.
-WEIGHT = 0.3
-
 
 class Gatherer:
-    """What one connection of the consumer has delivered and is not settled yet."""
+    """Of one worker, through all its connections."""
 
     def __init__(self, consumer: Any, most: int, seconds: float) -> None:
-        """Begin with what is known of no task."""
+        """Take Celery's consumer, the most messages of a batch and the seconds that it should take."""
         self.consumer = consumer
-        self.connection = consumer.connection
-        self.most = most
-        self.seconds = seconds
-        self.waiting: deque[tuple[Any, Any]] = deque()
-        self.in_flight: set[Batch] = set()
+        self.machine = Machine(most, seconds)
+        self.connection: Any = None
+        self.watch: Watch | None = None
+        #: Whether messages came since they were handed out, and the moment for which a timer is set.
         self.scheduled = False
-        consumer.hub.on_tick.add(self.tick)
-        #: Delivery tags that are neither acknowledged nor given back, in the order of delivery; with the message where
-        #: it goes Celery's own way and knows itself when it is settled.
-        self.open: dict[int, Any] = {}
-        #: Messages whose results are stored, and whose acknowledgement waits for earlier ones.
-        self.stored: list[Any] = []
-        #: Seconds that a task of the name takes.
-        self.expected: dict[str, float] = {}
-        self.prefetch = 0
+        self.timer_at: float | None = None
+
+    def attach(self) -> None:
+        """Watch the channel of the consumer's tasks; of a new connection, before anything is delivered."""
+        channel = self.consumer.connection.default_channel
+        if self.watch is not None and self.watch.channel is channel:
+            return
+        self.forget_connection()
+        self.connection = self.consumer.connection
+        self.timer_at = None
+        self.watch = Watch(channel, self.machine.delivered, partial(self.settled, channel))
+        self.consumer.hub.on_tick.add(self.tick)
 
     @property
     def closed(self) -> bool:
@@ -56,196 +59,276 @@ class Gatherer:
         return self.consumer.connection is not self.connection
 
     @property
-    def stopping(self) -> bool:
-        """Whether the worker is to stop: it begins nothing any more."""
-        # They hold an exit code, 0 among them, when it is.
-        return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
-
-    @property
     def events(self) -> bool:
         """Whether task events are on, which remote control may change."""
         dispatcher = self.consumer.event_dispatcher
         return bool(dispatcher and dispatcher.enabled)
 
-    def add(self, task: Any, message: Any) -> None:
-        """Take a message in."""
-        self.open[message.delivery_tag] = None
-        self.waiting.append((task, message))
+    def while_connected(self, how: Callable[..., None]) -> Callable[..., None]:
+        """Return a way to settle a message that does nothing when the connection that it came on is gone."""
+        connection = self.connection
+
+        def settle(*arguments: Any) -> None:
+            if self.consumer.connection is connection:
+                how(*arguments)
+
+        return settle
+
+    def forget_connection(self) -> None:
+        """Have the machine know that the connection is gone."""
+        unlist(self.machine.waiting)
+        self.machine.lost()
+
+    # Events.
+
+    def add(self, task: Any, message: Any) -> bool:
+        """Take a message for a batch; say whether it could be taken."""
+        entry = Reserved(self, task, message)
+        if not self.machine.take(entry):
+            return False
+        list_as_reserved(entry)
         if self.events:
-            self.event("task-received", task, message, **received(message))
+            self.event("task-received", entry, **received(entry))
         self.scheduled = True
+        return True
 
     def tick(self) -> None:
         """Hand out what has come in; called by the event loop before it waits for anything more.
 
         What is called soon may have to wait for the next event, and with a small prefetch there is none.
         """
+        due = self.machine.due
+        if due is not None:
+            now = time.monotonic()
+            if now < due:
+                self.set_timer(now)
+            else:
+                self.perform(self.machine.passed(now))
+                self.scheduled = True
         if self.scheduled:
             self.hand_out()
-        if self.closed:
-            self.consumer.hub.on_tick.discard(self.tick)
-
-    def hold(self, message: Any) -> None:
-        """Take note of a message that goes Celery's own way."""
-        self.open[message.delivery_tag] = message
 
     def hand_out(self) -> None:
-        """Make batches while there are messages and pool processes for them."""
+        """Hand out what may be handed out now."""
         self.scheduled = False
-        if self.closed or self.stopping:
-            # What waits here was not begun; the broker gives it to someone else.
-            self.waiting.clear()
+        if self.closed:
+            self.forget_connection()
             return
-        slots = AHEAD * self.consumer.pool.num_processes
-        while self.waiting and len(self.in_flight) < slots:
-            # What is there is shared by the processes that are free, so that none gets all and the others none.
-            share = -(-len(self.waiting) // (slots - len(self.in_flight)))
-            entries = self.take(min(self.most, share))
-            if entries:
-                batch = Batch(self, entries)
-                self.in_flight.add(batch)
-                batch.send()
+        now = time.monotonic()
+        if stopping():
+            self.perform(self.machine.stop(now))
+            return
+        self.perform(self.machine.hand_out(now, self.consumer.pool.num_processes, is_revoked))
+        self.set_timer(now)
 
-    def take(self, most: int) -> list[tuple[Any, Any]]:
-        """Return the next messages, at most so many, that should take no longer than a batch; revoked ones are none."""
-        entries: list[tuple[Any, Any]] = []
-        left = self.seconds
-        while self.waiting and len(entries) < most:
-            if self.waiting[0][1].headers["id"] in state.revoked:
-                request = self.request(*self.waiting.popleft())
-                if request:
-                    request.revoked()
-                continue
-            # A task that was never seen is tried alone.
-            left -= self.expected.get(self.waiting[0][0].name, self.seconds)
-            if entries and left < 0:
-                break
-            entries.append(self.waiting.popleft())
-        return entries
+    def set_timer(self, now: float) -> None:
+        """Have the event loop go around when the machine has something to do."""
+        due = self.machine.due
+        if due is None or (self.timer_at is not None and now < self.timer_at <= due):
+            return
+        self.timer_at = due
+        self.consumer.timer.call_after(max(0.0, due - now), self.tick)
 
-    def learn(self, durations: dict[str, tuple[int, float]]) -> None:
-        """Take in how long the tasks of a batch ran: number and seconds by name; reserve messages accordingly."""
-        for name, (count, seconds) in durations.items():
-            each = seconds / count
-            known = self.expected.get(name)
-            self.expected[name] = each if known is None else known + WEIGHT * (each - known)
-        slowest = max(self.expected.values(), default=self.seconds)
-        size = max(1, min(self.most, int(self.seconds / slowest) if slowest else self.most))
-        # On top of what the app's settings reserve: as many as are handed out, and as many again that wait for that.
-        # Tasks that fill a batch each need none.
-        wanted = min(MOST_RESERVED, 2 * AHEAD * self.consumer.pool.num_processes * size) if size > 1 else 0
-        if not self.closed and not self.prefetch / 2 <= wanted <= self.prefetch * 1.25:
-            self.reserve(wanted)
+    def settled(self, channel: Any, tag: int, multiple: bool) -> None:
+        """Take note of what anybody acknowledged or rejected on a channel."""
+        if self.watch is not None and self.watch.channel is channel:
+            self.perform(self.machine.settled(tag, multiple, time.monotonic()))
 
-    def reserve(self, wanted: int) -> None:
-        """Have the broker deliver so many messages on top of what the app's settings reserve."""
-        qos = self.consumer.qos
-        change = qos.increment_eventually if wanted > self.prefetch else qos.decrement_eventually
-        change(abs(wanted - self.prefetch))
-        self.prefetch = wanted
+    def accepted(self, batch: Batch, pid: int, time_accepted: float) -> None:
+        """Count the tasks of a batch as started."""
+        started = time.time() - (time.monotonic() - time_accepted)
+        entries = [entry for entry in batch.entries if not entry.settled]
+        for entry in entries:
+            entry.time_start, entry.worker_pid = started, pid
+        # What `state.task_accepted` does for each.
+        state.active_requests.update(entries)
+        state.total_count.update(Counter(entry.name for entry in entries))
+        state.all_total_count[0] += len(entries)
+        for entry in entries:
+            if self.events:
+                self.event("task-started", entry)
+            entry.terminate_if_asked()
+
+    def done(self, batch: Batch, outcome: Outcome) -> None:
+        """Settle every message of a batch by what came of it."""
+        durations, outcomes, succeeded = outcome
+        unlist(batch.entries)
+        if self.closed:
+            self.forget_connection()
+        failures: list[BaseException] = []
+        self.perform(self.machine.ended(batch, outcomes), failures)
+        if self.events:
+            for place, (result, runtime) in succeeded.items():
+                self.event("task-succeeded", batch.entries[place], result=result, runtime=runtime)
+        now, processes = time.monotonic(), self.consumer.pool.num_processes
+        self.perform(self.machine.stored(batch, outcomes, durations, now, processes))
+        self.restore_prefetch()
+        self.hand_out()
+        for failure in failures:
+            # As Celery has it: the worker ends.
+            raise failure
+
+    def failed(self, batch: Batch, error: Any) -> None:
+        """Put every message back to its queue. The one that is to blame shows when they are run one by one."""
+        unlist(batch.entries)
+        logger.warning(
+            "%d messages go back to their queues: %s", len(batch.entries), getattr(error, "exception", error)
+        )
+        if self.closed:
+            self.forget_connection()
+        self.perform(self.machine.died(batch, time.monotonic()))
+        self.hand_out()
+
+    # Actions.
+
+    def perform(self, actions: Iterable[Action], failures: list[BaseException] | None = None) -> None:
+        """Carry out actions; keep in `failures` what is to end the worker when its neighbours are settled."""
+        for action in actions:
+            match action:
+                case Send(batch):
+                    self.send(batch)
+                case Acknowledge(tag, multiple):
+                    self.on_channel("acknowledge", tag, multiple)
+                case GiveBack(entry):
+                    self.on_channel("reject", entry.tag, True)
+                case Settle(entry, outcome):
+                    self.settle(entry, outcome, [] if failures is None else failures)
+                case Revoke(entry):
+                    unlist([entry])
+                    self.with_request(entry, entry.revoked)
+                case Reserve(messages):
+                    self.reserve(messages)
+
+    def send(self, batch: Batch) -> None:
+        """Hand a batch to the pool."""
+        hostname = self.consumer.hostname
+        self.consumer.pool.apply_async(
+            run,
+            args=([call(entry, hostname) for entry in batch.entries], self.events),
+            accept_callback=partial(self.accepted, batch),
+            callback=partial(self.done, batch),
+            error_callback=partial(self.failed, batch),
+            correlation_id=batch.entries[0].id,
+        )
+
+    def on_channel(self, how: str, tag: int, option: bool) -> None:
+        """Acknowledge or reject; at once, since what is called soon is called in any order."""
+        if self.closed or self.watch is None:
+            return
+        try:
+            getattr(self.watch, how)(tag, option)
+        except self.consumer.connection_errors as error:
+            # As a message's own `ack_log_error`.
+            logger.critical("Couldn't %s %r, reason: %r", how, tag, error, exc_info=True)
+            if isinstance(error, BrokenPipeError):
+                raise
+
+    def settle(self, entry: Reserved, outcome: Any, failures: list[BaseException]) -> None:
+        """Let Celery's own request do with a message what its outcome asks for: ``None`` when it could not be read."""
+
+        def by_outcome() -> None:
+            if outcome is None:
+                self.consumer.on_invalid_task(None, entry.message, InvalidTaskError("its arguments cannot be read"))
+            elif outcome[0] == ESCAPED:
+                entry.whole().on_failure(outcome[1])
+            else:
+                entry.whole().on_success(outcome)
+
+        try:
+            self.with_request(entry, by_outcome)
+        except MemoryError as error:
+            failures.append(error)
+        except Exception:
+            # What the task's own code raises here is no business of its neighbours. The machine gives the message back
+            # if it is not settled, and then it takes Celery's own way.
+            logger.exception("Task %s[%s] could not be settled", entry.name, entry.id)
+        except BaseException as error:  # noqa: BLE001  # raised when its neighbours are settled
+            failures.append(error)
+
+    def with_request(self, entry: Reserved, use: Callable[[], Any]) -> None:
+        """Do something with Celery's own request of a message; settle the message where there can be none."""
+        try:
+            entry.whole()
+        except DecodeError as error:
+            self.consumer.on_decode_error(entry.message, error)
+        except BROKEN as error:
+            self.consumer.on_invalid_task(None, entry.message, error)
+        else:
+            use()
+
+    def reserve(self, count: int) -> None:
+        """Have the broker deliver so many messages on top of what the app's settings reserve, as far as it may."""
+        machine, qos = self.machine, self.consumer.qos
+        now = machine.prefetch
+        # After a connection was lost Celery sets the number itself, until all that was at work then has ended.
+        if self.closed or not getattr(self.consumer, "_maximum_prefetch_restored", True):
+            return
+        before = qos.value
+        if count > now:
+            # `worker_eta_task_limit` may allow for less.
+            qos.increment_eventually(count - now)
+        else:
+            qos.decrement_eventually(now - count)
+        machine.reserved(now + qos.value - before)
         # With RabbitMQ 4 and with quorum queues the prefetch is each consumer's own, as it was when that began.
-        if not self.consumer.qos_global:
+        if self.watch is not None and self.watch.qos_global is False and qos.value != before:
             self.consumer.call_soon(self.consume_anew)
 
     def consume_anew(self) -> None:
         """End the consumers of the worker's queues and begin others, with the prefetch of now."""
-        if not self.closed and not self.stopping:
+        if not self.closed and not stopping():
             self.consumer.qos.update()
             self.consumer.task_consumer.cancel()
             self.consumer.task_consumer.consume()
 
-    def finish(self, messages: Iterable[Any]) -> None:
-        """Acknowledge messages whose results are stored: all together up to the first that is still open."""
-        if self.closed:
-            return
-        for message in messages:
-            del self.open[message.delivery_tag]
-            self.stored.append(message)
-        first = self.first_open()
-        later = []
-        last = None
-        for message in self.stored:
-            if first is not None and message.delivery_tag > first:
-                later.append(message)
-            elif last is None or message.delivery_tag > last.delivery_tag:
-                last = message
-        if last is not None:
-            self.acknowledge(last, multiple=True)
-        # What goes Celery's own way, or lags behind, may take its time: it must not keep the others.
-        if first is not None and (self.open[first] is not None or len(later) > self.prefetch // 4):
-            for message in later:
-                self.acknowledge(message, multiple=False)
-            later = []
-        self.stored = later
-        self.hand_out()
+    def restore_prefetch(self) -> None:
+        """Do what Celery does at every acknowledgement after a connection was lost."""
+        restored = getattr(self.consumer, "_maximum_prefetch_restored", True)
+        if not restored and not self.closed:
+            self.consumer._restore_prefetch_count_after_connection_restart(None)  # Celery's own promise calls it
 
-    def first_open(self) -> int | None:
-        """Return the first delivery tag that is not settled."""
-        while self.open:
-            tag, message = next(iter(self.open.items()))
-            if message is None or not message.acknowledged:
-                return tag
-            del self.open[tag]
-        return None
-
-    def acknowledge(self, message: Any, *, multiple: bool) -> None:
-        """Acknowledge one message, or all up to it; at once, since what is called soon is called in any order."""
-        message.ack_log_error(logger, self.consumer.connection_errors, multiple=multiple)
-
-    def give_back(self, messages: Iterable[Any]) -> None:
-        """Put the messages of a batch back to their queues."""
-        if not self.closed:
-            for message in messages:
-                del self.open[message.delivery_tag]
-                message.reject_log_error(logger, self.consumer.connection_errors, requeue=True)
-        self.finish([])
-
-    def request(self, task: Any, message: Any) -> Request | None:
-        """Return Celery's own request of a message; ``None`` when it could not be read, and is settled so."""
-        self.hold(message)
-
-        def settle(how: Callable[..., None], *arguments: Any) -> None:
-            if not self.closed:
-                how(*arguments)
-
-        try:
-            return Request(
-                message,
-                on_ack=functools.partial(settle, message.ack_log_error),
-                on_reject=functools.partial(settle, message.reject_log_error),
-                app=self.consumer.app,
-                hostname=self.consumer.hostname,
-                eventer=self.consumer.event_dispatcher,
-                task=task,
-                connection_errors=self.consumer.connection_errors,
-            )
-        except DecodeError as error:
-            self.consumer.on_decode_error(message, error)
-        except BROKEN as error:
-            self.consumer.on_invalid_task(None, message, error)
-        return None
-
-    def settle_singly(self, task: Any, message: Any, outcome: Any) -> None:
-        """Let Celery's own request do with a message what its outcome asks for: ``None`` when it could not be read."""
-        request = self.request(task, message)
-        if request is None:
-            return
-        if outcome is None:
-            self.consumer.on_invalid_task(None, message, InvalidTaskError("its arguments cannot be read"))
-        else:
-            request.on_success(outcome)
-
-    def event(self, kind: str, task: Any, message: Any, **fields: Any) -> None:
-        """Send an event about a task, where events are on."""
-        if self.events and task.send_events:
-            self.consumer.event_dispatcher.send(kind, uuid=message.headers["id"], **fields)
+    def event(self, kind: str, entry: Reserved, **fields: Any) -> None:
+        """Send an event about a task, where its kind sends any."""
+        if entry.task.send_events:
+            self.consumer.event_dispatcher.send(kind, uuid=entry.id, **fields)
 
 
-def received(message: Any) -> dict[str, Any]:
+def stopping() -> bool:
+    """Say whether the worker is to stop: it begins nothing any more."""
+    # They hold an exit code, 0 among them, when it is.
+    return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
+
+
+def is_revoked(entry: Reserved) -> bool:
+    """Say whether a message's task was revoked by its id; what has stamps is in no batch."""
+    return entry.id in state.revoked
+
+
+def call(entry: Reserved, hostname: str) -> tuple[str, str, dict[str, Any], Any]:
+    """Return name, id, request and body of a message, as `pool.run` takes them."""
+    message = entry.message
+    properties = message.properties
+    request = {
+        **message.headers,
+        "properties": properties,
+        "reply_to": properties.get("reply_to"),
+        "correlation_id": properties.get("correlation_id"),
+        "hostname": hostname,
+        "delivery_info": {
+            "exchange": message.delivery_info.get("exchange"),
+            "routing_key": message.delivery_info.get("routing_key"),
+            "priority": properties.get("priority"),
+            "redelivered": False,
+        },
+    }
+    return entry.kind, entry.id, request, message.body
+
+
+def received(entry: Reserved) -> Mapping[str, Any]:
     """Return what Celery says of a task in the event ``task-received``."""
-    headers = message.headers
+    headers = entry.message.headers
     return {
-        "name": headers["task"],
+        "name": entry.name,
         "args": headers.get("argsrepr", ""),
         "kwargs": headers.get("kwargsrepr", ""),
         "root_id": headers.get("root_id"),

@@ -26,6 +26,8 @@ OWN_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr
 #: Bytes of the block of the interpreter's stack that a batch has, and of a place in it; what is unused takes no memory.
 BLOCK = 1 << 19
 SLOT = struct.calcsize("P")
+#: First of an outcome whose exception left Celery's tracer: it is for ``Request.on_failure``, not ``on_success``.
+ESCAPED = 2
 
 
 class Deferred:

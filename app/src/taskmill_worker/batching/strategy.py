@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
-from celery.app.trace import LOG_RECEIVED
+from celery.app import trace
 from celery.utils.log import get_logger
+from celery.worker import state
 from celery.worker.strategy import default
 
-from taskmill_worker.batching.eligibility import plain, unlimited
+from taskmill_worker.batching.eligibility import against_message, against_task, against_worker, limited
 from taskmill_worker.batching.gatherer import Gatherer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Celery's own: what it logs of a message that came stands under its name, whoever takes it.
+received = get_logger("celery.worker.strategy")
 logger = get_logger(__name__)
 
 
@@ -31,28 +35,79 @@ def number(name: str, default: str) -> float:
     return value
 
 
+def batch_size() -> int:
+    """Return the most messages of a batch."""
+    return int(number("CELERY_WORKER_BATCH", "1"))
+
+
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Return the handler of messages of one task, as Celery's own strategy does (`celery.worker.strategy.default`)."""
     singly: Callable[..., Any] = default(task, app, consumer, **options)
-    most = int(number("CELERY_WORKER_BATCH", "1"))
-    # Only the prefork pool has an event loop and processes.
-    if most == 1 or consumer.hub is None or not unlimited(task, consumer):
+    if batch_size() == 1 or against_worker(consumer):
         return singly
-    gatherer = getattr(consumer, "gatherer", None)
-    if gatherer is None or gatherer.closed:
-        gatherer = consumer.gatherer = Gatherer(consumer, most, number("CELERY_WORKER_BATCH_SECONDS", "0.05"))
+    gatherer = gatherer_of(consumer)
+    # The channel is watched for the sake of the others, of which one may be taken into a batch.
+    if against_task(task, consumer):
+        return singly
 
     def handle(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         if (
-            body is None
-            and not callbacks
-            and plain(message)
-            and consumer.task_buckets[task.name] is None
-            and not signals.task_received.receivers
+            body is not None
+            or callbacks
+            or against_message(message)
+            # Remote control may have changed these since.
+            or consumer.task_buckets[task.name] is not None
+            or limited(task)
+            or message.headers["id"] in state.revoked
+            or signals.task_received.receivers
+            or not gatherer.add(task, message)
         ):
-            logger.info(LOG_RECEIVED, {"id": message.headers["id"], "name": task.name})
-            return gatherer.add(task, message)
-        gatherer.hold(message)
-        return singly(message, body, ack, reject, callbacks)
+            return singly(message, body, ack, reject, callbacks)
+        if received.isEnabledFor(logging.INFO):
+            log_received(task, message)
+        return None
 
     return handle
+
+
+def gatherer_of(consumer: Any) -> Gatherer:
+    """Return the gatherer of a worker, which then watches the channel of its tasks."""
+    gatherer: Gatherer | None = getattr(consumer, "gatherer", None)
+    if gatherer is None:
+        gatherer = consumer.gatherer = Gatherer(consumer, batch_size(), number("CELERY_WORKER_BATCH_SECONDS", "0.05"))
+    gatherer.attach()
+    return gatherer
+
+
+def log_received(task: Any, message: Any) -> None:
+    """Log that a message came, as Celery's own strategy does."""
+    headers = message.headers
+    context = {
+        "id": headers["id"],
+        "name": headers.get("shadow") or task.name,
+        "args": headers.get("argsrepr", ""),
+        "kwargs": headers.get("kwargsrepr", ""),
+        "eta": None,
+    }
+    received.info(trace.LOG_RECEIVED, context, extra={"data": context})
+
+
+def say_who_goes_how(sender: Any, **_: Any) -> None:
+    """Log which tasks go in batches, and which singly and why; a receiver of the signal `worker_ready`."""
+    most = batch_size()
+    if most == 1:
+        return
+    reason = against_worker(sender)
+    if reason:
+        logger.warning("Tasks run singly, and not in batches, since %s.", reason)
+        return
+    ways: dict[str, list[str]] = {}
+    for name, task in sorted(sender.app.tasks.items()):
+        if not name.startswith("celery."):
+            ways.setdefault(against_task(task, sender), []).append(name)
+    for reason, names in sorted(ways.items()):
+        if reason:
+            # More than information: the worker was asked for batches.
+            logger.warning("Tasks that run singly, since %s: %s", reason, ", ".join(names))
+        else:
+            logger.info("Tasks that run in batches of at most %d: %s", most, ", ".join(names))
