@@ -218,7 +218,8 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def _apply_chord_incr(self, header_result_args: Any, body: Any, **kwargs: Any) -> Any:
         chord_key = self.get_key_for_chord(header_result_args[0])
-        self.client.set(chord_key, 0, self.chord_expires or 0)
+        # Celery has a setting for it since 5.7.
+        self.client.set(chord_key, 0, getattr(self, "chord_expires", self.expires) or 0)
         return super()._apply_chord_incr(header_result_args, body, **kwargs)
 
     def as_uri(self, include_password: bool = False) -> str:  # noqa: ARG002  # Celery's signature; there is none
