@@ -48,6 +48,11 @@ class ResultTooLargeError(EncodeError):  # type: ignore[misc]  # Celery, which m
     """A result is larger than memcached, or its client, takes."""
 
 
+def size(value: str | bytes) -> int:
+    """Return the bytes of a value in memcached."""
+    return len(value.encode() if isinstance(value, str) and not value.isascii() else value)
+
+
 class RefusingUnpickler:
     """Stands in for ``pickle.Unpickler``: whoever can write to memcached must not be able to run code here."""
 
@@ -160,7 +165,8 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         Raises ``ResultTooLargeError`` when it is larger than memcached takes, and ``MemcachedUnavailableError`` when
         memcached does not confirm it for another reason.
         """
-        if self._is_above(self.client.server_max_value_length, value):
+        limit = self.client.server_max_value_length
+        if limit and size(value) > limit:
             raise self._too_large(value)
         if not self.client.set(key, value, self.expires or 0):
             raise self._reason(value, self._item_size())
@@ -169,7 +175,7 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         """Store all values in one round trip; return what kept those that are not stored, as ``set`` would raise it."""
         limit = self.client.server_max_value_length
         # python-memcached does not send these, and yet waits for an answer to each.
-        large = {key: value for key, value in items.items() if self._is_above(limit, value)}
+        large = {key: value for key, value in items.items() if limit and size(value) > limit}
         missed = self.client.set_multi({key: items[key] for key in items if key not in large}, self.expires or 0)
         if missed:
             # The first write on a connection that memcached has closed (its restart) fails: one more on a new one.
@@ -179,11 +185,6 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         too_large = {key: self._too_large(value) for key, value in large.items()}
         return too_large | {key: self._reason(items[key], item_size) for key in missed}
 
-    @staticmethod
-    def _is_above(limit: int, value: Any) -> bool:
-        """Say whether a value has more bytes than a limit; 0 is none."""
-        return bool(limit) and len(value.encode() if isinstance(value, str) and not value.isascii() else value) > limit
-
     def _item_size(self) -> int:
         """Return the bytes of an item that memcached takes at most; 0 where it does not say."""
         answers = self.client.get_stats("settings")
@@ -191,7 +192,7 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def _reason(self, value: Any, item_size: int) -> Exception:
         """Return why memcached has not taken a value, which is what python-memcached does not say."""
-        if item_size and self._is_above(item_size - OVERHEAD, value):
+        if item_size and size(value) + OVERHEAD > item_size:
             return self._too_large(value, f"its item size is {item_size:,} bytes")
         return MemcachedUnavailableError(f"memcached at {', '.join(self.servers)} did not store a result")
 
@@ -199,7 +200,7 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
         """Return an error that says the size, the limit, and how to raise it."""
         limit = limit or f"the limit of python-memcached is {self.client.server_max_value_length:,} bytes"
         return ResultTooLargeError(
-            f"a result of {len(value):,} bytes does not fit into memcached at {', '.join(self.servers)}: {limit}. "
+            f"a result of {size(value):,} bytes does not fit into memcached at {', '.join(self.servers)}: {limit}. "
             "Return less, or raise both limits: memcached's own (its option -I, 1m by default) and python-memcached's "
             "(cache_backend_options = {'server_max_value_length': BYTES} in the app's settings, 0 for none)"
         )

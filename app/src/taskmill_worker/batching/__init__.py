@@ -26,13 +26,20 @@ from __future__ import annotations
 from typing import Any
 
 from celery.app.task import Context
+from celery.backends.base import KeyValueStoreBackend
+from celery.utils.log import get_logger
 
 from taskmill_worker.batching import inspection, pool, strategy
 
 __all__ = ["inspection", "install", "pool", "strategy"]
 
+logger = get_logger(__name__)
+
 
 def install(app: Any) -> None:
-    """Have every task of `app` take part, whatever its result backend is."""
+    """Have every task of `app` take part; say so where its result backend cannot."""
+    if not isinstance(app.backend, KeyValueStoreBackend):
+        logger.warning("Tasks run one by one: the result backend %s has no keys.", type(app.backend).__name__)
+        return
     app.Task.Strategy = f"{strategy.__name__}:strategy"
     Context._get_custom_headers = pool.custom_headers
