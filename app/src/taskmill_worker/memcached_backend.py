@@ -173,17 +173,22 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def set_many(self, items: dict[bytes, Any]) -> dict[bytes, Exception]:
         """Store all values in one round trip; return what kept those that are not stored, as ``set`` would raise it."""
-        limit = self.client.server_max_value_length
-        # python-memcached does not send these, and yet waits for an answer to each.
-        large = {key: value for key, value in items.items() if limit and size(value) > limit}
-        missed = self.client.set_multi({key: items[key] for key in items if key not in large}, self.expires or 0)
+        client = self.client
+        limit = client.server_max_value_length
+        large = {}
+        # A character is four bytes at most.
+        if limit and 4 * max(map(len, items.values()), default=0) > limit:
+            # python-memcached does not send these, and yet waits for an answer to each.
+            large = {key: self._too_large(value) for key, value in items.items() if size(value) > limit}
+        missed = client.set_multi(
+            {key: items[key] for key in items if key not in large} if large else items, self.expires or 0
+        )
         if missed:
             # The first write on a connection that memcached has closed (its restart) fails: one more on a new one.
-            self.client.forget_dead_hosts()
-            missed = self.client.set_multi({key: items[key] for key in missed}, self.expires or 0)
+            client.forget_dead_hosts()
+            missed = client.set_multi({key: items[key] for key in missed}, self.expires or 0)
         item_size = self._item_size() if missed else 0
-        too_large = {key: self._too_large(value) for key, value in large.items()}
-        return too_large | {key: self._reason(items[key], item_size) for key in missed}
+        return large | {key: self._reason(items[key], item_size) for key in missed}
 
     def _item_size(self) -> int:
         """Return the bytes of an item that memcached takes at most; 0 where it does not say."""

@@ -27,6 +27,9 @@ IDLE = 40
 SAME_DATE = 0.01
 #: Bytes of a result that is stored at once: many of its kind are no gain together, and would take memory.
 LARGE = 1 << 16
+#: Grows by one in each process that is forked; to ask for the process's id is a system call.
+forks: list[None] = []
+os.register_at_fork(after_in_child=lambda: forks.append(None))
 
 
 class Deferral:
@@ -43,8 +46,9 @@ class Deferral:
         self.tasks = tasks
         self.bulk = bulk_of(backend)
         self.extended = bool(backend.app.conf.result_extended)
-        #: Place and id of the task that runs, where its success may wait.
-        self.current: tuple[int, str] | None = None
+        #: Place and id of the task that runs, the latter where its success may wait.
+        self.place = 0
+        self.current: str | None = None
         #: Ids that have their SUCCESS, stored or held back.
         self.succeeded: set[str] = set()
         self.waiting: deque[tuple[int, Any, Any]] = deque()
@@ -57,7 +61,7 @@ class Deferral:
         #: The last date that was made, and when.
         self.date, self.dated = "", -SAME_DATE
         self.announcing: dict[str, bool] = {}
-        self.process, self.thread = os.getpid(), threading.get_ident()
+        self.forks, self.thread = len(forks), threading.get_ident()
 
     def __enter__(self) -> None:
         """Hold back from now on."""
@@ -97,7 +101,8 @@ class Deferral:
         Its success does not wait where somebody is told of it who may look for the result: a group, a chord, a task
         that comes after it, a hook or a receiver of signals.
         """
-        self.current = None if goes_on or self.announces(name) else (place, task_id)
+        self.place = place
+        self.current = None if goes_on or self.announces(name) else task_id
 
     def announces(self, name: str) -> bool:
         """Say whether code of the app is called when a task of the name has succeeded."""
@@ -118,15 +123,14 @@ class Deferral:
     def keep(self, task_id: str, result: Any, request: Any, state: str) -> bool:
         """Hold a result back, if it is the success of the task that runs; say whether that is so."""
         if (
-            self.current is None
-            or task_id != self.current[1]
+            task_id != self.current
             or task_id in self.succeeded
             or state != SUCCESS
             or request is None
             or request.ignore_result
             # A thread or a process that the task has begun may end later than the batch.
             or threading.get_ident() != self.thread
-            or os.getpid() != self.process
+            or len(forks) != self.forks
         ):
             return False
         now = time.monotonic()
@@ -138,7 +142,7 @@ class Deferral:
         self.succeeded.add(task_id)
         if not self.waiting:
             self.since = self.dated
-        self.waiting.append((self.current[0], self.backend.get_key_for_task(task_id), value))
+        self.waiting.append((self.place, self.backend.get_key_for_task(task_id), value))
         return True
 
     def record(self, task_id: str, result: Any, request: Any) -> dict[str, Any]:
@@ -160,22 +164,25 @@ class Deferral:
 
     def flush(self, *, patient: bool = True) -> None:
         """Store what is held back; where that fails and there is no patience, hold it back again."""
-        if self.bulk is None or os.getpid() != self.process:
+        if self.bulk is None or len(forks) != self.forks:
             return
         with self.lock:
-            places, values = {}, {}
-            while self.waiting:
-                place, key, value = self.waiting.popleft()
-                places[key], values[key] = place, value
-            if not values:
+            batch = [self.waiting.popleft() for _ in range(len(self.waiting))]
+            if not batch:
                 return
+            values = {key: value for _, key, value in batch}
             missed = self.bulk.store(values) if patient else self.bulk.once(values)
-            for key, error in missed.items():
+            if not missed:
+                return
+            for one in batch:
+                place, key, _ = one
+                if key not in missed:
+                    continue
                 if patient:
-                    self.failed[places[key]] = error
+                    self.failed[place] = missed[key]
                 else:
                     self.since = time.monotonic()
-                    self.waiting.append((places[key], key, values[key]))
+                    self.waiting.append(one)
 
     def flush_old(self) -> None:
         """Store what is held back for too long; try once, since the end of the batch tries again."""

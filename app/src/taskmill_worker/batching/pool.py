@@ -85,7 +85,8 @@ def run(
                 if message is None:
                     outcomes[place] = None
                     continue
-                goes_on = bool(request.get("group") or (message[2] and any(message[2].values())))
+                after = message[2]
+                goes_on = request.get("group") is not None or (after is not None and any(after.values()))
                 deferral.begin(place, name, identifier, goes_on=goes_on)
                 try:
                     outcome = fast_trace_task(name, identifier, request, message, None, None)
@@ -120,8 +121,9 @@ def read(body: Any) -> list[Any] | None:
         message = decode_json(body)
     except Exception:  # noqa: BLE001  # of whatever kind the decoder raises
         return None
-    whole = isinstance(message, list) and len(message) == 3 and isinstance(message[1], dict)
-    return message if whole and isinstance(message[2], dict | None) else None
+    if not isinstance(message, list) or len(message) != 3 or not isinstance(message[1], dict):
+        return None
+    return message if message[2] is None or isinstance(message[2], dict) else None
 
 
 def escaped(error: BaseException, seconds: float) -> Outcome:
@@ -167,7 +169,8 @@ def portable(outcome: Outcome) -> Outcome:
 
 def custom_headers(_: Context, *fields: Any, **more: Any) -> dict[str, Any] | None:
     """Do what ``Context._get_custom_headers`` does, without listing a context's own fields anew for each task."""
-    return {name: value for name, value in dict(*fields, **more).items() if name not in OWN_HEADERS} or None
+    headers = dict(*fields, **more)
+    return {name: headers[name] for name in headers.keys() - OWN_HEADERS} or None
 
 
 def without_core() -> float:
