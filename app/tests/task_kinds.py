@@ -84,6 +84,12 @@ def progress(self: Task) -> int:
     return 7
 
 
+def halfway(self: Task) -> int:
+    """Be done in a state of its own, before it is done."""
+    self.backend.mark_as_done(self.request.id, 3, self.request, state="HALFWAY")
+    return 7
+
+
 def settled_by_itself(self: Task) -> int:
     """Store its success before it returns."""
     self.update_state(state="SUCCESS", meta={"done": "by hand"})
@@ -146,7 +152,7 @@ ALONE: tuple[Callable[..., Any], ...] = (
     *(success, nothing, failure, ignored, rejected, exits, interrupted, without_memory, odd),
     *(unpicklable, unpicklable_reject, not_json, large, large_failure),
 )
-BOUND: tuple[Callable[..., Any], ...] = (retried, progress, settled_by_itself, of_another)
+BOUND: tuple[Callable[..., Any], ...] = (retried, progress, halfway, settled_by_itself, of_another)
 #: By name: the function and the options of its task.
 KINDS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{function.__name__: (function, {}) for function in ALONE},

@@ -175,6 +175,27 @@ def test_a_result_is_found_under_its_id_within_the_batch(process: PoolProcess) -
     assert seen == ["SUCCESS"]
 
 
+def test_nothing_is_stored_over_a_success_that_waits(process: PoolProcess) -> None:
+    """What a neighbour stores under its id comes after it, and is left out as Celery's backend does."""
+    first = process.call(process.task(lambda: 1, name="first"))
+
+    def late(self: Task) -> None:
+        self.update_state(task_id=first[1], state="LATE")
+
+    second = process.call(process.task(late, bind=True))
+    assert process.run(first, second) == ({}, {})
+    assert process.memory.states == [(first[1], "SUCCESS"), (second[1], "SUCCESS")]
+
+
+def test_a_failure_that_is_too_large_is_stored_as_one_that_says_so(process: PoolProcess) -> None:
+    """Else nobody would ever hear of it."""
+    call = process.call(process.task(KINDS["large_failure"][0]))
+    process.run(call)
+    record = process.stored(call)
+    assert (record["status"], record["result"]["exc_type"]) == ("FAILURE", "ResultTooLargeError")
+    assert record["result"]["exc_message"][0].startswith("ValueError was raised, and cannot be stored: a result of 4,")
+
+
 def test_the_first_of_two_messages_with_one_id_decides(process: PoolProcess) -> None:
     """As the backend itself has it: a SUCCESS is not overwritten."""
     numbers = iter((1, 2))
