@@ -11,7 +11,7 @@ from celery.backends.base import BaseKeyValueStoreBackend
 from celery.utils.log import get_logger
 from celery.utils.time import get_exponential_backoff_interval
 
-from taskmill_worker.memcached_backend import MemcachedBackend
+from taskmill_worker.memcached_backend import MemcachedBackend, MemcachedUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 #: What a result goes through when it is stored by itself. A backend that has its own of these is left to do so.
-STEPS = ("mark_as_done", "store_result", "_store_result", "_get_result_meta", "_set_with_state", "set")
+STEPS = ("mark_as_done", "store_result", "_store_result", "encode_result", "_get_result_meta", "_set_with_state", "set")
 KNOWN = ("celery.backends.", "taskmill_worker.")
 #: How often a write to Redis is tried again where the app's policy names no bound.
 MOST_RETRIES = 20
@@ -31,10 +31,10 @@ MOST_RETRIES = 20
 class Bulk:
     """Stores encoded results by their keys, and tries again as the backend's own policy says."""
 
-    def __init__(self, backend: Any, once: Once, pauses: Callable[[], Iterator[float]]) -> None:
-        """Take what writes once, and the seconds to wait before each further try."""
-        self.backend = backend
+    def __init__(self, once: Once, pauses: Callable[[], Iterator[float]], passing: tuple[type[Exception], ...]) -> None:
+        """Take what writes once, the seconds to wait before each further try, and the errors that pass."""
         self.pauses = pauses
+        self.passing = passing
         self._once = once
 
     def once(self, values: dict[Any, Any]) -> dict[Any, Exception]:
@@ -48,17 +48,13 @@ class Bulk:
         """Store values by key, as often as it takes within bounds; return what kept the others."""
         missed = self.once(values)
         for pause in self.pauses():
-            again = {key: values[key] for key, error in missed.items() if self.may_try_again(error)}
+            again = {key: values[key] for key, error in missed.items() if isinstance(error, self.passing)}
             if not again:
                 break
             logger.warning("%d results are not stored yet: %s", len(again), next(iter(missed.values())))
             time.sleep(pause)
             missed = {key: error for key, error in missed.items() if key not in again} | self.once(again)
         return missed
-
-    def may_try_again(self, error: Exception) -> bool:
-        """Say whether the backend takes an error for one that passes."""
-        return bool(self.backend.exception_safe_to_retry(error))
 
 
 def bulk_of(backend: Any) -> Bulk | None:
@@ -68,10 +64,11 @@ def bulk_of(backend: Any) -> Bulk | None:
     if not all((getattr(type(backend), step).__module__ or "").startswith(KNOWN) for step in STEPS):
         return None
     if isinstance(backend, MemcachedBackend):
-        return Bulk(backend, backend.set_many, functools.partial(backoff, backend))
+        return Bulk(backend.set_many, functools.partial(backoff, backend), (MemcachedUnavailableError,))
     redis = sys.modules.get("celery.backends.redis")
     if redis is not None and isinstance(backend, redis.RedisBackend):
-        return Bulk(backend, functools.partial(set_many_in_redis, backend), functools.partial(intervals, backend))
+        once = functools.partial(set_many_in_redis, backend)
+        return Bulk(once, functools.partial(intervals, backend), backend.connection_errors)
     return None
 
 

@@ -148,7 +148,7 @@ class Deferral:
     def record(self, task_id: str, result: Any, request: Any) -> dict[str, Any]:
         """Return what Celery's backend makes of a success."""
         backend = self.backend
-        result = backend.encode_result(result, SUCCESS)
+        result = backend.prepare_value(result)
         if self.extended or request.group or request.parent_id or request.children:
             record = backend._get_result_meta(result, SUCCESS, None, request)  # no other way makes it
             return {**record, "task_id": task_id}
