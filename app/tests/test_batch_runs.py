@@ -8,30 +8,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import celery.app.task
 import pytest
-from celery import Celery
 from celery.app.task import Context
 from celery.result import AsyncResult
 from kombu.exceptions import EncodeError
 
 from conftest import SOURCE
+from pool_process import PoolProcess
 from taskmill_worker.batching import pool
+from taskmill_worker.batching.deferral import Deferral
 
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Yield an empty result backend in memory, of an app that is the current one."""
-    app = Celery("alone", backend="cache+memory://", set_as_current=False)
-    monkeypatch.setattr(pool, "current_app", app)
-    # Shared by all of a process.
-    app.backend.client.cache.clear()
-    yield app.backend
-    app.close()
+def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return an empty result backend in memory, of an app that is the current one."""
+    return PoolProcess(monkeypatch).app.backend
 
 
 def fields(text: bytes | str) -> dict[str, Any]:
@@ -60,27 +56,33 @@ def test_a_success_has_the_record_that_celery_makes(
     backend.app.conf.result_extended = extended
     context = Context({"id": "one", "task": "alone.task", "args": [1], "kwargs": {}, **request_fields})
     backend.mark_as_done("one", result, context)
-    deferred = pool.Deferred(backend, ["one"])
-    with deferred:
+    deferral = held_back(backend)
+    with deferral:
         backend.mark_as_done("one", result, context)
-    ((key, (record, status)),) = deferred.results.items()
-    assert status == "SUCCESS"
+    ((_, key, record),) = deferral.waiting
     assert fields(record) == fields(backend.get(key))
+
+
+def held_back(backend: Any) -> Deferral:
+    """Return what holds back the success of a task with the id ``one``."""
+    deferral = Deferral(backend, {})
+    deferral.begin(0, "alone.task", "one", goes_on=False)
+    return deferral
 
 
 def test_a_result_that_cannot_be_written_is_an_error_of_its_task(backend: Any) -> None:
     """The tracer makes a failure of it."""
-    with pool.Deferred(backend, ["one"]), pytest.raises(EncodeError):
+    with held_back(backend), pytest.raises(EncodeError):
         backend.mark_as_done("one", object(), Context({"id": "one"}))
 
 
 def test_nothing_of_the_diversion_is_left(backend: Any) -> None:
     """Afterwards a result goes where it always went."""
-    deferred = pool.Deferred(backend, ["one"])
-    with deferred:
+    deferral = held_back(backend)
+    with deferral:
         pass
     backend.mark_as_done("one", 1, Context({"id": "one"}))
-    assert deferred.results == {}
+    assert not deferral.waiting
     assert fields(backend.get(backend.get_key_for_task("one")))["result"] == 1
 
 

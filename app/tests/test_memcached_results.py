@@ -13,7 +13,7 @@ from services import Memcached, stored
 from taskmill.model.errors import TaskmillError
 from taskmill.publishing import journal
 from taskmill.results.memcached import KEY_PREFIX, Results, check_room, result_bytes
-from taskmill_worker.memcached_backend import MemcachedBackend, MemcachedUnavailableError
+from taskmill_worker.memcached_backend import MemcachedBackend, MemcachedUnavailableError, ResultTooLargeError
 
 #: What task_times.py adds.
 TIMES = [1795388520.123456, 912, 905, "w1@worker1"]
@@ -112,17 +112,56 @@ def test_a_batch_is_stored_though_memcached_was_restarted_since_the_last(
     """The first write on the connection from before fails; the backend writes once more, on a new one."""
     server = start_memcached(64)
     backend = MemcachedBackend(Celery("test", broker="memory://"), f"memcached://127.0.0.1:{server.port}/")
-    backend.set_many({b"before": "1"})
+    assert not backend.set_many({b"before": "1"})
     server.stop()
     server.start()
-    backend.set_many({b"one": "1", b"two": "2"})
+    assert not backend.set_many({b"one": "1", b"two": "2"})
     assert backend.mget([b"before", b"one", b"two"]) == {b"one": "1", b"two": "2"}
 
 
-def test_a_batch_that_memcached_does_not_take_is_an_error(start_memcached: Callable[..., Memcached]) -> None:
-    """The worker then gives its messages back; the text says how many results were not stored, and where."""
+def test_what_memcached_does_not_take_of_a_batch_is_told(start_memcached: Callable[..., Memcached]) -> None:
+    """Each result that was not stored, with why and where."""
     server = start_memcached(64)
     backend = MemcachedBackend(Celery("test", broker="memory://"), f"memcached://127.0.0.1:{server.port}/")
     server.stop()
-    with pytest.raises(MemcachedUnavailableError, match=f"127.0.0.1:{server.port} did not store 2 of 2 results"):
-        backend.set_many({b"one": "1", b"two": "2"})
+    missed = backend.set_many({b"one": "1", b"two": "2"})
+    assert missed.keys() == {b"one", b"two"}
+    for error in missed.values():
+        assert isinstance(error, MemcachedUnavailableError)
+        assert f"127.0.0.1:{server.port} did not store a result" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({}, "the limit of python-memcached is 1,048,576 bytes"),
+        ({"server_max_value_length": 0}, "its item size is 1,048,576 bytes"),
+    ],
+)
+def test_a_result_that_is_too_large_is_refused_at_once(
+    memcached: Memcached, options: dict[str, int], limit: str
+) -> None:
+    """By itself and among others, which are stored; the error says the size, the limit and both settings."""
+    app = Celery("test", broker="memory://")
+    app.conf.cache_backend_options = options
+    backend = MemcachedBackend(app, f"memcached://127.0.0.1:{memcached.port}/")
+    large = "é" + "x" * (1 << 20)
+    with pytest.raises(ResultTooLargeError, match=limit) as raised:
+        backend.set(b"large", large)
+    for text in ("1,048,578 bytes", "-I", "server_max_value_length"):
+        assert text in str(raised.value)
+    missed = backend.set_many({b"before": "1", b"large": large, b"after": "2"})
+    assert missed.keys() == {b"large"}
+    assert limit in str(missed[b"large"])
+    assert backend.mget([b"before", b"large", b"after"]) == {b"before": "1", b"after": "2"}
+
+
+def test_a_result_that_nearly_fills_an_item_is_stored(memcached: Memcached) -> None:
+    """The limit is memcached's own, and no byte less for what fits."""
+    app = Celery("test", broker="memory://")
+    backend = MemcachedBackend(app, f"memcached://127.0.0.1:{memcached.port}/")
+    fits = "x" * ((1 << 20) - 200)
+    backend.set(b"fits", fits)
+    assert backend.get(b"fits") == fits
+    with pytest.raises(ResultTooLargeError, match="its item size is 1,048,576 bytes"):
+        backend.set(b"does-not", "x" * ((1 << 20) - 10))

@@ -179,4 +179,4 @@ def imported(path: Path) -> set[str]:
 def test_it_needs_celery_alone() -> None:
     """With what Celery brings along; python-memcached is needed by who has results in memcached."""
     packages = set().union(*map(imported, (SOURCE / "taskmill_worker").rglob("*.py"))) - sys.stdlib_module_names
-    assert packages == {"amqp", "celery", "kombu", "memcache", "taskmill_worker"}
+    assert packages == {"amqp", "billiard", "celery", "kombu", "memcache", "taskmill_worker"}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from amqp import Channel
 from celery import signals
-from celery.backends.base import KeyValueStoreBackend
 from celery.concurrency.prefork import TaskPool
 from kombu.serialization import prepare_accept_content
 
@@ -77,8 +76,6 @@ def _against_worker(consumer: Any) -> Iterator[str]:
         yield "the prefork pool has no event loop here"
     elif not isinstance(consumer.connection.default_channel, Channel):
         yield f"only RabbitMQ takes acknowledgements in batches, and the broker is {consumer.connection.transport_cls}"
-    if not isinstance(app.backend, KeyValueStoreBackend):
-        yield f"the result backend {type(app.backend).__name__} has no keys"
     if worker.time_limit or worker.soft_time_limit:
         yield "the worker has a time limit for each task"
     if worker.max_tasks_per_child:

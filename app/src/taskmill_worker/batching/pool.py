@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from billiard.common import _should_have_exited, human_status
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from billiard.pool import MaybeEncodingError
+from billiard.reduction import ForkingPickler
 from celery import current_app
 from celery.app.task import Context
-from celery.app.trace import fast_trace_task
-from celery.exceptions import InvalidTaskError
-from celery.states import PENDING, SUCCESS
-from kombu.exceptions import ContentDisallowed, DecodeError
+from celery.app.trace import fast_trace_task, trace_task_ret
+from celery.exceptions import InvalidTaskError, Reject
+from celery.utils.log import get_logger
+from kombu.exceptions import ContentDisallowed
 from kombu.utils.json import loads as decode_json
 
+from taskmill_worker.batching.deferral import Deferral, watch
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+
+    #: Whether it failed, its result as text or the ``ExceptionInfo``, and its seconds.
+    Outcome = tuple[int, Any, float | None]
+
+logger = get_logger(__name__)
 
 #: What a message whose body is not as it should be raises when Celery makes a request of it.
 BROKEN = (InvalidTaskError, ContentDisallowed, LookupError, TypeError, ValueError, AttributeError)
@@ -28,70 +41,6 @@ BLOCK = 1 << 19
 SLOT = struct.calcsize("P")
 #: First of an outcome whose exception left Celery's tracer: it is for ``Request.on_failure``, not ``on_success``.
 ESCAPED = 2
-
-
-class Deferred:
-    """Diverts results into a dictionary while it is entered, so that they are stored together afterwards."""
-
-    def __init__(self, backend: Any, ids: Iterable[str]) -> None:
-        """Take the backend of the results and the tasks that they may be of."""
-        self.backend = backend
-        self.ids = frozenset(ids)
-        self.results: dict[Any, tuple[Any, str]] = {}
-        self.extended = bool(current_app.conf.result_extended)
-
-    def __enter__(self) -> None:
-        """Divert what is stored."""
-        backend = self.backend
-        store, look_up = backend.store_result, backend._get_task_meta_for  # what the backend asks before it stores
-        #: All are stored at the end of the batch.
-        date = backend.app.now().isoformat()
-
-        def store_plainly(
-            task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any
-        ) -> Any:
-            if state != SUCCESS or self.extended or task_id not in self.ids or not ends_alone(request):
-                return store(task_id, result, state, traceback=traceback, request=request, **options)
-            # What the backend would make of it, step by step, for every one of them anew.
-            record = {
-                "status": state,
-                "result": backend.prepare_value(result),
-                "traceback": None,
-                "children": [],
-                "date_done": date,
-                "task_id": task_id,
-            }
-            self.results[backend.get_key_for_task(task_id)] = (backend.encode(record), state)
-            return result
-
-        def look_up_unless_new(task_id: str) -> Any:
-            # Delivered for the first time: there is no result that must not be overwritten.
-            return {"status": PENDING, "result": None} if task_id in self.ids else look_up(task_id)
-
-        def keep(key: Any, value: Any, status: str) -> None:
-            self.results[key] = (value, status)
-
-        backend.store_result = store_plainly
-        backend._get_task_meta_for = look_up_unless_new  # as above
-        backend._set_with_state = keep  # as above
-
-    def __exit__(self, *_: object) -> None:
-        """Let the backend store results as usual again."""
-        del self.backend.store_result, self.backend._get_task_meta_for, self.backend._set_with_state
-
-    def store(self) -> None:
-        """Store the results; raise what the backend raises when it does not take them."""
-        store_many = getattr(self.backend, "set_many", None)
-        if store_many is not None and all(status == SUCCESS for _, status in self.results.values()):
-            store_many({key: value for key, (value, _) in self.results.items()})
-            return
-        for key, (value, status) in self.results.items():
-            self.backend._set_with_state(key, value, status)  # as above
-
-
-def ends_alone(request: Any) -> bool:
-    """Say whether nothing of a request but its id belongs into its task's result."""
-    return request is not None and not (request.group or request.parent_id or request.children)
 
 
 def with_block_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,50 +64,115 @@ def run(
     """Run a batch in a pool process, which the pool calls.
 
     Returns number and seconds of the tasks by name, without the time in which the process had no core; by place, the
-    outcomes that are no success (``None`` where the message could not be read); by place, result and seconds of the
-    successes, where they are asked for. Raises what the result backend raises when it does not take the results.
+    outcomes that are no success; by place, result and seconds of the successes, where they are asked for.
+
+    An outcome is what ``Request.on_success`` takes; with ``ESCAPED`` for its first, the second is what
+    ``Request.on_failure`` takes; it is ``None`` where the message could not be read. A success that could not be stored
+    has the outcome ``Reject``, which puts its message back.
     """
-    backend = current_app.backend
     durations: dict[str, tuple[int, float]] = {}
     outcomes: dict[int, Any] = {}
     succeeded: dict[int, Any] = {}
-    deferred = Deferred(backend, [identifier for _, identifier, *_ in calls])
+    # As Celery's own request chooses: a worker that another program has made is not set up for the fast one.
+    trace = fast_trace_task if current_app.use_fast_trace_task else trace_task_ret
+    deferral = Deferral(current_app.backend, current_app.tasks)
     waited = without_core()
-    with deferred:
-        for place, (name, identifier, request, body) in enumerate(calls):
-            begin = time.perf_counter()
-            try:
-                failed, result, runtime = outcome = fast_trace_task(
-                    name, identifier, request, decoded(body), None, None
-                )
-            except (DecodeError, *BROKEN):
-                outcomes[place] = None
-                continue
-            if failed:
-                outcomes[place] = outcome
-            elif with_results:
-                succeeded[place] = (result, runtime)
-            count, seconds = durations.get(name, (0, 0.0))
-            durations[name] = (count + 1, seconds + time.perf_counter() - begin)
+    if len(calls) > 1:
+        watch.begin(deferral)
+    try:
+        with deferral:
+            for place, (name, identifier, request, body) in enumerate(calls):
+                begin = time.perf_counter()
+                message = read(body)
+                if message is None:
+                    outcomes[place] = None
+                    continue
+                after = message[2]
+                goes_on = request.get("group") is not None or (after is not None and any(after.values()))
+                deferral.begin(place, name, identifier, goes_on=goes_on)
+                try:
+                    outcome = trace(name, identifier, request, message, None, None)
+                except BaseException as error:  # as the pool's own loop does with a task
+                    if _should_have_exited[0]:  # the process is told to end
+                        raise
+                    outcome = escaped(error, time.perf_counter() - begin)
+                failed, result, runtime = outcome
+                if failed:
+                    outcomes[place] = portable(outcome)
+                elif with_results:
+                    succeeded[place] = (result, runtime)
+                count, seconds = durations.get(name, (0, 0.0))
+                durations[name] = (count + 1, seconds + time.perf_counter() - begin)
+            deferral.flush()
+    finally:
+        watch.end()
+    put_back(deferral.failed, outcomes, succeeded)
     waited = without_core() - waited
     all_seconds = sum(seconds for _, seconds in durations.values())
     # A host that is short of cores must not make batches small, which would cost it more of them.
     share = max(0.0, 1 - waited / all_seconds) if all_seconds else 1.0
-    deferred.store()
     return {name: (count, seconds * share) for name, (count, seconds) in durations.items()}, outcomes, succeeded
 
 
-def decoded(body: Any) -> Any:
-    """Return what a message's JSON holds; raise ``DecodeError``. Whether JSON is accepted was looked at before."""
+def read(body: Any) -> list[Any] | None:
+    """Return what a message's JSON holds: arguments, keyword arguments and what comes after the task.
+
+    ``None`` where that is not so. Whether JSON is accepted was looked at before.
+    """
     try:
-        return decode_json(body)
-    except Exception as error:
-        raise DecodeError(str(error)) from error
+        message = decode_json(body)
+    except Exception:  # noqa: BLE001  # of whatever kind the decoder raises
+        return None
+    if not isinstance(message, list) or len(message) != 3 or not isinstance(message[1], dict):
+        return None
+    return message if message[2] is None or isinstance(message[2], dict) else None
+
+
+def escaped(error: BaseException, seconds: float) -> Outcome:
+    """Return the outcome of a task whose exception Celery's tracer does not handle; it decides over that task only.
+
+    Called where the exception is handled. One that ends the process where a task is alone counts as a lost process, as
+    with Celery; for the sake of the others in the batch the process goes on.
+    """
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        code = getattr(error, "code", None)
+        status = human_status(code if isinstance(code, int) else int(code is not None))
+        try:
+            raise WorkerLostError(f"Worker exited prematurely: {status}.") from error
+        except WorkerLostError:
+            return ESCAPED, ExceptionInfo(), seconds
+    return ESCAPED, ExceptionInfo(), seconds
+
+
+def put_back(failed: dict[int, Exception], outcomes: dict[int, Any], succeeded: dict[int, Any]) -> None:
+    """Make of each success that could not be stored, by its place, what puts its message back to its queue."""
+    if failed:
+        why = ", ".join(sorted({str(reason) for reason in failed.values()}))
+        logger.error(
+            "%d results of a batch are not stored, their messages go back to their queues: %s", len(failed), why
+        )
+    for place, reason in failed.items():
+        succeeded.pop(place, None)
+        try:
+            raise Reject(reason, requeue=True) from reason
+        except Reject:
+            outcomes[place] = portable((1, ExceptionInfo(internal=True), None))
+
+
+def portable(outcome: Outcome) -> Outcome:
+    """Return an outcome that can be handed to the main process; one that says so where that cannot be."""
+    try:
+        pickle.loads(ForkingPickler.dumps(outcome))  # noqa: S301  # made in this very line
+    except Exception as error:  # noqa: BLE001  # of whatever kind the exception's own code raises
+        wrapped = MaybeEncodingError(error, outcome[1])
+        return ESCAPED, ExceptionInfo((MaybeEncodingError, wrapped, error.__traceback__)), outcome[2]
+    return outcome
 
 
 def custom_headers(_: Context, *fields: Any, **more: Any) -> dict[str, Any] | None:
     """Do what ``Context._get_custom_headers`` does, without listing a context's own fields anew for each task."""
-    return {name: value for name, value in dict(*fields, **more).items() if name not in OWN_HEADERS} or None
+    headers = dict(*fields, **more)
+    return {name: headers[name] for name in headers.keys() - OWN_HEADERS} or None
 
 
 def without_core() -> float:

@@ -1,0 +1,77 @@
+"""A Celery app whose tasks store more than their result, or have hooks. Each execution adds a line to STORED_LOG."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+
+from fibonacci.settings import from_environment
+
+app = Celery("stored", set_as_current=False)
+app.add_defaults(from_environment)
+app.conf.task_routes = {}
+app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}
+
+
+def note(text: Any) -> list[str]:
+    """Write down that a task ran, and return all that did so far."""
+    path = Path(os.environ["STORED_LOG"])
+    with path.open("a") as log:
+        log.write(f"{text}\n")
+    return path.read_text().splitlines()
+
+
+def wait_for(line: str) -> None:
+    """Wait until the log has the line."""
+    end = time.monotonic() + 60
+    while line not in Path(os.environ["STORED_LOG"]).read_text().splitlines():
+        if time.monotonic() > end:
+            raise TimeoutError(f"no line {line!r} within 60 s")
+        time.sleep(0.05)
+
+
+class Hooked(app.Task):  # type: ignore[misc,name-defined]  # Celery carries no types
+    """Raises after its success what its argument says."""
+
+    def on_success(self, _: Any, __: str, args: Any, ___: Any) -> None:
+        """Raise."""
+        raise {"KeyError": KeyError, "ConnectionError": ConnectionError, "SystemExit": SystemExit}[args[0]](args[0])
+
+
+@app.task  # type: ignore[untyped-decorator]  # as above
+def double(number: int) -> int:
+    """Return twice the number."""
+    note(number)
+    return 2 * number
+
+
+@app.task(bind=True)  # type: ignore[untyped-decorator]  # as above
+def progress(self: Task, line: str) -> int:
+    """Say how far it is, and wait for the line."""
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    wait_for(line)
+    return 7
+
+
+@app.task(bind=True)  # type: ignore[untyped-decorator]  # as above
+def retry_later(self: Task, seconds: float) -> int:
+    """Ask for another try, the first time."""
+    if not self.request.retries:
+        raise self.retry(countdown=seconds)
+    return 7
+
+
+@app.task(base=Hooked)  # type: ignore[untyped-decorator]  # as above
+def hooked(error: str) -> str:
+    """Succeed."""
+    note(error)
+    return error
+
+
+@app.task  # type: ignore[untyped-decorator]  # as above
+def large(size: int) -> str:
+    """Return a text of so many bytes."""
+    note(f"large {size}")
+    return "x" * size
