@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import amqp
-from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, NotFound
+from amqp.exceptions import (
+    AccessRefused,
+    AMQPError,
+    AMQPNotImplementedError,
+    InvalidPath,
+    NotAllowed,
+    NotFound,
+    PreconditionFailed,
+)
 from celery import Celery
 from kombu import Connection
 from kombu.transport import pyamqp
@@ -19,6 +27,16 @@ from taskmill.model.errors import TaskmillError
 ENVIRONMENT_FILE = "/etc/taskmill/taskmill.env"
 #: What a connection that breaks, or cannot be made, raises.
 CONNECTION_ERRORS = (AMQPError, OSError)
+#: Of these, what says no, and says so again however long one waits.
+REFUSALS = (
+    AccessRefused,
+    AMQPNotImplementedError,
+    InvalidPath,
+    NotAllowed,
+    NotFound,
+    PreconditionFailed,
+    ssl.SSLCertVerificationError,
+)
 CONNECT_TIMEOUT = 10.0
 
 
@@ -166,6 +184,8 @@ class Broker:
 
     def explain(self, error: BaseException) -> str:
         """Say in one sentence why a connection was not made, and what mends it."""
+        if at_connection_limit(error):
+            return f"the broker ({self}) takes no more connections: {reason(error)}. End some, or raise the limit"
         if isinstance(error, NotAllowed):
             return f"the broker ({self}) has no such virtual host, or its user may not use it. Look at {self.setting}"
         if isinstance(error, AccessRefused):
@@ -180,6 +200,16 @@ class Broker:
             f"the broker ({self}) cannot be reached: {reason(error)}. "
             f"Look at whether RabbitMQ runs there, and at {self.setting}"
         )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Say whether a broker that raised one of ``CONNECTION_ERRORS`` says no: waiting for it mends nothing."""
+    return isinstance(error, REFUSALS) and not at_connection_limit(error)
+
+
+def at_connection_limit(error: BaseException) -> bool:
+    """Say whether a broker has as many connections as it takes; it may count some that are dead already."""
+    return isinstance(error, NotAllowed) and "connection limit" in reason(error)
 
 
 def reason(error: BaseException) -> str:
