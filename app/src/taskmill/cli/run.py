@@ -58,6 +58,7 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
             collect_too=collect_too,
         )
         if run is None:
+            click.echo("Interrupted before the first message: nothing was published.")
             return errors.INTERRUPTED
         code = tell_run(run)
         return errors.OK if not collect_too and run.posted.finished else code

@@ -295,6 +295,21 @@ class RunRecord(Struct, kw_only=True, dict=True):
         write_json(folder / NAME, self.plain())
         self.__dict__["folder"] = folder
 
+    def update(self, folder: Path) -> None:
+        """Write ``run.json`` of a run's folder anew; keys in it that this taskmill does not know stay."""
+        write_json(folder / NAME, merged(load(folder), self.plain()))
+
+
+def merged(old: Any, new: Any) -> Any:
+    """Return new plain data with the keys of the old ones that they do not have, at every depth."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {key: merged(old.get(key), value) for key, value in new.items()} | {
+            key: value for key, value in old.items() if key not in new
+        }
+    if isinstance(old, list) and isinstance(new, list):
+        return [*map(merged, old, new), *new[len(old) :]]
+    return new
+
 
 def load(folder: Path) -> dict[str, Any] | None:
     """Return ``run.json`` as plain data, as it stands there; ``None`` when there is none that can be read."""

@@ -74,6 +74,11 @@ def headline(record: RunRecord) -> str:
             f"Not well: of {counts.posted:,} tasks {counts.lost:,} are lost, {counts.wrong:,} wrong and "
             f"{counts.failed:,} failed."
         )
+    if record.state == STOPPED and 0 < counts.posted == counts.retrieved:
+        return (
+            f"Not whole: {counts.posted:,} of {record.workload.tasks:,} tasks were posted; the results of these are "
+            f"there."
+        )
     if record.state == STOPPED:
         return f"Interrupted: {counts.posted:,} tasks posted, {counts.retrieved:,} results fetched so far."
     if record.state == POSTED:

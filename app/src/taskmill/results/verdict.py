@@ -39,6 +39,11 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
     return "failed", f"{state}: {exception(result)}", meta
 
 
+def is_final(identifier: bytes, value: Any) -> bool:
+    """Say whether a stored value is a task's last one, as it is not where it says STARTED or RETRY."""
+    return judge(identifier, value, False, None)[0] != "pending"
+
+
 def same(one: Any, other: Any) -> bool:
     """Say whether two JSON values are the same; ``true`` is not 1, and 1.0 is not 1."""
     if type(one) is not type(other):

@@ -107,9 +107,10 @@ def start(
         return None
     session, before = begun
     reporter.say(f"run folder {session.folder}")
-    posted = session.publish(before)
-    collected, after = session.fetch(posted) if collect_too else (None, {})
-    return session.conclude(posted, collected, after, required)
+    with run_folder.claimed(session.folder):
+        posted = session.publish(before)
+        collected, after = session.fetch(posted) if collect_too else (None, {})
+        return session.conclude(posted, collected, after, required)
 
 
 def begin(
@@ -135,10 +136,11 @@ def begin(
 
 def collect_again(session: Session, required: Sequence[Requirement] = ()) -> Concluded:
     """Collect a run that was published before; what was required of it still is, unless something else is named."""
-    posted = Posted.load(session.folder) or Posted(Moment.now())
-    collected = session.collect()
-    after = session.ask_afterwards(posted)
-    return session.conclude(posted, collected, after, required or thresholds.of_run(session.folder))
+    with run_folder.claimed(session.folder):
+        posted = Posted.load(session.folder) or Posted(Moment.now())
+        collected = session.collect()
+        after = session.ask_afterwards(posted)
+        return session.conclude(posted, collected, after, required or thresholds.of_run(session.folder))
 
 
 def _results(url: str | None) -> Results:

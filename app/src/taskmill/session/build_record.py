@@ -95,7 +95,7 @@ def build(
         ),
         efficiency=efficiency(plan, counts.retrieved, total),
         environment={**environment(plan, posted), **plan.environment},
-        state=state(posted, collected),
+        state=state(plan, posted, collected),
         duplicates_from=source,
         checked=plan.check,
         client=about_client(plan, posted, collected, client, times),
@@ -137,6 +137,8 @@ def recount(record: RunRecord, folder: Path) -> None:
     counts.confirmed = min(counts.posted, sum(one.confirmed for one in threads))
     counts.retrieved = counts.posted - counts.lost
     record.parked = sum(outcome["parked"] for outcome in outcomes.values())
+    if counts.posted >= record.workload.tasks:
+        record.state = records.COMPLETE
     judge(record, [Requirement.parse(one.text) for one in record.requirements])
     record.problems = problems(record, Posted.load(folder) or Posted(Moment.now()))
 
@@ -253,15 +255,14 @@ def memcached(posted: Posted, after: dict[str, Any]) -> Memcached:
     return record
 
 
-def state(posted: Posted, collected: Collected | None) -> str:
+def state(plan: Plan, posted: Posted, collected: Collected | None) -> str:
     """Return how far the run came."""
+    # A client that was killed has not noted that it had posted everything; the ids on disk say it.
+    if collected and collected.finished and (posted.finished or collected.posted >= plan.tasks):
+        return records.COMPLETE
     if posted.error is not None:
         return records.FAILED
-    if posted.finished and collected is None:
-        return records.POSTED
-    if not posted.finished or collected is None or not collected.finished:
-        return records.STOPPED
-    return records.COMPLETE
+    return records.POSTED if posted.finished and collected is None else records.STOPPED
 
 
 def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
@@ -298,10 +299,10 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
             f"{record.parked:,} of the failed are parked: their process was lost each time they ran. Their messages "
             f"are dead letters on the broker; `taskmill dead-letters` shows them"
         )
-    if posted.error:
-        sentences.append(f"posting ended early: {posted.error}")
     planned = record.workload.tasks
     if counts.posted < planned:
+        if posted.error:
+            sentences.append(f"posting ended early: {posted.error}")
         sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")
     unsent = record.client.unsent
     if unsent:
