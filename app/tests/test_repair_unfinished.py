@@ -30,6 +30,7 @@ from taskmill.publishing.channel import Tally
 from taskmill.publishing.posted import Posted
 from taskmill.recover import repair
 from taskmill.results.collector import Collected, Collector
+from taskmill.results.store import BATCH
 from taskmill.session import build_record
 
 TASKS = 4000
@@ -40,6 +41,9 @@ PLAN = Plan("p", (Route("a", "red"),), TASKS, (), check=True, expect=5, deadline
 
 class Store:
     """Results of a few ids, in place of memcached; with `stop` the client is told to stop at the first answer."""
+
+    kind = "memcached"
+    batch = BATCH
 
     def __init__(self, values: dict[bytes, Any], stop: threading.Event | None = None) -> None:
         """Keep what is stored."""

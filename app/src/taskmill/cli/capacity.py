@@ -18,7 +18,7 @@ from taskmill.cluster.broker import Broker
 from taskmill.model import run_folder
 from taskmill.progress import Quiet, Reporter
 from taskmill.publishing import interrupt
-from taskmill.results.memcached import Results
+from taskmill.results import store
 from taskmill.session.api import begin
 from taskmill.session.preflight import Conditions, preflight
 from taskmill.tuning import grid
@@ -90,7 +90,7 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
         if given:
             raise click.UsageError(f"--resume goes on with what was begun: {', '.join(given)} cannot stand beside it")
     allowed = Conditions(result_bytes=options["result_bytes"])
-    reporter, broker, results = Quiet(), Broker.from_environment(), Results.from_environment()
+    reporter, broker, results = Quiet(), Broker.from_environment(), store.of_environment()
     with interrupt.watch() as stop:
         if resume is not None:
             search = measure.Search.resume(resume, options["budget"] if is_given(context, "budget") else None)

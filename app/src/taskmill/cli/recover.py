@@ -18,7 +18,7 @@ from taskmill.model.summary import summary
 from taskmill.progress import Reporter
 from taskmill.publishing import interrupt
 from taskmill.recover import repair, resume
-from taskmill.results.memcached import Results
+from taskmill.results import store
 from taskmill.session.drive import Session, render
 from taskmill.session.preflight import check_again
 
@@ -37,7 +37,7 @@ def resume_command(run: Path, no_workers: bool) -> None:
     """
     plan, reporter = Plan.load(run), Reporter()
     reporter.say(f"run folder {run.resolve()}")
-    broker, results = Broker.from_environment(), Results.from_environment()
+    broker, results = Broker.from_environment(), store.of_environment()
     with claimed(run), interrupt.watch() as stop:
         session = Session(plan, run, broker, results, stop, reporter)
         done = resume.resume(session, no_workers=no_workers)
@@ -57,7 +57,7 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
     if deadline is not None:
         plan = replace(plan, deadline=deadline)
     reporter.say(f"run folder {run.resolve()}")
-    broker, results = Broker.from_environment(), Results.from_environment()
+    broker, results = Broker.from_environment(), store.of_environment()
     with claimed(run), interrupt.watch() as stop:
         resume.await_writers(Session(plan, run, broker, results, stop, reporter))
         waiting = check_again(plan, broker, results, no_workers=no_workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run. Times are in seconds; ``args`` and ``expect`` are JSON values.
+    """One run. Times are in seconds; ``args`` and ``expect`` are values that Celery's JSON carries.
 
     ``threads`` counts per process: 10 threads and 2 processes are 20 posting threads. Message number ``i`` of the run
     goes by the route ``i`` modulo their number, so every route gets its even share.
@@ -103,8 +104,11 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """Write ``plan.json``."""
+        from kombu.utils import json as celery_json  # noqa: PLC0415  # who reads a plan needs no client library
+
         data = {IN_FILE.get(name, name): value for name, value in asdict(self).items()}
-        write_json(folder / "plan.json", {"schema": SCHEMA, **data})
+        # Values that plain JSON does not have stand there as they do in messages.
+        write_json(folder / "plan.json", json.loads(celery_json.dumps({"schema": SCHEMA, **data})))
 
     @classmethod
     def load(cls, folder: Path) -> Plan:

@@ -107,7 +107,7 @@ class Worker(Struct):
 
 
 class Memcached(Struct):
-    """What the result store said of itself; ``evicted_during_run`` is ``null`` where that is not known."""
+    """What memcached said of itself; ``evicted_during_run`` is ``null`` where that is not known."""
 
     limit_bytes: int | UnsetType = UNSET
     used_bytes: int | UnsetType = UNSET
@@ -116,6 +116,16 @@ class Memcached(Struct):
     version: str | UnsetType = UNSET
     growth_factor: float | UnsetType = UNSET
     evicted_during_run: int | None = None
+
+
+class ResultStore(Memcached):
+    """Where the results were fetched from, and what it said of itself.
+
+    ``kind`` is ``memcached``, ``redis``, another scheme of Celery's ``result_backend``, or ``none`` where the tasks
+    store nothing.
+    """
+
+    kind: str = "memcached"
 
 
 class Spread(Struct):
@@ -248,6 +258,7 @@ class RunRecord(Struct, kw_only=True, dict=True):
     client: Client = field(default_factory=Client)
     workers: list[Worker] = []
     memcached: Memcached = field(default_factory=Memcached)
+    result_store: ResultStore = field(default_factory=ResultStore)
     by_queue: dict[str, Queue] = {}
     waiting: Annotated[dict[str, int], Meta(description="Messages that waited in a queue at the end.")] = {}
     parked: Annotated[

@@ -16,7 +16,7 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal, processes
 from taskmill.publishing.unfinished import Unfinished
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.store import BATCH, ResultStore
+from taskmill.results.store import ResultReader
 from taskmill.results.verdict import is_final
 from taskmill.session.build_record import recount
 
@@ -44,19 +44,17 @@ class Repaired:
     error: str | None = None
 
 
-def stored(ids: Iterable[bytes], results: ResultStore) -> Iterator[tuple[bytes, Any]]:
+def stored(ids: Iterable[bytes], results: ResultReader) -> Iterator[tuple[bytes, Any]]:
     """Yield those of the ids that the store knows, with their values; raise ``TaskmillError`` when it is away."""
     rest = list(ids)
-    for start in range(0, len(rest), BATCH):
-        yield from results.get(rest[start : start + BATCH]).items()
+    for start in range(0, len(rest), results.batch):
+        yield from results.get(rest[start : start + results.batch]).items()
     # To one that is away every id is unknown.
     if away := results.unreachable():
-        raise TaskmillError(
-            f"the result store at {', '.join(away)} cannot be reached: nothing is sent again. Try later"
-        )
+        raise TaskmillError(f"{results.kind} at {', '.join(away)} cannot be reached: nothing is sent again. Try later")
 
 
-def unconfirmed(folder: Path, results: ResultStore) -> Unfinished:
+def unconfirmed(folder: Path, results: ResultReader) -> Unfinished:
     """Return what is left of a run whose client was killed: messages that were not confirmed and have no result."""
     threads = journal.read(folder / "ids")
     absent = {identifier for one in threads for identifier, _ in one.lines[one.confirmed :]}
@@ -91,7 +89,7 @@ def is_collected(record: RunRecord, folder: Path) -> bool:
 
 
 def repair(
-    plan: Plan, folder: Path, broker: Broker, results: ResultStore, stop: threading.Event, reporter: Reporter
+    plan: Plan, folder: Path, broker: Broker, results: ResultReader, stop: threading.Event, reporter: Reporter
 ) -> Repaired:
     """Post and collect what has no result; merge it into the run's record, and return that.
 

@@ -97,7 +97,7 @@ class Metrics:
 
 def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
     """Return the metrics of a run whose CPU time was broken down, where it could be."""
-    record, client, memcached = run.record, run.section("client"), run.section("memcached")
+    record, client = run.record, run.section("client")
     metrics = Metrics(
         tasks=record.counts.retrieved,
         seconds=run.seconds,
@@ -108,8 +108,8 @@ def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
         rate=as_number(record.workload.rate) or None,
         late_s=as_number(client.get("late_s")),
         parked=record.parked,
-        evicted=as_integer(memcached.get("evicted_during_run")),
-        result_store_bytes=as_number(memcached.get("limit_bytes")),
+        evicted=as_integer(run.result_store.get("evicted_during_run")),
+        result_store_bytes=as_number(run.result_store.get("limit_bytes")),
         blocked_s=as_number(client.get("blocked_seconds")) or 0.0,
         profiled=bool(run.profile),
     )

@@ -23,7 +23,8 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.publishing.pace import Pace
 from taskmill.publishing.posted import Posted
-from taskmill.results.store import BATCH, ResultStore
+from taskmill.results.store import ResultReader
+from taskmill.results.values import carried
 from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings
 
@@ -98,7 +99,7 @@ class Collector:
         self,
         plan: Plan,
         folder: Path,
-        results: ResultStore,
+        results: ResultReader,
         stop: threading.Event,
         reporter: Reporter,
         only: Collection[bytes] | None = None,
@@ -111,6 +112,8 @@ class Collector:
         self._plan = plan
         self._folder = folder
         self._results = results
+        self._batch = results.batch
+        self._expect = carried(plan.expect)
         self._stop = stop
         self._reporter = reporter
         # Written as they are found: a million of them must not need memory. Renamed when whole.
@@ -182,7 +185,7 @@ class Collector:
     def run(self) -> Collected:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
 
-        Writes ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when memcached is away
+        Writes ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when the store is away
         at the deadline: then nothing is known to be lost.
         """
         outcome = self.outcome
@@ -249,7 +252,7 @@ class Collector:
         asked = fetched = overtaken = 0
         left: list[bytes] = []
         for _ in range(queue.width):
-            batch = [queue.ids.popleft() for _ in range(min(BATCH, len(queue.ids)))]
+            batch = [queue.ids.popleft() for _ in range(min(self._batch, len(queue.ids)))]
             if not batch or self._stop.is_set():
                 left += batch
                 break
@@ -259,7 +262,7 @@ class Collector:
             left += missing
             if len(missing) < len(batch):
                 overtaken = len(left) - common_tail(missing, batch)
-        if overtaken * 2 > BATCH:
+        if overtaken * 2 > self._batch:
             # Later tasks are done and these are not: they may never be, and say nothing about the pace.
             if not queue.deferred:
                 queue.deferred_due = time.monotonic() + DEFER_SECONDS
@@ -274,20 +277,22 @@ class Collector:
         elif fetched:
             # So long that, at the rate of now, half of the next batch will be there.
             rate = fetched / max(now - queue.looked, low)
-            queue.pause, queue.width = min(high, max(low, min(BATCH, len(queue.ids)) / 2 / rate)), 1
+            queue.pause, queue.width = min(high, max(low, min(self._batch, len(queue.ids)) / 2 / rate)), 1
         else:
             queue.pause = min(high, max(low, queue.pause * 2))
-            queue.width = min(queue.width * 2, 1 + len(queue.ids) // BATCH)
+            queue.width = min(queue.width * 2, 1 + len(queue.ids) // self._batch)
             self._check_reachable()
         queue.looked, queue.due = now, now + queue.pause
 
     def _look_at_deferred(self, queue: PendingQueue) -> None:
         """Ask for some of deferred ids."""
-        batch = [queue.deferred.popleft() for _ in range(min(BATCH, len(queue.deferred)))]
+        batch = [queue.deferred.popleft() for _ in range(min(self._batch, len(queue.deferred)))]
         missing = self._ask(queue, batch)
         queue.deferred.extend(missing)
         # All of them within about DEFER_SECONDS seconds, and never without a pause.
-        queue.deferred_due = time.monotonic() + max(PAUSE[0], DEFER_SECONDS * BATCH / max(BATCH, len(queue.deferred)))
+        queue.deferred_due = time.monotonic() + max(
+            PAUSE[0], DEFER_SECONDS * self._batch / max(self._batch, len(queue.deferred))
+        )
 
     def _last_look(self, phase: Phase) -> bool:
         """Ask for everything once more before it counts as missing; say whether anything new came."""
@@ -296,13 +301,13 @@ class Collector:
             ids = [*queue.ids, *queue.deferred]
             queue.ids.clear()
             queue.deferred.clear()
-            for start in range(0, len(ids), BATCH):
-                queue.ids.extend(self._ask(queue, ids[start : start + BATCH]))
+            for start in range(0, len(ids), self._batch):
+                queue.ids.extend(self._ask(queue, ids[start : start + self._batch]))
                 phase.update(self.outcome.retrieved)
         away = self._results.unreachable()
         if away and self._pending():
             raise TaskmillError(
-                f"memcached at {', '.join(away)} cannot be reached: {self._pending():,} results are not "
+                f"{self._results.kind} at {', '.join(away)} cannot be reached: {self._pending():,} results are not "
                 f"fetched yet, and not counted as lost. Once it runs: taskmill collect {self._folder}"
             )
         return self.outcome.retrieved > before
@@ -310,7 +315,7 @@ class Collector:
     def _check_reachable(self) -> None:
         away = self._results.unreachable()
         if away:
-            self._reporter.say(f"memcached at {', '.join(away)} cannot be reached; waiting for it")
+            self._reporter.say(f"{self._results.kind} at {', '.join(away)} cannot be reached; waiting for it")
 
     def _ask(self, queue: PendingQueue, ids: list[bytes]) -> list[bytes]:
         """Fetch and check; return the ids that have no final result, in their order."""
@@ -326,7 +331,7 @@ class Collector:
     def _check(self, queue: PendingQueue, identifier: bytes, value: Any) -> bool:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
-        verdict, detail, meta = judge(identifier, value, self._plan.check, self._plan.expect)
+        verdict, detail, meta = judge(identifier, value, self._plan.check, self._expect)
         if verdict == "pending":
             return False
         self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)

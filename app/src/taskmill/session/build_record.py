@@ -11,6 +11,7 @@ import celery
 import kombu
 import memcache
 import numpy as np
+from msgspec import to_builtins
 
 from taskmill import __version__
 from taskmill.cluster import workers
@@ -26,6 +27,7 @@ from taskmill.model.record import (
     Memcached,
     Queue,
     Rates,
+    ResultStore,
     RunRecord,
     Seconds,
     Spread,
@@ -100,7 +102,7 @@ def build(
         checked=plan.check,
         client=about_client(plan, posted, collected, client, times),
         workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
-        memcached=memcached(posted, after),
+        result_store=result_store(posted, after),
         by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
         waiting=after.get("waiting") or {},
         parked=collected.parked if collected else 0,
@@ -110,6 +112,8 @@ def build(
             worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
         },
     )
+    if record.result_store.kind == "memcached":
+        record.memcached = read(Memcached, to_builtins(record.result_store))
     if times is not None:
         add_times(record, times)
     judge(record, required)
@@ -246,10 +250,12 @@ def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any])
     return executed - distinct, "workers"
 
 
-def memcached(posted: Posted, after: dict[str, Any]) -> Memcached:
-    """Return memcached's size, and what it evicted during the run (``None`` where not known)."""
-    before, later = posted.before.get("memcached") or {}, after.get("memcached") or {}
-    record = read(Memcached, {**before, **later})
+def result_store(posted: Posted, after: dict[str, Any]) -> ResultStore:
+    """Return the store's size, and what it evicted during the run (``None`` where not known)."""
+    # A run that an older taskmill published has it under the name of the only store of then.
+    before = posted.before.get("result_store") or posted.before.get("memcached") or {}
+    later = after.get("result_store") or {}
+    record = read(ResultStore, {**before, **later})
     if "evictions" in before and "evictions" in later:
         record.evicted_during_run = later["evictions"] - before["evictions"]
     return record
@@ -317,7 +323,7 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         f"the clock of {worker} moved by {moved:+,.1f} s during the run: its tasks' times are not to be trusted"
         for worker, moved in record.clock_jumps.items()
     ]
-    evicted = record.memcached.evicted_during_run
+    evicted = record.result_store.evicted_during_run or record.memcached.evicted_during_run
     if evicted and counts.lost:
-        sentences.append(f"memcached evicted {evicted:,} values during the run: it is too small")
+        sentences.append(f"{record.result_store.kind} evicted {evicted:,} values during the run: it is too small")
     return sentences

@@ -13,6 +13,7 @@ from taskmill.cluster.broker import Broker
 from taskmill.model.errors import TaskmillError
 from taskmill.publishing import processes
 from taskmill.results.collector import Collector
+from taskmill.results.store import ResultStore
 from taskmill.samples import profile
 from taskmill.session.build_record import build
 from taskmill.session.preflight import ask_afterwards
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from taskmill.publishing.posted import Posted
     from taskmill.publishing.unfinished import Unfinished
     from taskmill.results.collector import Collected
-    from taskmill.results.memcached import Results
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Session:
     folder: Path
     #: ``None`` for a collecting that does without queue depths and workers' counts.
     broker: Broker | None
-    results: Results
+    results: ResultStore
     #: Asks for an orderly end.
     stop: threading.Event
     reporter: Reporter
