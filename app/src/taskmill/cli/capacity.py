@@ -16,6 +16,7 @@ from taskmill.cli.options import RUN, make_plan, workload_options
 from taskmill.cli.values import POSITIVE, SECONDS
 from taskmill.cluster.broker import Broker
 from taskmill.model import run_folder
+from taskmill.model.errors import TaskmillError
 from taskmill.progress import Quiet, Reporter
 from taskmill.publishing import interrupt
 from taskmill.results import store
@@ -96,7 +97,12 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
             search = measure.Search.resume(resume, options["budget"] if is_given(context, "budget") else None)
             await_empty(broker, search.plan, stop, reporter)
         else:
-            preflight(plan, broker, results, reporter, allowed)
+            before = preflight(plan, broker, results, reporter, allowed)
+            if before["unstored"]:
+                raise TaskmillError(
+                    f"{', '.join(before['unstored'])}: no result is stored, and the search goes by when results came. "
+                    f"Give these tasks a result backend, and take ignore_result off, for the search"
+                )
             search = measure.Search(run_folder.dated_folder(options["runs_directory"], plan.name), plan, settings)
             plan.save(search.folder)
         reporter.say(f"run folder {search.folder}")

@@ -72,6 +72,8 @@ class Plan:
     #: Whether the broker keeps messages on disk.
     persistent: bool = True
     stack: str = "celery5"
+    #: The tasks that store no result, as the workers say before the first message.
+    unstored: tuple[str, ...] = ()
     #: Single-core seconds of the bare function on a worker, and the cores of all workers: for the efficiency.
     function_seconds: float | None = None
     worker_cores: int | None = None
@@ -86,6 +88,12 @@ class Plan:
     def task(self) -> str:
         """The task names, parted by commas."""
         return ", ".join(dict.fromkeys(route.task for route in self.routes))
+
+    @property
+    def storing(self) -> int:
+        """How many of the messages are of tasks that store a result."""
+        whole, rest = divmod(self.tasks, len(self.routes))
+        return sum(whole + (place < rest) for place, one in enumerate(self.routes) if one.task not in self.unstored)
 
     def posters(self) -> list[tuple[int, int]]:
         """Return first message number and count for each posting thread, those of one process together.
@@ -124,6 +132,7 @@ class Plan:
             data.update({name: data.pop(old) for name, old in IN_FILE.items() if old in data})
             data["routes"] = tuple(Route(**route) for route in data["routes"])
             data["args"] = tuple(data["args"])
+            data["unstored"] = tuple(data.get("unstored", ()))
             return cls(**data)
         except (KeyError, TypeError) as error:
             raise TaskmillError(f"{folder / 'plan.json'} is not a plan of this version of taskmill: {error}") from error

@@ -44,7 +44,7 @@ class Counts(Struct):
     """How many tasks.
 
     ``posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the final
-    results fetched.
+    results fetched. ``acknowledged`` are tasks that store no result and are done; no value of theirs was compared.
     """
 
     posted: int = 0
@@ -56,6 +56,12 @@ class Counts(Struct):
     failed: int = 0
     lost: int = 0
     duplicates: int = 0
+    acknowledged: int | UnsetType = UNSET
+
+    @property
+    def done(self) -> int:
+        """Tasks that came to their end, as far as is known: by their result, or by their acknowledgement."""
+        return self.retrieved + (self.acknowledged or 0)
 
 
 class Seconds(Struct):
@@ -160,6 +166,7 @@ class Queue(Struct):
     run_s: float | UnsetType = UNSET
     cpu_s: float | UnsetType = UNSET
     latency: Spread | UnsetType = UNSET
+    acknowledged: int | UnsetType = UNSET
 
 
 class WorkerTotals(Struct):
@@ -252,6 +259,15 @@ class RunRecord(Struct, kw_only=True, dict=True):
             description="workers: duplicates are what the workers executed, by their own counts before and after, "
             "beyond one per distinct id. republished: these counts were not to be had, and duplicates are the messages "
             "sent twice because a confirm was missing; not all of them need to have been executed twice."
+        ),
+    ] = ""
+    unstored: Annotated[list[str], Meta(description="The tasks that store no result.")] = []
+    acknowledged_from: Annotated[
+        str,
+        Meta(
+            description="workers: what is acknowledged was executed, by the workers' own counts. queues: these counts "
+            "were not to be had; no queue and no worker has a message of these tasks any more. Empty where all tasks "
+            "store their results."
         ),
     ] = ""
     checked: Annotated[bool, Meta(description="Whether results were compared with an expected value.")] = True

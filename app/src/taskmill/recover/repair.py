@@ -82,7 +82,7 @@ def is_collected(record: RunRecord, folder: Path) -> bool:
     ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
     faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
     return (
-        counts.retrieved + counts.lost + record.client.unsent == ids
+        counts.done + counts.lost + record.client.unsent == ids
         and faults.exists()
         and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
     )
@@ -93,13 +93,18 @@ def repair(
 ) -> Repaired:
     """Post and collect what has no result; merge it into the run's record, and return that.
 
-    Raises ``TaskmillError`` when the run was never collected to its end.
+    Raises ``TaskmillError`` when the run was never collected to its end, or has tasks that store no result.
     """
     record = RunRecord.load(folder)
     if record is None or not is_collected(record, folder):
         raise TaskmillError(
             f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
             f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"
+        )
+    if record.unstored:
+        raise TaskmillError(
+            f"tasks of {folder} store no result ({', '.join(record.unstored)}): which of them are missing is not known "
+            f"by id, so that none can be published again"
         )
     missing = {
         fault["id"].encode() for fault in read_faults(folder / "faults.jsonl", None) if fault.get("outcome") in MISSING

@@ -29,6 +29,9 @@ class Metrics:
     published_per_s: float = 0.0
     finished_per_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
+    #: Tasks that store no result and are done, and where that is known from: workers or queues.
+    acknowledged: int = 0
+    acknowledged_from: str = ""
     #: Paced load: the tasks per second that were asked for, and the most by which the client was late.
     rate: float | None = None
     late_s: float | None = None
@@ -99,7 +102,9 @@ def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
     """Return the metrics of a run whose CPU time was broken down, where it could be."""
     record, client = run.record, run.section("client")
     metrics = Metrics(
-        tasks=record.counts.retrieved,
+        tasks=record.counts.done,
+        acknowledged=record.counts.acknowledged or 0,
+        acknowledged_from=record.acknowledged_from,
         seconds=run.seconds,
         publish_seconds=record.seconds.post,
         published_per_s=record.rates.posted_per_s,

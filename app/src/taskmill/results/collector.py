@@ -12,7 +12,6 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -23,6 +22,8 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.publishing.pace import Pace
 from taskmill.publishing.posted import Posted
+from taskmill.results.acknowledged import Acknowledged, ids_of
+from taskmill.results.pending_queue import PendingQueue, common_tail
 from taskmill.results.store import ResultReader
 from taskmill.results.values import carried
 from taskmill.results.verdict import is_parked, judge
@@ -30,7 +31,7 @@ from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from pathlib import Path
 
     import numpy.typing as npt
@@ -42,26 +43,6 @@ if TYPE_CHECKING:
 PAUSE = (0.05, 1.0)
 #: Seconds between two looks at deferred ids.
 DEFER_SECONDS = 5.0
-
-
-@dataclass
-class PendingQueue:
-    """The ids of one queue that have no result yet, in the order of posting."""
-
-    name: str
-    ids: deque[bytes]
-    deferred: deque[bytes] = field(default_factory=deque)
-    #: How many batches a look takes in: more when the head is stuck.
-    width: int = 1
-    pause: float = 0.0
-    due: float = 0.0
-    looked: float = field(default_factory=time.monotonic)
-    deferred_due: float = 0.0
-
-    @property
-    def pending(self) -> int:
-        """How many have no result."""
-        return len(self.ids) + len(self.deferred)
 
 
 @dataclass
@@ -78,6 +59,10 @@ class Collected:
     #: Of the failed ones, those whose task was lost with its process too often.
     parked: int = 0
     lost: int = 0
+    #: Tasks that store no result and are done; ``None`` where there are none of that kind.
+    acknowledged: int | None = None
+    #: Where that is known from: ``workers`` or ``queues``.
+    acknowledged_from: str = ""
     #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
     unsent: int = 0
     by_queue: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -103,11 +88,14 @@ class Collector:
         stop: threading.Event,
         reporter: Reporter,
         only: Collection[bytes] | None = None,
+        acknowledged: Acknowledged | None = None,
     ) -> None:
         """Read the ids; raise ``TaskmillError`` when there are none.
 
         With ``only`` these alone are collected, and what ``faults.jsonl`` says of the others stays in it.
+        ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some.
         """
+        self._acknowledged = acknowledged
         self._only = only
         self._plan = plan
         self._folder = folder
@@ -126,6 +114,8 @@ class Collector:
         self._messages: dict[str, npt.NDArray[Any]] = {}
         self._queues: list[str] = []
         self._doubtful: set[bytes] = set()
+        #: Ids of tasks that store no result.
+        self._unstored: set[bytes] = set()
         self._pending_queues = self._read()
         self._last_new = time.monotonic()
 
@@ -135,6 +125,8 @@ class Collector:
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
         self._number(threads)
+        if self._acknowledged is not None:
+            self._unstored = ids_of(self._plan, threads)
         parts: dict[bytes, list[list[bytes]]] = {}
         for thread in threads:
             mine: dict[bytes, list[bytes]] = {}
@@ -212,6 +204,10 @@ class Collector:
                 self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
     def _collect(self) -> None:
+        if self._acknowledged is not None:
+            if not self._acknowledged.finished:
+                return
+            self._count_unstored(self._acknowledged)
         with self._reporter.phase("collecting", self.outcome.distinct) as phase:
             while self._pending() and not self._stop.is_set():
                 self._round(phase)
@@ -356,6 +352,27 @@ class Collector:
         fault = {"id": identifier.decode(), "queue": queue.name, "outcome": outcome, "detail": detail}
         self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
+    def _count_unstored(self, acknowledged: Acknowledged) -> None:
+        """Count the tasks that store no result, but for those that stored one all the same, such as a failure."""
+        outcome, waited_for, left = self.outcome, len(self._unstored), {}
+        outcome.started, outcome.ended = acknowledged.started, acknowledged.ended
+        for queue in self._pending_queues:
+            asked = [identifier for identifier in queue.ids if identifier in self._unstored]
+            queue.ids = deque(identifier for identifier in queue.ids if identifier not in self._unstored)
+            for start in range(0, len(asked), self._batch):
+                self._unstored.difference_update(asked[start : start + self._batch])
+                self._unstored.update(self._ask(queue, asked[start : start + self._batch]))
+            left[queue.name] = sum(identifier in self._unstored for identifier in asked)
+        rest = len(self._unstored)
+        done, lost, unsent = acknowledged.split(rest, len(self._unstored & self._doubtful), waited_for - rest)
+        outcome.acknowledged, outcome.acknowledged_from = done, acknowledged.source
+        outcome.lost += lost
+        outcome.unsent += unsent
+        if done == rest:
+            # Of which queue those are that are missing is not known.
+            for name, number in left.items():
+                outcome.by_queue[name]["acknowledged"] = number
+
     def _count_missing(self) -> None:
         """Count and list what has no result."""
         outcome = self.outcome
@@ -381,8 +398,3 @@ class Collector:
         outcome.confirmed = min(outcome.posted, outcome.confirmed)
         if found_anyway and self._doubtful:
             self._reporter.say(f"{found_anyway:,} unconfirmed messages were delivered all the same")
-
-
-def common_tail(one: Sequence[bytes], other: Sequence[bytes]) -> int:
-    """Return how many ids at the end of both are the same."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))

@@ -130,6 +130,12 @@ def begin(
     before = preflight(plan, broker, results, reporter, conditions)
     if stop.is_set():
         return None
+    plan = replace(plan, unstored=tuple(before["unstored"]))
+    if plan.unstored:
+        reporter.say(
+            f"{', '.join(plan.unstored)}: no result is stored, so these tasks are counted by their acknowledgement "
+            f"and their values are not compared"
+        )
     folder = run_folder.new_folder(runs, plan.name)
     plan.save(folder)
     return Session(plan, folder, broker, results, stop, reporter), before

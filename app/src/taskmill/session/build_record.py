@@ -77,11 +77,13 @@ def build(
         distinct=collected.distinct - collected.unsent if collected else posted.total("posted"),
         **{name: getattr(collected, name) for name in RESULTS if collected},
     )
+    if collected and collected.acknowledged is not None:
+        counts.acknowledged = collected.acknowledged
     asked = clocks(posted, after)
     times = timings.load(folder, asked) if collected else None
     counts.duplicates, source = duplicates(plan, posted, counts.distinct, after)
     posting = posted.started.until(posted.ended) if posted.ended else 0.0
-    total = posted.started.until(collected.ended) if collected and collected.retrieved else posting
+    total = posted.started.until(collected.ended) if collected and counts.done else posting
     collecting = collected.started.until(collected.ended) if collected else 0.0
     before = RunRecord.load(folder)
     record = RunRecord(
@@ -93,13 +95,15 @@ def build(
         seconds=Seconds(round(posting, 3), round(collecting, 3), round(total, 3)),
         rates=Rates(
             posted_per_s=rate(posted.total("confirmed") or counts.confirmed, posting),
-            completed_per_s=rate(counts.retrieved, total),
+            completed_per_s=rate(counts.done, total),
         ),
-        efficiency=efficiency(plan, counts.retrieved, total),
+        efficiency=efficiency(plan, counts.done, total),
         environment={**environment(plan, posted), **plan.environment},
         state=state(plan, posted, collected),
         duplicates_from=source,
-        checked=plan.check,
+        unstored=list(plan.unstored),
+        acknowledged_from=collected.acknowledged_from if collected else "",
+        checked=plan.check and plan.storing > 0,
         client=about_client(plan, posted, collected, client, times),
         workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
         result_store=result_store(posted, after),
@@ -299,7 +303,8 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         ("failed", "ended with an exception"),
     ):
         if number := getattr(counts, name):
-            sentences.append(f"{number:,} {name}: {words}; listed in faults.jsonl")
+            listed = "faults.jsonl lists those that store a result" if record.unstored else "listed in faults.jsonl"
+            sentences.append(f"{number:,} {name}: {words}; {listed}")
     if record.parked:
         sentences.append(
             f"{record.parked:,} of the failed are parked: their process was lost each time they ran. Their messages "
@@ -310,6 +315,11 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         if posted.error:
             sentences.append(f"posting ended early: {posted.error}")
         sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")
+    if record.state == records.COMPLETE and counts.lost == counts.posted and not record.waiting:
+        sentences.append(
+            "not one task has a result: where they store none (ignore_result), taskmill counts them otherwise, if "
+            "workers answer before the run, or CELERY_RESULT_BACKEND is disabled://"
+        )
     unsent = record.client.unsent
     if unsent:
         sentences.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from taskmill.cluster import workers
@@ -40,10 +40,10 @@ def preflight(
             f"run's figures would be theirs too. Wait until they are worked off, drop them with "
             f"`rabbitmqctl purge_queue` on the broker, or post beside them with --allow-waiting"
         )
-    figures = results.preflight(plan.tasks, conditions.result_bytes, plan.expect)
-    answered: list[workers.Worker] = []
+    answered = [] if conditions.no_workers else workers.find(broker, plan.queues)
+    plan = knowing_unstored(plan, broker, answered, results)
+    figures = results.preflight(plan.storing, conditions.result_bytes, plan.expect)
     if not conditions.no_workers:
-        answered = workers.find(broker, plan.queues)
         workers.check(broker, answered, plan.queues)
         pools = sum(worker.pool_size for worker in answered)
         reporter.say(
@@ -54,8 +54,16 @@ def preflight(
         "broker": server,
         "result_store": {"kind": results.kind, **figures},
         "workers": workers.plain(answered),
+        "unstored": list(plan.unstored),
         "clocks": workers.clocks(broker, [worker.name for worker in answered]),
     }
+
+
+def knowing_unstored(plan: Plan, broker: Broker, answered: list[workers.Worker], results: ResultStore) -> Plan:
+    """Return the plan with its tasks that store no result: all where there is no store, else what workers say."""
+    tasks = [route.task for route in plan.routes]
+    unstored = dict.fromkeys(tasks) if results.kind == "none" else workers.unstored(broker, answered, tasks)
+    return replace(plan, unstored=tuple(unstored))
 
 
 def check_again(plan: Plan, broker: Broker, results: ResultStore, *, no_workers: bool) -> dict[str, int]:
