@@ -28,10 +28,12 @@ from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.publishing.channel import Tally
 from taskmill.publishing.posted import Posted
-from taskmill.recover import repair
+from taskmill.recover import repair, resume
+from taskmill.results import nothing
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.store import BATCH
 from taskmill.session import build_record
+from taskmill.session.drive import Session
 
 TASKS = 4000
 #: Where nobody is.
@@ -203,3 +205,15 @@ def test_two_commands_do_not_work_on_one_run_at_the_same_time(run: Run) -> None:
     assert f"another taskmill works on {run.folder}" in str(done.exception)
     with run_folder.claimed(run.folder):
         pass
+
+
+def test_resumption_that_is_stopped_at_once_leaves_the_run_as_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while broker and workers are asked: a record that was whole is not written over by one without results."""
+    run.collect(Store({identifier: stored(identifier, 5) for identifier in run.ids}))
+    before = (run.folder / "run.json").read_bytes()
+    monkeypatch.setattr(resume, "check_again", lambda *_, **__: {})
+    stop = threading.Event()
+    stop.set()
+    session = Session(PLAN, run.folder, Broker(ADDRESSES["CELERY_BROKER_URL"]), nothing.Results(""), stop, Reporter())
+    assert resume.resume(session) is None
+    assert (run.folder / "run.json").read_bytes() == before

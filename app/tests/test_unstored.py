@@ -124,8 +124,12 @@ def test_ctrl_c_while_they_run_leaves_a_run_that_collect_takes_up(
         post = taskmill.latest / "post.json"
         wait_until(lambda: post.exists() and json.loads(post.read_text())["finished"], 60, "the end of posting")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
+        # Whoever asks now does not take the silence of a worker for its being done.
+        asked = taskmill("collect", str(taskmill.latest), "--deadline=1", timeout=120)
     assert process.returncode == 130, out + err
+    assert asked.code == 3, asked.out + asked.err
+    assert "a consumer of red does not answer" in asked.err
     data = record(taskmill.latest)
     assert (data["state"], data["counts"]["lost"], "acknowledged" in data["counts"]) == ("interrupted", 0, False)
     worker.stop()

@@ -145,7 +145,7 @@ class Broker:
         return self.app.connection_for_write(**options)
 
     def check(self, queues: list[str]) -> dict[str, Any]:
-        """Log in and look at the queues; return the server's name and version, and the messages that wait already.
+        """Log in and look at the queues; return the server's name and version, messages that wait, and consumers.
 
         Raises ``TaskmillError`` when the broker is not there, refuses, or lacks one of the queues.
         """
@@ -154,18 +154,19 @@ class Broker:
         except CONNECTION_ERRORS as error:
             raise TaskmillError(self.explain(error)) from error
         try:
-            waiting = {queue: self._look_at(connection, queue) for queue in queues}
+            looks = {queue: self._look_at(connection, queue) for queue in queues}
             server = connection.server_properties
             return {
                 "product": str(server.get("product", "")),
                 "version": str(server.get("version", "")),
-                "waiting": {queue: count for queue, count in waiting.items() if count},
+                "waiting": {queue: waiting for queue, (waiting, _) in looks.items() if waiting},
+                "consumers": {queue: consumers for queue, (_, consumers) in looks.items()},
             }
         finally:
             close(connection)
 
-    def _look_at(self, connection: amqp.Connection, queue: str) -> int:
-        """Return how many messages wait in the queue."""
+    def _look_at(self, connection: amqp.Connection, queue: str) -> tuple[int, int]:
+        """Return how many messages wait in the queue, and how many consumers it has."""
         channel = connection.channel()
         try:
             answer = channel.queue_declare(queue, passive=True)
@@ -180,7 +181,7 @@ class Broker:
                 f"{error.reply_text}. Permissions stand in rabbitmq_users"
             ) from error
         channel.close()
-        return int(answer.message_count)
+        return int(answer.message_count), int(answer.consumer_count)
 
     def explain(self, error: BaseException) -> str:
         """Say in one sentence why a connection was not made, and what mends it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from taskmill.cluster import workers
 from taskmill.model.clock import Moment
+from taskmill.model.errors import TaskmillError
 from taskmill.publishing import journal
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Look:
     ready: int
     held: int
     executed: int | None
+    #: Queues with more consumers than workers have answered: those that have not may hold messages, too.
+    silent: tuple[str, ...] = ()
 
     @property
     def left(self) -> int:
@@ -92,20 +95,32 @@ def await_acknowledgements(
     """Wait until so many tasks that store nothing are done, nothing changes for the plan's deadline, or it is stopped.
 
     ``before`` are the workers as they answered before the run; empty where nobody asked them. Raises ``TaskmillError``
-    when the broker is away.
+    when the broker stays away for as long, or a worker that may have messages does not answer.
     """
     outcome, quiet = Acknowledged(), 0
     changed = time.monotonic()
     with reporter.phase("executing", tasks) as phase:
         while not stop.is_set():
-            look = look_at(plan, broker, before)
-            now = time.monotonic()
+            late = time.monotonic() - changed > plan.deadline
+            try:
+                look = look_at(plan, broker, before)
+            except TaskmillError as error:
+                if late:
+                    raise
+                reporter.say(f"{error}; waiting for it")
+                stop.wait(PAUSE)
+                continue
             if look != outcome.look:
-                outcome.look, outcome.ended, changed = look, Moment.now(), now
-            quiet = 0 if look.left else quiet + 1
+                outcome.look, outcome.ended, changed, late = look, Moment.now(), time.monotonic(), False
+            if late and look.silent:
+                raise TaskmillError(
+                    f"a consumer of {', '.join(look.silent)} does not answer, and may hold messages of tasks that "
+                    f"store no result: it is not known how many are done. Once all workers answer, collect once more"
+                )
+            quiet = 0 if look.left or look.silent else quiet + 1
             phase.update(min(tasks, max(0, tasks - look.left)))
             counted = look.executed is not None and look.executed >= tasks
-            if (not look.left and (counted or quiet >= QUIET_LOOKS)) or now - changed > plan.deadline:
+            if late or (counted and not look.left) or quiet >= QUIET_LOOKS:
                 outcome.finished = True
                 break
             stop.wait(PAUSE)
@@ -116,7 +131,15 @@ def await_acknowledgements(
 def look_at(plan: Plan, broker: Broker, before: list[Worker]) -> Look:
     """Ask queues and workers once."""
     tasks = set(plan.unstored)
-    ready = sum(broker.check(plan.queues)["waiting"].values())
+    said = broker.check(plan.queues)
     names = [worker.name for worker in before]
     answered = workers.ask(broker, names) if names else workers.find(broker, plan.queues)
-    return Look(ready, workers.held(broker, answered, tasks), workers.executed_between(before, answered, tasks))
+    silent = (
+        queue for queue, number in said["consumers"].items() if number > sum(queue in one.queues for one in answered)
+    )
+    return Look(
+        sum(said["waiting"].values()),
+        workers.held(broker, answered, tasks),
+        workers.executed_between(before, answered, tasks),
+        tuple(silent),
+    )
