@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from services import CLIENT, QUEUES, WORKER, Memcached, RabbitMQ, Worker, depth, purge_queue, wait_until
+from services import CLIENT, QUEUES, WORKER, Memcached, RabbitMQ, Redis, Worker, depth, purge_queue, wait_until
 
+Server = TypeVar("Server", RabbitMQ, Memcached, Redis)
 SOURCE = Path(__file__).parent.parent / "src"
 TASKS = tuple(f"--task=fibonacci.tasks.{name}={name}" for name in ("red", "green", "blue"))
-#: What a test asks for, by itself or by a fixture of its, when it needs RabbitMQ, memcached or a worker.
-SERVICES = frozenset({"rabbitmq", "memcached", "start_memcached"})
+#: What a test asks for, by itself or by a fixture of its, when it needs RabbitMQ, memcached, Redis or a worker.
+SERVICES = frozenset({"rabbitmq", "memcached", "start_memcached", "redis", "start_redis"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,26 +34,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """Yield a private RabbitMQ."""
-    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+@contextmanager
+def up(server: Server) -> Iterator[Server]:
+    """Yield a service that runs meanwhile."""
     try:
         server.start()
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """Yield a private RabbitMQ."""
+    with up(RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def memcached() -> Iterator[Memcached]:
     """Yield a private memcached of 64 MiB."""
-    server = Memcached()
-    try:
-        server.start()
+    with up(Memcached()) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -61,6 +65,28 @@ def start_memcached() -> Iterator[Callable[..., Memcached]]:
 
     def start(megabytes: int = 64) -> Memcached:
         started.append(Memcached(megabytes))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Yield a private Redis."""
+    with up(Redis(tmp_path_factory.mktemp("redis"))) as server:
+        yield server
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., Redis]]:
+    """Yield what starts a Redis for one test, that may stop it; options are those of :class:`Redis`."""
+    started: list[Redis] = []
+
+    def start(**options: Any) -> Redis:
+        started.append(Redis(tmp_path, **options))
         started[-1].start()
         return started[-1]
 

@@ -1,4 +1,4 @@
-"""A private RabbitMQ and memcached for the tests: loopback only, free ports, temporary directories, ended by pid."""
+"""A private RabbitMQ, memcached and Redis for the tests: loopback, free ports, temporary directories, ended by pid."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def program(names: Sequence[str], package: str) -> str:
         if found:
             return found
     raise RuntimeError(
-        f"the tests need {names[0]}: apt-get install {package} (tests need rabbitmq-server and memcached)"
+        f"the tests need {names[0]}: apt-get install {package} (tests need rabbitmq-server, memcached and redis-server)"
     )
 
 
@@ -315,6 +315,45 @@ class Memcached:
         if self.process.poll() is not None:
             raise RuntimeError(f"memcached with {self.megabytes} MB ended with code {self.process.returncode}")
         return answers(self.port)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            end(self.process)
+            self.process = None
+
+
+@dataclass
+class Redis:
+    """One Redis that asks for a password and keeps nothing on disk; with TLS where its files are given."""
+
+    directory: Path
+    password: str = "redis-secret"
+    #: The files of a certificate that is its own authority, and of its key.
+    certificate: tuple[Path, Path] | None = None
+    options: Sequence[str] = ()
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: int = 0, password: str | None = None) -> str:
+        """Return Celery's form of the address of a database."""
+        address = f":{password or self.password}@127.0.0.1:{self.port}/{database}"
+        if self.certificate is None:
+            return f"redis://{address}"
+        return f"rediss://{address}?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={self.certificate[0]}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        listen = ["--port", str(self.port)]
+        if self.certificate is not None:
+            certificate, key = map(str, self.certificate)
+            listen = ["--port", "0", "--tls-port", str(self.port), "--tls-cert-file", certificate]
+            listen += ["--tls-key-file", key, "--tls-auth-clients", "no"]
+        command = [program(["redis-server"], "redis-server"), *listen, "--bind", "127.0.0.1", "--save", ""]
+        command += ["--appendonly", "no", "--requirepass", self.password, "--dir", str(self.directory), *self.options]
+        with (self.directory / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        wait_until(lambda: answers(self.port), 60, "Redis answering")
 
     def stop(self) -> None:
         """End it."""

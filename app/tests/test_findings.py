@@ -32,6 +32,8 @@ QUIET = Metrics(
 CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("bad_results", {"counts": {"posted": 20000, "lost": 3, "failed": 2}}, ["3 lost and 2 failed of 20,000"]),
     ("parked_tasks", {"parked": 2}, ["2 tasks parked"]),
+    ("unstored_results", {"acknowledged": 300, "acknowledged_from": "workers"}, ["300 tasks", "counted them"]),
+    ("unstored_results", {"acknowledged": 1, "acknowledged_from": "queues"}, ["1 task.", "is not known"]),
     ("evictions", {"evicted": 1234, "result_store_bytes": 64e6}, ["1,234 values", "64 MB"]),
     ("out_of_memory", {"oom_kills": {"worker1": 2}}, ["2 processes on worker1"]),
     ("restarts", {"restarts": {"celery-worker@w1.service on worker1": 1}}, ["w1.service on worker1: 1 time"]),

@@ -12,7 +12,7 @@ import memcache
 import pytest
 
 from conftest import TASKS, Taskmill
-from services import CLIENT, OTHER_VHOST, Memcached, RabbitMQ, depth, running, wait_until
+from services import CLIENT, OTHER_VHOST, Memcached, RabbitMQ, depth, running, stored, wait_until
 from taskmill.publishing import journal
 
 GONE = 30
@@ -141,3 +141,19 @@ def test_run_that_was_not_collected_is_not_repaired(taskmill: Taskmill) -> None:
     assert done.code == 3
     assert "taskmill resume" in done.err
     assert taskmill("resume", str(taskmill.latest)).code == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_task_that_stays_in_a_state_that_is_not_final_is_repaired(taskmill: Taskmill, memcached: Memcached) -> None:
+    """As when the message of a retry was lost: RETRY stands in the store for ever, and is no result."""
+    assert taskmill("publish", *TASKS, "--tasks=60", "--n=2", "--expect=1", "--no-profile").code == 0
+    folder = taskmill.latest
+    wait_until(lambda: results_of(memcached, ids(folder)) == 60, 60, "all results")
+    client: Any = memcache.Client([f"127.0.0.1:{memcached.port}"])
+    for identifier in ids(folder)[:GONE]:
+        client.set(f"celery-task-meta-{identifier.decode()}", stored(identifier, None, status="RETRY"))
+    assert taskmill("collect", str(folder), "--deadline=1").code == 1
+    done = taskmill("repair", str(folder), "--deadline=20")
+    assert done.code == 0, done.out + done.err
+    assert f"{GONE} results are missing; {GONE} of them have no final one" in done.err
+    assert record(folder)["counts"]["correct"] == 60

@@ -68,8 +68,11 @@ def test_interrupted_posting_keeps_its_ids_and_collect_takes_them_up(taskmill: T
     assert data["counts"]["posted"] == data["counts"]["confirmed"] == found["lines"]
     assert data["counts"]["lost"] == 0
     done = taskmill("collect", str(folder), "--deadline=20")
-    assert done.code == 0, done.out + done.err
+    assert done.code == 4, done.out + done.err
+    assert f"Not whole: {found['lines']:,} of 50,000 tasks were posted" in done.out
+    assert f"taskmill resume {folder}" in done.out
     data = record(folder)
+    assert data["state"] == "interrupted"
     assert data["counts"]["correct"] == data["counts"]["posted"] == found["lines"]
     assert (data["counts"]["lost"], data["counts"]["duplicates"], data["duplicates_from"]) == (0, 0, "workers")
     assert f"{found['lines']:,} of 50,000 tasks were posted" in data["problems"]
@@ -88,7 +91,7 @@ def test_interrupted_processes_end_in_order_too(taskmill: Taskmill) -> None:
     assert "Traceback" not in err
     found = on_disk(taskmill.latest)
     assert 200 < found["lines"] == found["confirmed"] == record(taskmill.latest)["counts"]["posted"]
-    assert taskmill("collect", str(taskmill.latest), "--deadline=20").code == 0
+    assert taskmill("collect", str(taskmill.latest), "--deadline=20").code == 4
 
 
 def test_interrupted_collecting_goes_on_from_the_ids(taskmill: Taskmill, worker: Worker) -> None:
@@ -146,7 +149,7 @@ def test_killed_run_is_taken_up_by_collect(taskmill: Taskmill) -> None:
     process.kill()
     finish(process)
     done = taskmill("collect", str(taskmill.latest), "--deadline=3")
-    assert done.code == 0, done.out + done.err
+    assert done.code == 4, done.out + done.err
     data = record(taskmill.latest)
     counts = data["counts"]
     assert counts["correct"] == counts["posted"] == counts["distinct"] > 190

@@ -26,7 +26,7 @@ def cli() -> None:
     CELERY_BROKER_URL and CELERY_RESULT_BACKEND in the environment say where the cluster is.
 
     Exit codes: 0 all well; 1 something lost, wrong or failed; 2 wrong usage; 3 cannot start or go on; 4 publishing was
-    given up; 5 something required is not met; 130 interrupted.
+    not finished; 5 something required is not met; 130 interrupted.
     """
 
 
@@ -63,6 +63,9 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("taskmill: stopped at once; what was posted is in ids/ of the run folder", err=True)
+        click.echo(
+            "taskmill: stopped at once; what was posted is in ids/ of the run folder, and taskmill resume takes it up",
+            err=True,
+        )
         code = errors.INTERRUPTED
     sys.exit(code)

@@ -16,9 +16,10 @@ from taskmill.cli.options import RUN, make_plan, workload_options
 from taskmill.cli.values import POSITIVE, SECONDS
 from taskmill.cluster.broker import Broker
 from taskmill.model import run_folder
+from taskmill.model.errors import TaskmillError
 from taskmill.progress import Quiet, Reporter
 from taskmill.publishing import interrupt
-from taskmill.results.memcached import Results
+from taskmill.results import store
 from taskmill.session.api import begin
 from taskmill.session.preflight import Conditions, preflight
 from taskmill.tuning import grid
@@ -90,13 +91,18 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
         if given:
             raise click.UsageError(f"--resume goes on with what was begun: {', '.join(given)} cannot stand beside it")
     allowed = Conditions(result_bytes=options["result_bytes"])
-    reporter, broker, results = Quiet(), Broker.from_environment(), Results.from_environment()
+    reporter, broker, results = Quiet(), Broker.from_environment(), store.of_environment()
     with interrupt.watch() as stop:
         if resume is not None:
             search = measure.Search.resume(resume, options["budget"] if is_given(context, "budget") else None)
             await_empty(broker, search.plan, stop, reporter)
         else:
-            preflight(plan, broker, results, reporter, allowed)
+            before = preflight(plan, broker, results, reporter, allowed)
+            if before["unstored"]:
+                raise TaskmillError(
+                    f"{', '.join(before['unstored'])}: no result is stored, and the search goes by when results came. "
+                    f"Give these tasks a result backend, and take ignore_result off, for the search"
+                )
             search = measure.Search(run_folder.dated_folder(options["runs_directory"], plan.name), plan, settings)
             plan.save(search.folder)
         reporter.say(f"run folder {search.folder}")

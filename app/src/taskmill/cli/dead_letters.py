@@ -8,7 +8,7 @@ from taskmill.cli.renamed import renamed_option
 from taskmill.cluster import dead_letter_queue
 from taskmill.cluster.broker import Broker
 from taskmill.report.text import count
-from taskmill.results.memcached import Results
+from taskmill.results import store
 
 
 @click.command("dead-letters")
@@ -20,7 +20,7 @@ from taskmill.results.memcached import Results
 @renamed_option("--drop", "--purge")
 def dead_letters_command(action: str | None, ids: tuple[str, ...], queue: str) -> None:
     """Show the dead letters, which workers could not run or gave up, one line each and without their content."""
-    broker, results = Broker.from_environment(), Results.from_environment()
+    broker, results = Broker.from_environment(), store.of_environment()
     number = 0
     for letter, outcome in dead_letter_queue.settle(broker, results, queue, action or "show", ids):
         number += 1

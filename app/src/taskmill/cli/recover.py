@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from taskmill.cli.options import DEADLINE, NO_WORKERS, RUN
-from taskmill.cli.verdict import tell_run, tell_thresholds
+from taskmill.cli.verdict import tell_run, tell_whole
 from taskmill.cluster.broker import Broker
 from taskmill.model import errors, thresholds
 from taskmill.model.errors import PostingError, TaskmillError
 from taskmill.model.plan import Plan
+from taskmill.model.run_folder import claimed
 from taskmill.model.summary import summary
 from taskmill.progress import Reporter
 from taskmill.publishing import interrupt
 from taskmill.recover import repair, resume
-from taskmill.results.memcached import Results
+from taskmill.results import store
 from taskmill.session.drive import Session, render
 from taskmill.session.preflight import check_again
 
@@ -36,11 +37,13 @@ def resume_command(run: Path, no_workers: bool) -> None:
     """
     plan, reporter = Plan.load(run), Reporter()
     reporter.say(f"run folder {run.resolve()}")
-    broker, results = Broker.from_environment(), Results.from_environment()
-    with interrupt.watch() as stop:
+    broker, results = Broker.from_environment(), store.of_environment()
+    with claimed(run), interrupt.watch() as stop:
         session = Session(plan, run, broker, results, stop, reporter)
-        posted, collected, after = resume.resume(session, no_workers=no_workers)
-        raise SystemExit(tell_run(session.conclude(posted, collected, after, thresholds.of_run(run))))
+        done = resume.resume(session, no_workers=no_workers)
+        if done is None:
+            raise SystemExit(tell_untouched(run))
+        raise SystemExit(tell_run(session.conclude(*done, thresholds.of_run(run))))
 
 
 @click.command("repair")
@@ -54,8 +57,8 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
     if deadline is not None:
         plan = replace(plan, deadline=deadline)
     reporter.say(f"run folder {run.resolve()}")
-    broker, results = Broker.from_environment(), Results.from_environment()
-    with interrupt.watch() as stop:
+    broker, results = Broker.from_environment(), store.of_environment()
+    with claimed(run), interrupt.watch() as stop:
         resume.await_writers(Session(plan, run, broker, results, stop, reporter))
         waiting = check_again(plan, broker, results, no_workers=no_workers)
         if waiting and not allow_waiting:
@@ -64,13 +67,25 @@ def repair_command(run: Path, no_workers: bool, allow_waiting: bool, deadline: f
                 f"them: it would run twice. Once the queues are empty, `taskmill collect {run}` finds what they made; "
                 f"or say --allow-waiting"
             )
+        if stop.is_set():
+            raise SystemExit(tell_untouched(run))
         done = repair.repair(plan, run, broker, results, stop, reporter)
-    if done.error is not None:
-        raise PostingError(f"nothing was repaired: {done.error}")
-    if not done.finished:
-        raise SystemExit(errors.INTERRUPTED)
-    render(run, reporter)
+        if done.error is not None:
+            raise PostingError(f"nothing was repaired: {done.error}")
+        if not done.finished:
+            click.echo(
+                f"Interrupted: some tasks may have been published again, and the record is as it was. Once the queues "
+                f"are empty: taskmill repair {run}"
+            )
+            raise SystemExit(errors.INTERRUPTED)
+        render(run, reporter)
     click.echo(summary(done.record, run))
     if any(getattr(done.record.counts, name) for name in ("lost", "wrong", "failed")):
         raise SystemExit(errors.FAULTS)
-    raise SystemExit(tell_thresholds(done.record.requirements))
+    raise SystemExit(tell_whole(done.record))
+
+
+def tell_untouched(run: Path) -> int:
+    """Say that a command was stopped before it did anything, and return the exit code."""
+    click.echo(f"Interrupted before anything was sent: {run} is as it was.")
+    return errors.INTERRUPTED

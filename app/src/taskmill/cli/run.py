@@ -15,7 +15,7 @@ from taskmill.model.plan import Plan
 from taskmill.model.thresholds import Requirement
 from taskmill.progress import Reporter
 from taskmill.publishing import interrupt
-from taskmill.results.memcached import Results
+from taskmill.results import store
 from taskmill.session import api
 from taskmill.session.drive import Session, broker_if_there
 from taskmill.session.preflight import Conditions
@@ -43,7 +43,7 @@ def publish_command(**options: Any) -> None:
 def start(options: dict[str, Any], collect_too: bool, required: Sequence[Requirement] = ()) -> int:
     """Begin a run; return the exit code."""
     plan, reporter = make_plan(options), Reporter()
-    broker, results = Broker.from_environment(), Results.from_environment()
+    broker, results = Broker.from_environment(), store.of_environment()
     conditions = Conditions(options["no_workers"], options["allow_waiting"], options["result_bytes"])
     with interrupt.watch() as stop:
         run = api.start(
@@ -58,6 +58,7 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
             collect_too=collect_too,
         )
         if run is None:
+            click.echo("Interrupted before the first message: nothing was published.")
             return errors.INTERRUPTED
         code = tell_run(run)
         return errors.OK if not collect_too and run.posted.finished else code
@@ -77,8 +78,8 @@ def collect_command(run: Path, deadline: float | None, profile: bool | None, req
         plan = replace(plan, deadline=deadline)
     if profile is not None:
         plan = replace(plan, profile=profile)
-    reporter, results = Reporter(), Results.from_environment()
-    results.stats()
+    reporter, results = Reporter(), store.of_environment()
+    results.figures()
     broker = broker_if_there(reporter)
     with interrupt.watch() as stop:
         raise SystemExit(tell_run(api.collect_again(Session(plan, run, broker, results, stop, reporter), required)))

@@ -13,7 +13,7 @@ from taskmill.model.summary import summary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskmill.model.record import Judged
+    from taskmill.model.record import Judged, RunRecord
     from taskmill.session.drive import Concluded
 
 
@@ -26,7 +26,13 @@ def tell_run(run: Concluded) -> int:
         return errors.FAULTS
     if not run.collected.finished:
         return errors.INTERRUPTED
-    return tell_thresholds(run.record.requirements)
+    return tell_whole(run.record)
+
+
+def tell_whole(record: RunRecord) -> int:
+    """Say what is not met by a run without faults that was collected to its end, and return the exit code."""
+    code = tell_thresholds(record.requirements)
+    return errors.PostingError.exit_code if record.counts.posted < record.workload.tasks else code
 
 
 def tell_thresholds(judged: Sequence[Judged]) -> int:

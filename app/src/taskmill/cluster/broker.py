@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import amqp
-from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, NotFound
+from amqp.exceptions import (
+    AccessRefused,
+    AMQPError,
+    AMQPNotImplementedError,
+    InvalidPath,
+    NotAllowed,
+    NotFound,
+    PreconditionFailed,
+)
 from celery import Celery
 from kombu import Connection
 from kombu.transport import pyamqp
@@ -19,6 +27,16 @@ from taskmill.model.errors import TaskmillError
 ENVIRONMENT_FILE = "/etc/taskmill/taskmill.env"
 #: What a connection that breaks, or cannot be made, raises.
 CONNECTION_ERRORS = (AMQPError, OSError)
+#: Of these, what says no, and says so again however long one waits.
+REFUSALS = (
+    AccessRefused,
+    AMQPNotImplementedError,
+    InvalidPath,
+    NotAllowed,
+    NotFound,
+    PreconditionFailed,
+    ssl.SSLCertVerificationError,
+)
 CONNECT_TIMEOUT = 10.0
 
 
@@ -127,7 +145,7 @@ class Broker:
         return self.app.connection_for_write(**options)
 
     def check(self, queues: list[str]) -> dict[str, Any]:
-        """Log in and look at the queues; return the server's name and version, and the messages that wait already.
+        """Log in and look at the queues; return the server's name and version, messages that wait, and consumers.
 
         Raises ``TaskmillError`` when the broker is not there, refuses, or lacks one of the queues.
         """
@@ -136,18 +154,19 @@ class Broker:
         except CONNECTION_ERRORS as error:
             raise TaskmillError(self.explain(error)) from error
         try:
-            waiting = {queue: self._look_at(connection, queue) for queue in queues}
+            looks = {queue: self._look_at(connection, queue) for queue in queues}
             server = connection.server_properties
             return {
                 "product": str(server.get("product", "")),
                 "version": str(server.get("version", "")),
-                "waiting": {queue: count for queue, count in waiting.items() if count},
+                "waiting": {queue: waiting for queue, (waiting, _) in looks.items() if waiting},
+                "consumers": {queue: consumers for queue, (_, consumers) in looks.items()},
             }
         finally:
             close(connection)
 
-    def _look_at(self, connection: amqp.Connection, queue: str) -> int:
-        """Return how many messages wait in the queue."""
+    def _look_at(self, connection: amqp.Connection, queue: str) -> tuple[int, int]:
+        """Return how many messages wait in the queue, and how many consumers it has."""
         channel = connection.channel()
         try:
             answer = channel.queue_declare(queue, passive=True)
@@ -162,10 +181,12 @@ class Broker:
                 f"{error.reply_text}. Permissions stand in rabbitmq_users"
             ) from error
         channel.close()
-        return int(answer.message_count)
+        return int(answer.message_count), int(answer.consumer_count)
 
     def explain(self, error: BaseException) -> str:
         """Say in one sentence why a connection was not made, and what mends it."""
+        if at_connection_limit(error):
+            return f"the broker ({self}) takes no more connections: {reason(error)}. End some, or raise the limit"
         if isinstance(error, NotAllowed):
             return f"the broker ({self}) has no such virtual host, or its user may not use it. Look at {self.setting}"
         if isinstance(error, AccessRefused):
@@ -180,6 +201,16 @@ class Broker:
             f"the broker ({self}) cannot be reached: {reason(error)}. "
             f"Look at whether RabbitMQ runs there, and at {self.setting}"
         )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Say whether a broker that raised one of ``CONNECTION_ERRORS`` says no: waiting for it mends nothing."""
+    return isinstance(error, REFUSALS) and not at_connection_limit(error)
+
+
+def at_connection_limit(error: BaseException) -> bool:
+    """Say whether a broker has as many connections as it takes; it may count some that are dead already."""
+    return isinstance(error, NotAllowed) and "connection limit" in reason(error)
 
 
 def reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from taskmill.cluster import broker as brokers
 from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from taskmill.cluster.broker import Broker
 
@@ -38,6 +38,8 @@ class Worker:
     software: str
     queues: tuple[str, ...]
     executed: dict[str, int]
+    #: The address of its result backend, as far as it tells: ``disabled`` for none.
+    results: str = ""
 
 
 def find(broker: Broker, queues: Iterable[str] = ()) -> list[Worker]:
@@ -76,6 +78,49 @@ def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worke
     return [
         worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in there if name in stats
     ]
+
+
+def unstored(broker: Broker, workers: list[Worker], tasks: Iterable[str]) -> list[str]:
+    """Return those of the tasks that store no result: all workers that have the task say so, or have no result backend.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    storing, known = set(), set()
+    for name, registered in _inspect(broker, workers, "registered", "ignore_result").items():
+        backend = next((worker.results for worker in workers if worker.name == name), "")
+        for entry in registered:
+            # Such as: a.b [ignore_result=True]
+            task, _, said = str(entry).partition(" [")
+            known.add(task)
+            if "ignore_result=True" not in said and backend.partition(":")[0] != "disabled":
+                storing.add(task)
+    return [task for task in dict.fromkeys(tasks) if task in known - storing]
+
+
+def held(broker: Broker, workers: list[Worker], tasks: Collection[str]) -> int:
+    """Return how many messages of the tasks the workers have taken from the queues and not finished.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    answers = [_inspect(broker, workers, question) for question in ("active", "reserved", "scheduled")]
+    requests = [one for by_worker in answers for taken in by_worker.values() for one in taken]
+    # What waits for its time has the request inside.
+    return sum(one.get("request", one).get("name") in tasks for one in requests)
+
+
+def _inspect(broker: Broker, workers: list[Worker], question: str, *arguments: Any) -> dict[str, list[Any]]:
+    """Return what workers answer, by name; nothing of those that do not."""
+    if not workers:
+        return {}
+    app = broker.control()
+    try:
+        inspect = app.control.inspect(destination=[worker.name for worker in workers], timeout=ANSWER)
+        answers: dict[str, list[Any]] = getattr(inspect, question)(*arguments) or {}
+    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
+        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
+    finally:
+        app.close()
+    return answers
 
 
 def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -124,6 +169,7 @@ def worker(name: str, stats: dict[str, Any], queues: list[dict[str, Any]], repor
         software=software(str(report.get("ok") or "")),
         queues=tuple(sorted(str(queue["name"]) for queue in queues)),
         executed={str(task): int(count) for task, count in (stats.get("total") or {}).items()},
+        results=results(str(report.get("ok") or "")),
     )
 
 
@@ -134,6 +180,11 @@ def software(report: str) -> str:
         if arrow and name.strip() == "software":
             return " ".join(rest.split())
     return ""
+
+
+def results(report: str) -> str:
+    """Return the result backend in a worker's report, such as ``disabled``."""
+    return next((word.removeprefix("results:") for word in report.split() if word.startswith("results:")), "")
 
 
 def orphans(workers: list[Worker], queues: Iterable[str]) -> list[str]:

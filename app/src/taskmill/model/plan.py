@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run. Times are in seconds; ``args`` and ``expect`` are JSON values.
+    """One run. Times are in seconds; ``args`` and ``expect`` are values that Celery's JSON carries.
 
     ``threads`` counts per process: 10 threads and 2 processes are 20 posting threads. Message number ``i`` of the run
     goes by the route ``i`` modulo their number, so every route gets its even share.
@@ -71,6 +72,8 @@ class Plan:
     #: Whether the broker keeps messages on disk.
     persistent: bool = True
     stack: str = "celery5"
+    #: The tasks that store no result, as the workers say before the first message.
+    unstored: tuple[str, ...] = ()
     #: Single-core seconds of the bare function on a worker, and the cores of all workers: for the efficiency.
     function_seconds: float | None = None
     worker_cores: int | None = None
@@ -85,6 +88,12 @@ class Plan:
     def task(self) -> str:
         """The task names, parted by commas."""
         return ", ".join(dict.fromkeys(route.task for route in self.routes))
+
+    @property
+    def storing(self) -> int:
+        """How many of the messages are of tasks that store a result."""
+        whole, rest = divmod(self.tasks, len(self.routes))
+        return sum(whole + (place < rest) for place, one in enumerate(self.routes) if one.task not in self.unstored)
 
     def posters(self) -> list[tuple[int, int]]:
         """Return first message number and count for each posting thread, those of one process together.
@@ -103,8 +112,11 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """Write ``plan.json``."""
+        from kombu.utils import json as celery_json  # noqa: PLC0415  # who reads a plan needs no client library
+
         data = {IN_FILE.get(name, name): value for name, value in asdict(self).items()}
-        write_json(folder / "plan.json", {"schema": SCHEMA, **data})
+        # Values that plain JSON does not have stand there as they do in messages.
+        write_json(folder / "plan.json", json.loads(celery_json.dumps({"schema": SCHEMA, **data})))
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -120,6 +132,7 @@ class Plan:
             data.update({name: data.pop(old) for name, old in IN_FILE.items() if old in data})
             data["routes"] = tuple(Route(**route) for route in data["routes"])
             data["args"] = tuple(data["args"])
+            data["unstored"] = tuple(data.get("unstored", ()))
             return cls(**data)
         except (KeyError, TypeError) as error:
             raise TaskmillError(f"{folder / 'plan.json'} is not a plan of this version of taskmill: {error}") from error

@@ -44,7 +44,7 @@ class Counts(Struct):
     """How many tasks.
 
     ``posted`` are messages that the broker has, or may have; ``confirmed`` those it confirmed; ``retrieved`` the final
-    results fetched.
+    results fetched. ``acknowledged`` are tasks that store no result and are done; no value of theirs was compared.
     """
 
     posted: int = 0
@@ -56,6 +56,12 @@ class Counts(Struct):
     failed: int = 0
     lost: int = 0
     duplicates: int = 0
+    acknowledged: int | UnsetType = UNSET
+
+    @property
+    def done(self) -> int:
+        """Tasks that came to their end, as far as is known: by their result, or by their acknowledgement."""
+        return self.retrieved + (self.acknowledged or 0)
 
 
 class Seconds(Struct):
@@ -107,7 +113,7 @@ class Worker(Struct):
 
 
 class Memcached(Struct):
-    """What the result store said of itself; ``evicted_during_run`` is ``null`` where that is not known."""
+    """What memcached said of itself; ``evicted_during_run`` is ``null`` where that is not known."""
 
     limit_bytes: int | UnsetType = UNSET
     used_bytes: int | UnsetType = UNSET
@@ -116,6 +122,16 @@ class Memcached(Struct):
     version: str | UnsetType = UNSET
     growth_factor: float | UnsetType = UNSET
     evicted_during_run: int | None = None
+
+
+class ResultStore(Memcached):
+    """Where the results were fetched from, and what it said of itself.
+
+    ``kind`` is ``memcached``, ``redis``, another scheme of Celery's ``result_backend``, or ``none`` where the tasks
+    store nothing.
+    """
+
+    kind: str = "memcached"
 
 
 class Spread(Struct):
@@ -150,6 +166,7 @@ class Queue(Struct):
     run_s: float | UnsetType = UNSET
     cpu_s: float | UnsetType = UNSET
     latency: Spread | UnsetType = UNSET
+    acknowledged: int | UnsetType = UNSET
 
 
 class WorkerTotals(Struct):
@@ -244,10 +261,20 @@ class RunRecord(Struct, kw_only=True, dict=True):
             "sent twice because a confirm was missing; not all of them need to have been executed twice."
         ),
     ] = ""
+    unstored: Annotated[list[str], Meta(description="The tasks that store no result.")] = []
+    acknowledged_from: Annotated[
+        str,
+        Meta(
+            description="workers: what is acknowledged was executed, by the workers' own counts. queues: these counts "
+            "were not to be had; no queue and no worker has a message of these tasks any more. Empty where all tasks "
+            "store their results."
+        ),
+    ] = ""
     checked: Annotated[bool, Meta(description="Whether results were compared with an expected value.")] = True
     client: Client = field(default_factory=Client)
     workers: list[Worker] = []
     memcached: Memcached = field(default_factory=Memcached)
+    result_store: ResultStore = field(default_factory=ResultStore)
     by_queue: dict[str, Queue] = {}
     waiting: Annotated[dict[str, int], Meta(description="Messages that waited in a queue at the end.")] = {}
     parked: Annotated[
@@ -294,6 +321,21 @@ class RunRecord(Struct, kw_only=True, dict=True):
         """Write ``run.json`` into a run's folder."""
         write_json(folder / NAME, self.plain())
         self.__dict__["folder"] = folder
+
+    def update(self, folder: Path) -> None:
+        """Write ``run.json`` of a run's folder anew; keys in it that this taskmill does not know stay."""
+        write_json(folder / NAME, merged(load(folder), self.plain()))
+
+
+def merged(old: Any, new: Any) -> Any:
+    """Return new plain data with the keys of the old ones that they do not have, at every depth."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {key: merged(old.get(key), value) for key, value in new.items()} | {
+            key: value for key, value in old.items() if key not in new
+        }
+    if isinstance(old, list) and isinstance(new, list):
+        return [*map(merged, old, new), *new[len(old) :]]
+    return new
 
 
 def load(folder: Path) -> dict[str, Any] | None:

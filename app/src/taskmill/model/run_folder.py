@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import uuid
@@ -33,6 +34,21 @@ def dated_folder(runs: Path, name: str, now: datetime | None = None) -> Path:
     with refused(runs):
         runs.mkdir(parents=True, exist_ok=True)
         return make_first_free(runs / stem for stem in (base, *(f"{base}-{number}" for number in range(2, 1000))))
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other commands off a run with a plan while the ``with`` block runs.
+
+    Raises ``TaskmillError`` when one works on it.
+    """
+    with (folder / "plan.json").open("rb") as file:
+        # For as long as this process lives, and for no longer, whatever ends it.
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TaskmillError(f"another taskmill works on {folder}. Wait for it, or end it, and try again") from None
+        yield
 
 
 @contextmanager

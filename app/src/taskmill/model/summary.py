@@ -30,6 +30,7 @@ def summary(record: RunRecord, folder: Path) -> str:
                 f"{counts.wrong:,} wrong, {counts.failed:,} failed; {counts.lost:,} lost; "
                 f"{counts.duplicates:,} duplicates{at_most}"
             ),
+            *unstored(record),
             (
                 f"  total      {seconds.total:,.1f} s from the first post to the last result: "
                 f"{rates.completed_per_s:,.0f} tasks/s"
@@ -59,6 +60,18 @@ def summary(record: RunRecord, folder: Path) -> str:
     return "\n".join(lines)
 
 
+def unstored(record: RunRecord) -> list[str]:
+    """Return the line about tasks that store no result, where there are some."""
+    if not record.acknowledged_from:
+        return []
+    how = (
+        "executed, by the workers' own count"
+        if record.acknowledged_from == "workers"
+        else "gone from queues and workers; how often they were executed is not known"
+    )
+    return [f"  no result  {record.counts.acknowledged or 0:,} tasks that store none are {how}"]
+
+
 def quantiles(values: Spread) -> str:
     """Return the median and the 99th percentile of a summary of seconds, for people."""
     return f"{values.p50:,.3g} s (p99 {values.p99:,.3g} s)"
@@ -74,10 +87,21 @@ def headline(record: RunRecord) -> str:
             f"Not well: of {counts.posted:,} tasks {counts.lost:,} are lost, {counts.wrong:,} wrong and "
             f"{counts.failed:,} failed."
         )
+    if record.state == STOPPED and 0 < counts.posted == counts.done:
+        return f"Not whole: {counts.posted:,} of {record.workload.tasks:,} tasks were posted; these are done."
     if record.state == STOPPED:
         return f"Interrupted: {counts.posted:,} tasks posted, {counts.retrieved:,} results fetched so far."
     if record.state == POSTED:
         return f"All {counts.posted:,} tasks are posted; their results are not fetched yet."
+    if record.acknowledged_from and not counts.retrieved:
+        done = "executed" if record.acknowledged_from == "workers" else "acknowledged"
+        return f"All {counts.acknowledged or 0:,} tasks were {done}; they store no result, so no value was compared."
+    if record.acknowledged_from:
+        well = "right" if record.checked else "successful"
+        return (
+            f"All {counts.correct:,} results are there and {well}; {counts.acknowledged or 0:,} more tasks store none, "
+            f"and their values were not compared."
+        )
     if not record.checked:
         return f"All {counts.retrieved:,} tasks ended well; their values were not compared with any."
     return f"All {counts.correct:,} results are there and right."

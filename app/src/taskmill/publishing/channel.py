@@ -326,14 +326,9 @@ class ConfirmedChannel:
 
     def _lost(self, error: BaseException) -> None:
         """Wait a while after a failure to connect or a lost connection; raise ``PostingError`` past the deadline."""
-        if isinstance(error, PreconditionFailed):
-            raise PostingError(
-                f"the broker ({self._broker}) refuses a message of this size ({brokers.reason(error)}). Hand the tasks "
-                f"less, such as the name of a file; or raise rabbitmq_max_message_size and run site.yml"
-            ) from error
+        if brokers.is_refusal(error):
+            raise PostingError(self._refusal(error)) from error
         if self._connection is not None:
-            if isinstance(error, (AccessRefused, NotFound)):
-                raise PostingError(f"the broker ({self._broker}) refuses a message: {brokers.reason(error)}") from error
             self.close()
             self.tally.reconnects += 1
         self._give_up_after_deadline(f"is gone ({brokers.reason(error)})")
@@ -343,6 +338,23 @@ class ConfirmedChannel:
         self._stop.wait(min(high, max(low, waited / 2)) * random.uniform(0.8, 1.2))  # noqa: S311  # spreads the threads
         if self._stop.is_set():
             raise Interrupted
+
+    def _refusal(self, error: BaseException) -> str:
+        """Say in one sentence what the broker refuses, and what mends it."""
+        if self._connection is None:
+            return self._broker.explain(error)
+        words = brokers.reason(error)
+        if isinstance(error, PreconditionFailed) and "size" in words:
+            return (
+                f"the broker ({self._broker}) refuses a message of this size ({words}). Hand the tasks less, such as "
+                f"the name of a file; or raise rabbitmq_max_message_size and run site.yml"
+            )
+        said = f"the broker ({self._broker}) refuses a message: {words}"
+        if isinstance(error, AccessRefused):
+            return f"{said}. This user's permission to write stands in rabbitmq_users; mend it and run site.yml"
+        if isinstance(error, NotFound):
+            return f"{said}. Declare the exchange, or mend its name"
+        return said
 
     def _give_up_after_deadline(self, what: str) -> None:
         now = time.monotonic()

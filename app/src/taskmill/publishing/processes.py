@@ -8,6 +8,7 @@ import resource
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +93,9 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to end in order."""
-        try:
+        # What has ended meanwhile has left its last news in the pipe.
+        with suppress(OSError):
             self._pipe.send("stop")
-        except OSError:
-            self._ended = True
 
     def running(self) -> bool:
         """Take in its news; say whether it is at work."""
@@ -234,7 +234,10 @@ def run_children(jobs: list[Job], stop: threading.Event, reporter: Reporter, pos
     inner = threading.Event()
     children: list[Child] = []
     try:
-        children += [Child(job, reporter.say) for job in jobs]
+        failure = start_children(jobs, children, reporter)
+        if failure is not None:
+            # Those that run end in order: what they have sent is confirmed.
+            inner.set()
         with reporter.phase("posting", sum(count for job in jobs for _, count in job.spans)) as phase:
             # Every one of them is asked: each brings its news.
             while sum(one.running() for one in children):
@@ -251,9 +254,22 @@ def run_children(jobs: list[Job], stop: threading.Event, reporter: Reporter, pos
     finally:
         for one in children:
             one.kill()
-    posted.error = next((error for error in errors if error), None)
+    posted.error = failure or next((error for error in errors if error), None)
     posted.peak_memory_bytes = sum(one.peak_memory or 0 for one in children)
     return [tally for one in children for tally in one.tallies]
+
+
+def start_children(jobs: list[Job], children: list[Child], reporter: Reporter) -> str | None:
+    """Start a process for each job and add it to the children, until one does not start: return why."""
+    for job in jobs:
+        try:
+            children.append(Child(job, reporter.say))
+        except OSError as error:
+            return (
+                f"the publishing process {job.process + 1} of {len(jobs)} could not be started: "
+                f"{error.strerror or error}. Ask for fewer with --processes, or raise this host's limits"
+            )
+    return None
 
 
 def announce_stop(inner: threading.Event, reporter: Reporter) -> None:

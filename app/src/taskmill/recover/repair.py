@@ -7,7 +7,7 @@ record is counted from it. So a repair can be interrupted, and done again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
@@ -16,12 +16,13 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal, processes
 from taskmill.publishing.unfinished import Unfinished
 from taskmill.results.collector import Collected, Collector
-from taskmill.results.store import BATCH, ResultStore
+from taskmill.results.store import ResultReader
+from taskmill.results.verdict import is_final
 from taskmill.session.build_record import recount
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from taskmill.cluster.broker import Broker
@@ -43,19 +44,22 @@ class Repaired:
     error: str | None = None
 
 
-def without_result(ids: Iterable[bytes], results: ResultStore) -> set[bytes]:
-    """Return those of the ids that have no result in the store."""
+def stored(ids: Iterable[bytes], results: ResultReader) -> Iterator[tuple[bytes, Any]]:
+    """Yield those of the ids that the store knows, with their values; raise ``TaskmillError`` when it is away."""
     rest = list(ids)
-    absent = set(rest)
-    for start in range(0, len(rest), BATCH):
-        absent.difference_update(results.get(rest[start : start + BATCH]))
-    return absent
+    for start in range(0, len(rest), results.batch):
+        yield from results.get(rest[start : start + results.batch]).items()
+    # To one that is away every id is unknown.
+    if away := results.unreachable():
+        raise TaskmillError(f"{results.kind} at {', '.join(away)} cannot be reached: nothing is sent again. Try later")
 
 
-def unconfirmed(folder: Path, results: ResultStore) -> Unfinished:
+def unconfirmed(folder: Path, results: ResultReader) -> Unfinished:
     """Return what is left of a run whose client was killed: messages that were not confirmed and have no result."""
     threads = journal.read(folder / "ids")
-    absent = without_result([identifier for one in threads for identifier, _ in one.lines[one.confirmed :]], results)
+    absent = {identifier for one in threads for identifier, _ in one.lines[one.confirmed :]}
+    # In whatever state it is, its message was delivered.
+    absent -= {identifier for identifier, _ in stored(absent, results)}
     return unfinished(folder, absent)
 
 
@@ -78,18 +82,18 @@ def is_collected(record: RunRecord, folder: Path) -> bool:
     ids = sum(len(one.lines) for one in journal.read(folder / "ids"))
     faults, written = (folder / name for name in ("faults.jsonl", "run.json"))
     return (
-        counts.retrieved + counts.lost + record.client.unsent == ids
+        counts.done + counts.lost + record.client.unsent == ids
         and faults.exists()
         and faults.stat().st_mtime_ns <= written.stat().st_mtime_ns
     )
 
 
 def repair(
-    plan: Plan, folder: Path, broker: Broker, results: ResultStore, stop: threading.Event, reporter: Reporter
+    plan: Plan, folder: Path, broker: Broker, results: ResultReader, stop: threading.Event, reporter: Reporter
 ) -> Repaired:
     """Post and collect what has no result; merge it into the run's record, and return that.
 
-    Raises ``TaskmillError`` when the run was never collected to its end.
+    Raises ``TaskmillError`` when the run was never collected to its end, or has tasks that store no result.
     """
     record = RunRecord.load(folder)
     if record is None or not is_collected(record, folder):
@@ -97,12 +101,21 @@ def repair(
             f"it is not known which results of {folder} are missing: it was not collected to its end. Do that first: "
             f"taskmill collect {folder} (or taskmill resume {folder}, which posts what is left to post, too)"
         )
+    if record.unstored:
+        raise TaskmillError(
+            f"tasks of {folder} store no result ({', '.join(record.unstored)}): which of them are missing is not known "
+            f"by id, so that none can be published again"
+        )
     missing = {
         fault["id"].encode() for fault in read_faults(folder / "faults.jsonl", None) if fault.get("outcome") in MISSING
     }
     started_at = Moment.now()
-    to_republish = unfinished(folder, without_result(missing, results))
-    reporter.say(f"{len(missing):,} results are missing; {to_republish.total():,} of them are not in the store either")
+    # One that stays in a state such as RETRY has lost the message that would have brought it on.
+    there = {identifier for identifier, value in stored(missing, results) if is_final(identifier, value)}
+    to_republish = unfinished(folder, missing - there)
+    reporter.say(
+        f"{len(missing):,} results are missing; {to_republish.total():,} of them have no final one in the store either"
+    )
     if to_republish.total():
         posted = processes.republish(plan, folder, broker, stop, reporter, to_republish)
         if posted.error is not None or not posted.finished:
@@ -121,5 +134,5 @@ def repair(
             )
         )
     recount(record, folder)
-    record.save(folder)
+    record.update(folder)
     return Repaired(record, finished=True)

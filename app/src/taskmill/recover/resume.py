@@ -23,17 +23,20 @@ def await_writers(session: Session) -> None:
     journal.await_writers(session.folder / "ids", 2 * LAST_CONFIRMS, session.stop)
 
 
-def resume(session: Session, *, no_workers: bool = False) -> tuple[Posted, Collected | None, dict[str, Any]]:
+def resume(session: Session, *, no_workers: bool = False) -> tuple[Posted, Collected | None, dict[str, Any]] | None:
     """Publish what is left of a run and collect it; return what came of both, and what was asked afterwards.
 
-    What was sent and not confirmed, and has no result, is sent once more under the same ids. Raises ``TaskmillError``
-    when another client still publishes, or broker, result store or workers are not there.
+    What was sent and not confirmed, and has no result, is sent once more under the same ids. ``None`` when it was
+    stopped before anything was sent: the run is as it was. Raises ``TaskmillError`` when another client still
+    publishes, or broker, result store or workers are not there.
     """
     assert session.broker is not None
     await_writers(session)
     check_again(session.plan, session.broker, session.results, no_workers=no_workers)
     unfinished = unconfirmed(session.folder, session.results)
     there, to_republish = unfinished.posted(), unfinished.total()
+    if session.stop.is_set():
+        return None
     session.reporter.say(
         f"{there:,} of {session.plan.tasks:,} ids are on disk, {to_republish:,} of them are sent once more"
     )

@@ -188,8 +188,8 @@ def function_core_seconds(run: Run) -> tuple[float, str] | None:
     if measured:
         return measured, "CPU time of every task's body, measured in the workers"
     baseline = as_number(run.record.environment.get("function_seconds"))
-    if baseline and run.record.counts.retrieved:
-        return baseline * run.record.counts.retrieved, "time of the bare function on one core, times the tasks"
+    if baseline and run.record.counts.done:
+        return baseline * run.record.counts.done, "time of the bare function on one core, times the tasks"
     return None
 
 

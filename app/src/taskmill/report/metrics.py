@@ -29,6 +29,9 @@ class Metrics:
     published_per_s: float = 0.0
     finished_per_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
+    #: Tasks that store no result and are done, and where that is known from: workers or queues.
+    acknowledged: int = 0
+    acknowledged_from: str = ""
     #: Paced load: the tasks per second that were asked for, and the most by which the client was late.
     rate: float | None = None
     late_s: float | None = None
@@ -97,9 +100,11 @@ class Metrics:
 
 def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
     """Return the metrics of a run whose CPU time was broken down, where it could be."""
-    record, client, memcached = run.record, run.section("client"), run.section("memcached")
+    record, client = run.record, run.section("client")
     metrics = Metrics(
-        tasks=record.counts.retrieved,
+        tasks=record.counts.done,
+        acknowledged=record.counts.acknowledged or 0,
+        acknowledged_from=record.acknowledged_from,
         seconds=run.seconds,
         publish_seconds=record.seconds.post,
         published_per_s=record.rates.posted_per_s,
@@ -108,8 +113,8 @@ def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
         rate=as_number(record.workload.rate) or None,
         late_s=as_number(client.get("late_s")),
         parked=record.parked,
-        evicted=as_integer(memcached.get("evicted_during_run")),
-        result_store_bytes=as_number(memcached.get("limit_bytes")),
+        evicted=as_integer(run.result_store.get("evicted_during_run")),
+        result_store_bytes=as_number(run.result_store.get("limit_bytes")),
         blocked_s=as_number(client.get("blocked_seconds")) or 0.0,
         profiled=bool(run.profile),
     )

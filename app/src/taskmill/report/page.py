@@ -117,7 +117,7 @@ def environment_tables(run: Run) -> dict[str, Any]:
         "hosts": {name: HOST | as_dict(host) for name, host in run.environment("hosts").items()},
         "settings": run.environment("settings"),
         "client": run.section("client"),
-        "memcached": run.section("memcached"),
+        "result_store": run.result_store,
         "repository": run.environment("repository"),
         "command": str(environment.get("command") or ""),
         "versions": {

@@ -104,6 +104,11 @@ class Run:
         """Return a section of ``run.json`` whose entries are dictionaries, such as ``by_queue``."""
         return {key: as_dict(entry) for key, entry in self.section(name).items()}
 
+    @property
+    def result_store(self) -> dict[str, Any]:
+        """What the result store said of itself; older runs had memcached alone."""
+        return self.section("result_store") or self.section("memcached")
+
     def elapsed(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Unix seconds as seconds since the run's start."""
         return times - (self.start or 0.0)

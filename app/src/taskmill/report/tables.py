@@ -141,7 +141,7 @@ def limits(run: Run) -> list[Limit]:
     brokers = [as_dict(limits.get("broker")) for limits in run.limits.values() if "broker" in limits]
     blocked = as_number(client.get("blocked_seconds"))
     held = [entry for broker in brokers for entry in as_list(broker.get("blocked"))]
-    evicted = as_number(run.section("memcached").get("evicted_during_run"))
+    evicted = as_number(run.result_store.get("evicted_during_run"))
     reconnects = as_number(client.get("reconnects"))
     return [
         alarm_limit(run, brokers),

@@ -12,7 +12,6 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -23,13 +22,16 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.publishing.pace import Pace
 from taskmill.publishing.posted import Posted
-from taskmill.results.store import BATCH, ResultStore
+from taskmill.results.acknowledged import Acknowledged, ids_of
+from taskmill.results.pending_queue import PendingQueue, common_tail
+from taskmill.results.store import ResultReader
+from taskmill.results.values import carried
 from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from pathlib import Path
 
     import numpy.typing as npt
@@ -41,26 +43,6 @@ if TYPE_CHECKING:
 PAUSE = (0.05, 1.0)
 #: Seconds between two looks at deferred ids.
 DEFER_SECONDS = 5.0
-
-
-@dataclass
-class PendingQueue:
-    """The ids of one queue that have no result yet, in the order of posting."""
-
-    name: str
-    ids: deque[bytes]
-    deferred: deque[bytes] = field(default_factory=deque)
-    #: How many batches a look takes in: more when the head is stuck.
-    width: int = 1
-    pause: float = 0.0
-    due: float = 0.0
-    looked: float = field(default_factory=time.monotonic)
-    deferred_due: float = 0.0
-
-    @property
-    def pending(self) -> int:
-        """How many have no result."""
-        return len(self.ids) + len(self.deferred)
 
 
 @dataclass
@@ -77,6 +59,10 @@ class Collected:
     #: Of the failed ones, those whose task was lost with its process too often.
     parked: int = 0
     lost: int = 0
+    #: Tasks that store no result and are done; ``None`` where there are none of that kind.
+    acknowledged: int | None = None
+    #: Where that is known from: ``workers`` or ``queues``.
+    acknowledged_from: str = ""
     #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
     unsent: int = 0
     by_queue: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -98,19 +84,24 @@ class Collector:
         self,
         plan: Plan,
         folder: Path,
-        results: ResultStore,
+        results: ResultReader,
         stop: threading.Event,
         reporter: Reporter,
         only: Collection[bytes] | None = None,
+        acknowledged: Acknowledged | None = None,
     ) -> None:
         """Read the ids; raise ``TaskmillError`` when there are none.
 
         With ``only`` these alone are collected, and what ``faults.jsonl`` says of the others stays in it.
+        ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some.
         """
+        self._acknowledged = acknowledged
         self._only = only
         self._plan = plan
         self._folder = folder
         self._results = results
+        self._batch = results.batch
+        self._expect = carried(plan.expect)
         self._stop = stop
         self._reporter = reporter
         # Written as they are found: a million of them must not need memory. Renamed when whole.
@@ -123,6 +114,8 @@ class Collector:
         self._messages: dict[str, npt.NDArray[Any]] = {}
         self._queues: list[str] = []
         self._doubtful: set[bytes] = set()
+        #: Ids of tasks that store no result.
+        self._unstored: set[bytes] = set()
         self._pending_queues = self._read()
         self._last_new = time.monotonic()
 
@@ -132,6 +125,8 @@ class Collector:
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
         self._number(threads)
+        if self._acknowledged is not None:
+            self._unstored = ids_of(self._plan, threads)
         parts: dict[bytes, list[list[bytes]]] = {}
         for thread in threads:
             mine: dict[bytes, list[bytes]] = {}
@@ -182,7 +177,7 @@ class Collector:
     def run(self) -> Collected:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
 
-        Writes ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when memcached is away
+        Writes ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when the store is away
         at the deadline: then nothing is known to be lost.
         """
         outcome = self.outcome
@@ -209,6 +204,10 @@ class Collector:
                 self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
     def _collect(self) -> None:
+        if self._acknowledged is not None:
+            if not self._acknowledged.finished:
+                return
+            self._count_unstored(self._acknowledged)
         with self._reporter.phase("collecting", self.outcome.distinct) as phase:
             while self._pending() and not self._stop.is_set():
                 self._round(phase)
@@ -249,7 +248,7 @@ class Collector:
         asked = fetched = overtaken = 0
         left: list[bytes] = []
         for _ in range(queue.width):
-            batch = [queue.ids.popleft() for _ in range(min(BATCH, len(queue.ids)))]
+            batch = [queue.ids.popleft() for _ in range(min(self._batch, len(queue.ids)))]
             if not batch or self._stop.is_set():
                 left += batch
                 break
@@ -259,7 +258,7 @@ class Collector:
             left += missing
             if len(missing) < len(batch):
                 overtaken = len(left) - common_tail(missing, batch)
-        if overtaken * 2 > BATCH:
+        if overtaken * 2 > self._batch:
             # Later tasks are done and these are not: they may never be, and say nothing about the pace.
             if not queue.deferred:
                 queue.deferred_due = time.monotonic() + DEFER_SECONDS
@@ -274,20 +273,22 @@ class Collector:
         elif fetched:
             # So long that, at the rate of now, half of the next batch will be there.
             rate = fetched / max(now - queue.looked, low)
-            queue.pause, queue.width = min(high, max(low, min(BATCH, len(queue.ids)) / 2 / rate)), 1
+            queue.pause, queue.width = min(high, max(low, min(self._batch, len(queue.ids)) / 2 / rate)), 1
         else:
             queue.pause = min(high, max(low, queue.pause * 2))
-            queue.width = min(queue.width * 2, 1 + len(queue.ids) // BATCH)
+            queue.width = min(queue.width * 2, 1 + len(queue.ids) // self._batch)
             self._check_reachable()
         queue.looked, queue.due = now, now + queue.pause
 
     def _look_at_deferred(self, queue: PendingQueue) -> None:
         """Ask for some of deferred ids."""
-        batch = [queue.deferred.popleft() for _ in range(min(BATCH, len(queue.deferred)))]
+        batch = [queue.deferred.popleft() for _ in range(min(self._batch, len(queue.deferred)))]
         missing = self._ask(queue, batch)
         queue.deferred.extend(missing)
         # All of them within about DEFER_SECONDS seconds, and never without a pause.
-        queue.deferred_due = time.monotonic() + max(PAUSE[0], DEFER_SECONDS * BATCH / max(BATCH, len(queue.deferred)))
+        queue.deferred_due = time.monotonic() + max(
+            PAUSE[0], DEFER_SECONDS * self._batch / max(self._batch, len(queue.deferred))
+        )
 
     def _last_look(self, phase: Phase) -> bool:
         """Ask for everything once more before it counts as missing; say whether anything new came."""
@@ -296,13 +297,13 @@ class Collector:
             ids = [*queue.ids, *queue.deferred]
             queue.ids.clear()
             queue.deferred.clear()
-            for start in range(0, len(ids), BATCH):
-                queue.ids.extend(self._ask(queue, ids[start : start + BATCH]))
+            for start in range(0, len(ids), self._batch):
+                queue.ids.extend(self._ask(queue, ids[start : start + self._batch]))
                 phase.update(self.outcome.retrieved)
         away = self._results.unreachable()
         if away and self._pending():
             raise TaskmillError(
-                f"memcached at {', '.join(away)} cannot be reached: {self._pending():,} results are not "
+                f"{self._results.kind} at {', '.join(away)} cannot be reached: {self._pending():,} results are not "
                 f"fetched yet, and not counted as lost. Once it runs: taskmill collect {self._folder}"
             )
         return self.outcome.retrieved > before
@@ -310,7 +311,7 @@ class Collector:
     def _check_reachable(self) -> None:
         away = self._results.unreachable()
         if away:
-            self._reporter.say(f"memcached at {', '.join(away)} cannot be reached; waiting for it")
+            self._reporter.say(f"{self._results.kind} at {', '.join(away)} cannot be reached; waiting for it")
 
     def _ask(self, queue: PendingQueue, ids: list[bytes]) -> list[bytes]:
         """Fetch and check; return the ids that have no final result, in their order."""
@@ -326,7 +327,7 @@ class Collector:
     def _check(self, queue: PendingQueue, identifier: bytes, value: Any) -> bool:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
-        verdict, detail, meta = judge(identifier, value, self._plan.check, self._plan.expect)
+        verdict, detail, meta = judge(identifier, value, self._plan.check, self._expect)
         if verdict == "pending":
             return False
         self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)
@@ -350,6 +351,27 @@ class Collector:
         assert self._faults is not None
         fault = {"id": identifier.decode(), "queue": queue.name, "outcome": outcome, "detail": detail}
         self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
+
+    def _count_unstored(self, acknowledged: Acknowledged) -> None:
+        """Count the tasks that store no result, but for those that stored one all the same, such as a failure."""
+        outcome, waited_for, left = self.outcome, len(self._unstored), {}
+        outcome.started, outcome.ended = acknowledged.started, acknowledged.ended
+        for queue in self._pending_queues:
+            asked = [identifier for identifier in queue.ids if identifier in self._unstored]
+            queue.ids = deque(identifier for identifier in queue.ids if identifier not in self._unstored)
+            for start in range(0, len(asked), self._batch):
+                self._unstored.difference_update(asked[start : start + self._batch])
+                self._unstored.update(self._ask(queue, asked[start : start + self._batch]))
+            left[queue.name] = sum(identifier in self._unstored for identifier in asked)
+        rest = len(self._unstored)
+        done, lost, unsent = acknowledged.split(rest, len(self._unstored & self._doubtful), waited_for - rest)
+        outcome.acknowledged, outcome.acknowledged_from = done, acknowledged.source
+        outcome.lost += lost
+        outcome.unsent += unsent
+        if done == rest:
+            # Of which queue those are that are missing is not known.
+            for name, number in left.items():
+                outcome.by_queue[name]["acknowledged"] = number
 
     def _count_missing(self) -> None:
         """Count and list what has no result."""
@@ -376,8 +398,3 @@ class Collector:
         outcome.confirmed = min(outcome.posted, outcome.confirmed)
         if found_anyway and self._doubtful:
             self._reporter.say(f"{found_anyway:,} unconfirmed messages were delivered all the same")
-
-
-def common_tail(one: Sequence[bytes], other: Sequence[bytes]) -> int:
-    """Return how many ids at the end of both are the same."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import memcache
+from kombu.utils import json as celery_json
 
-from taskmill.cluster.broker import ENVIRONMENT_FILE, from_environment
+from taskmill.cluster.broker import ENVIRONMENT_FILE
 from taskmill.model.errors import TaskmillError
-from taskmill.results.store import UNREADABLE
+from taskmill.results.store import BATCH, UNREADABLE, refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,9 @@ class Stats:
 class Results:
     """The memcached servers that hold the results."""
 
+    kind = "memcached"
+    batch = BATCH
+
     def __init__(self, url: str) -> None:
         """Keep the addresses; connect at the first use.
 
@@ -69,15 +72,7 @@ class Results:
                 self.servers, unpickler=RefusingUnpickler, dead_retry=1, socket_timeout=10, check_keys=False
             )
         except ValueError as error:
-            raise TaskmillError(
-                f"CELERY_RESULT_BACKEND must have the form {SCHEME}HOST:11211/ (several hosts parted by "
-                f"';'). It stands in {ENVIRONMENT_FILE}"
-            ) from error
-
-    @classmethod
-    def from_environment(cls) -> Results:
-        """Read ``CELERY_RESULT_BACKEND``; raise ``TaskmillError`` when it is missing or has another form."""
-        return cls(from_environment("CELERY_RESULT_BACKEND"))
+            raise refused(f"{SCHEME}HOST:11211/ (several hosts parted by ';')") from error
 
     def __str__(self) -> str:
         """Return the addresses."""
@@ -144,6 +139,14 @@ class Results:
             growth_factor=max([float(stats.get("growth_factor", 1.25)) for stats in settings], default=1.25),
         )
 
+    def figures(self) -> dict[str, Any]:
+        """Return the fields of :meth:`stats`."""
+        return asdict(self.stats())
+
+    def preflight(self, tasks: int, each: int | None, expect: Any) -> dict[str, Any]:
+        """Return the same; raise ``TaskmillError`` when so many results do not fit, see :func:`check_room`."""
+        return asdict(check_room(self, tasks, each, expect))
+
     @staticmethod
     def _one_stats(data: dict[Any, Any]) -> dict[str, str]:
         return {text(key): text(value).strip() for key, value in data.items()}
@@ -160,7 +163,7 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
     For a small number that is 384 with memcached's default slab sizes.
     """
     identifier = "0" * 36
-    value = json.dumps(
+    value = celery_json.dumps(
         {
             "status": "SUCCESS",
             "result": expect,

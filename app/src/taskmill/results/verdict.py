@@ -7,6 +7,7 @@ from typing import Any
 
 from taskmill.model.quoting import quote
 from taskmill.results.store import UNREADABLE
+from taskmill.results.values import carried
 
 #: States in which a task's result is final; in any other it is waited for.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
@@ -17,21 +18,27 @@ PARKED = "Parked"
 def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
     """Return ``(verdict, detail, meta)`` for a stored value: verdict is correct, wrong, failed or pending.
 
-    ``meta`` is what Celery stored; empty where that cannot be read.
+    The value is what a store returns (``ResultStore.get``), and ``expect`` what ``values.carried`` makes of the right
+    one. ``meta`` is what Celery stored; empty where that cannot be read.
     """
     if value is None:
         return "wrong", "the stored value is pickled; it was refused", {}
     if value is UNREADABLE:
         return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
     try:
-        meta = json.loads(value)
+        meta = value if isinstance(value, dict) else json.loads(value)
         state, result = meta["status"], meta["result"]
     except (ValueError, TypeError, KeyError):
         return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
     if state == "SUCCESS":
         if meta.get("task_id") != identifier.decode():
             return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
-        if not check or same(result, expect):
+        if not check:
+            return "correct", "", meta
+        # Only these may hold values that plain JSON does not have.
+        if isinstance(result, (dict, list)):
+            result = carried(result)
+        if same(result, expect):
             return "correct", "", meta
         return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta
     if state not in FINAL:
@@ -39,8 +46,13 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
     return "failed", f"{state}: {exception(result)}", meta
 
 
+def is_final(identifier: bytes, value: Any) -> bool:
+    """Say whether a stored value is a task's last one, as it is not where it says STARTED or RETRY."""
+    return judge(identifier, value, False, None)[0] != "pending"
+
+
 def same(one: Any, other: Any) -> bool:
-    """Say whether two JSON values are the same; ``true`` is not 1, and 1.0 is not 1."""
+    """Say whether two values of Celery's JSON are the same; ``true`` is not 1, and 1.0 is not 1."""
     if type(one) is not type(other):
         return False
     if isinstance(one, list):

@@ -15,7 +15,8 @@ from taskmill.model.plan import Plan
 from taskmill.progress import Quiet
 from taskmill.publishing import interrupt
 from taskmill.publishing.posted import Posted
-from taskmill.results.memcached import Results
+from taskmill.results import store
+from taskmill.results.store import ResultStore
 from taskmill.session.drive import Concluded, Session, broker_if_there, broker_of
 from taskmill.session.preflight import Conditions, preflight
 
@@ -43,11 +44,11 @@ def run(
     """Publish a plan's tasks, fetch and check every result, and return the record, whose ``folder`` is the run's.
 
     ``runs`` is the directory in which the run makes its folder. ``broker`` (``amqp://``) and ``results``
-    (``cache+memcached://``) are URLs; without them ``CELERY_BROKER_URL`` and ``CELERY_RESULT_BACKEND`` in the
-    environment say where the cluster is. ``required`` are thresholds such as ``"completed_per_s>=500"``: the record's
-    ``requirements`` say whether they are met. ``no_workers`` publishes even if no worker is there, ``allow_waiting``
-    even if other messages wait in the queues. A plan with several processes starts them anew, so that a script needs
-    its ``if __name__ == "__main__"``.
+    (``cache+memcached://``, ``redis://`` or another of Celery's) are URLs; without them ``CELERY_BROKER_URL`` and
+    ``CELERY_RESULT_BACKEND`` in the environment say where the cluster is. ``required`` are thresholds such as
+    ``"completed_per_s>=500"``: the record's ``requirements`` say whether they are met. ``no_workers`` publishes even if
+    no worker is there, ``allow_waiting`` even if other messages wait in the queues. A plan with several processes
+    starts them anew, so that a script needs its ``if __name__ == "__main__"``.
 
     What is lost, wrong or failed raises nothing: the record's ``counts``, ``problems`` and ``state`` say it. Ctrl-C
     ends the run in order, with the state ``interrupted``. Raises ``TaskmillError`` when the run cannot start or go on,
@@ -83,7 +84,7 @@ def collect(
     if deadline is not None:
         plan = replace(plan, deadline=deadline)
     results_ = _results(results)
-    results_.stats()
+    results_.figures()
     broker_ = broker_if_there(say, broker)
     with _watch() as stop:
         return collect_again(Session(plan, Path(folder), broker_, results_, stop, say), parsed).record
@@ -93,7 +94,7 @@ def start(
     plan: Plan,
     runs: Path,
     broker: Broker,
-    results: Results,
+    results: ResultStore,
     stop: threading.Event,
     reporter: Reporter,
     conditions: Conditions,
@@ -107,16 +108,17 @@ def start(
         return None
     session, before = begun
     reporter.say(f"run folder {session.folder}")
-    posted = session.publish(before)
-    collected, after = session.fetch(posted) if collect_too else (None, {})
-    return session.conclude(posted, collected, after, required)
+    with run_folder.claimed(session.folder):
+        posted = session.publish(before)
+        collected, after = session.fetch(posted) if collect_too else (None, {})
+        return session.conclude(posted, collected, after, required)
 
 
 def begin(
     plan: Plan,
     runs: Path,
     broker: Broker,
-    results: Results,
+    results: ResultStore,
     stop: threading.Event,
     reporter: Reporter,
     conditions: Conditions,
@@ -128,6 +130,12 @@ def begin(
     before = preflight(plan, broker, results, reporter, conditions)
     if stop.is_set():
         return None
+    plan = replace(plan, unstored=tuple(before["unstored"]))
+    if plan.unstored:
+        reporter.say(
+            f"{', '.join(plan.unstored)}: no result is stored, so these tasks are counted by their acknowledgement "
+            f"and their values are not compared"
+        )
     folder = run_folder.new_folder(runs, plan.name)
     plan.save(folder)
     return Session(plan, folder, broker, results, stop, reporter), before
@@ -135,14 +143,15 @@ def begin(
 
 def collect_again(session: Session, required: Sequence[Requirement] = ()) -> Concluded:
     """Collect a run that was published before; what was required of it still is, unless something else is named."""
-    posted = Posted.load(session.folder) or Posted(Moment.now())
-    collected = session.collect()
-    after = session.ask_afterwards(posted)
-    return session.conclude(posted, collected, after, required or thresholds.of_run(session.folder))
+    with run_folder.claimed(session.folder):
+        posted = Posted.load(session.folder) or Posted(Moment.now())
+        collected = session.collect()
+        after = session.ask_afterwards(posted)
+        return session.conclude(posted, collected, after, required or thresholds.of_run(session.folder))
 
 
-def _results(url: str | None) -> Results:
-    return Results.from_environment() if url is None else Results(url)
+def _results(url: str | None) -> ResultStore:
+    return store.of_environment() if url is None else store.of_url(url)
 
 
 def _watch() -> AbstractContextManager[threading.Event]:

@@ -11,6 +11,7 @@ import celery
 import kombu
 import memcache
 import numpy as np
+from msgspec import to_builtins
 
 from taskmill import __version__
 from taskmill.cluster import workers
@@ -26,6 +27,7 @@ from taskmill.model.record import (
     Memcached,
     Queue,
     Rates,
+    ResultStore,
     RunRecord,
     Seconds,
     Spread,
@@ -75,11 +77,13 @@ def build(
         distinct=collected.distinct - collected.unsent if collected else posted.total("posted"),
         **{name: getattr(collected, name) for name in RESULTS if collected},
     )
+    if collected and collected.acknowledged is not None:
+        counts.acknowledged = collected.acknowledged
     asked = clocks(posted, after)
     times = timings.load(folder, asked) if collected else None
     counts.duplicates, source = duplicates(plan, posted, counts.distinct, after)
     posting = posted.started.until(posted.ended) if posted.ended else 0.0
-    total = posted.started.until(collected.ended) if collected and collected.retrieved else posting
+    total = posted.started.until(collected.ended) if collected and counts.done else posting
     collecting = collected.started.until(collected.ended) if collected else 0.0
     before = RunRecord.load(folder)
     record = RunRecord(
@@ -91,16 +95,18 @@ def build(
         seconds=Seconds(round(posting, 3), round(collecting, 3), round(total, 3)),
         rates=Rates(
             posted_per_s=rate(posted.total("confirmed") or counts.confirmed, posting),
-            completed_per_s=rate(counts.retrieved, total),
+            completed_per_s=rate(counts.done, total),
         ),
-        efficiency=efficiency(plan, counts.retrieved, total),
+        efficiency=efficiency(plan, counts.done, total),
         environment={**environment(plan, posted), **plan.environment},
-        state=state(posted, collected),
+        state=state(plan, posted, collected),
         duplicates_from=source,
-        checked=plan.check,
+        unstored=list(plan.unstored),
+        acknowledged_from=collected.acknowledged_from if collected else "",
+        checked=plan.check and plan.storing > 0,
         client=about_client(plan, posted, collected, client, times),
         workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
-        memcached=memcached(posted, after),
+        result_store=result_store(posted, after),
         by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
         waiting=after.get("waiting") or {},
         parked=collected.parked if collected else 0,
@@ -110,6 +116,8 @@ def build(
             worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
         },
     )
+    if record.result_store.kind == "memcached":
+        record.memcached = read(Memcached, to_builtins(record.result_store))
     if times is not None:
         add_times(record, times)
     judge(record, required)
@@ -137,6 +145,8 @@ def recount(record: RunRecord, folder: Path) -> None:
     counts.confirmed = min(counts.posted, sum(one.confirmed for one in threads))
     counts.retrieved = counts.posted - counts.lost
     record.parked = sum(outcome["parked"] for outcome in outcomes.values())
+    if counts.posted >= record.workload.tasks:
+        record.state = records.COMPLETE
     judge(record, [Requirement.parse(one.text) for one in record.requirements])
     record.problems = problems(record, Posted.load(folder) or Posted(Moment.now()))
 
@@ -244,24 +254,25 @@ def duplicates(plan: Plan, posted: Posted, distinct: int, after: dict[str, Any])
     return executed - distinct, "workers"
 
 
-def memcached(posted: Posted, after: dict[str, Any]) -> Memcached:
-    """Return memcached's size, and what it evicted during the run (``None`` where not known)."""
-    before, later = posted.before.get("memcached") or {}, after.get("memcached") or {}
-    record = read(Memcached, {**before, **later})
+def result_store(posted: Posted, after: dict[str, Any]) -> ResultStore:
+    """Return the store's size, and what it evicted during the run (``None`` where not known)."""
+    # A run that an older taskmill published has it under the name of the only store of then.
+    before = posted.before.get("result_store") or posted.before.get("memcached") or {}
+    later = after.get("result_store") or {}
+    record = read(ResultStore, {**before, **later})
     if "evictions" in before and "evictions" in later:
         record.evicted_during_run = later["evictions"] - before["evictions"]
     return record
 
 
-def state(posted: Posted, collected: Collected | None) -> str:
+def state(plan: Plan, posted: Posted, collected: Collected | None) -> str:
     """Return how far the run came."""
+    # A client that was killed has not noted that it had posted everything; the ids on disk say it.
+    if collected and collected.finished and (posted.finished or collected.posted >= plan.tasks):
+        return records.COMPLETE
     if posted.error is not None:
         return records.FAILED
-    if posted.finished and collected is None:
-        return records.POSTED
-    if not posted.finished or collected is None or not collected.finished:
-        return records.STOPPED
-    return records.COMPLETE
+    return records.POSTED if posted.finished and collected is None else records.STOPPED
 
 
 def environment(plan: Plan, posted: Posted) -> dict[str, Any]:
@@ -292,17 +303,23 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         ("failed", "ended with an exception"),
     ):
         if number := getattr(counts, name):
-            sentences.append(f"{number:,} {name}: {words}; listed in faults.jsonl")
+            listed = "faults.jsonl lists those that store a result" if record.unstored else "listed in faults.jsonl"
+            sentences.append(f"{number:,} {name}: {words}; {listed}")
     if record.parked:
         sentences.append(
             f"{record.parked:,} of the failed are parked: their process was lost each time they ran. Their messages "
             f"are dead letters on the broker; `taskmill dead-letters` shows them"
         )
-    if posted.error:
-        sentences.append(f"posting ended early: {posted.error}")
     planned = record.workload.tasks
     if counts.posted < planned:
+        if posted.error:
+            sentences.append(f"posting ended early: {posted.error}")
         sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")
+    if record.state == records.COMPLETE and counts.lost == counts.posted and not record.waiting:
+        sentences.append(
+            "not one task has a result: where they store none (ignore_result), taskmill counts them otherwise, if "
+            "workers answer before the run, or CELERY_RESULT_BACKEND is disabled://"
+        )
     unsent = record.client.unsent
     if unsent:
         sentences.append(f"{unsent:,} ids were kept whose messages may never have been sent: the client was killed")
@@ -316,7 +333,7 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         f"the clock of {worker} moved by {moved:+,.1f} s during the run: its tasks' times are not to be trusted"
         for worker, moved in record.clock_jumps.items()
     ]
-    evicted = record.memcached.evicted_during_run
+    evicted = record.result_store.evicted_during_run or record.memcached.evicted_during_run
     if evicted and counts.lost:
-        sentences.append(f"memcached evicted {evicted:,} values during the run: it is too small")
+        sentences.append(f"{record.result_store.kind} evicted {evicted:,} values during the run: it is too small")
     return sentences

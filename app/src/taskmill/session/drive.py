@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskmill import report
-from taskmill.cluster import queue_depths
+from taskmill.cluster import queue_depths, workers
 from taskmill.cluster.broker import Broker
 from taskmill.model.errors import TaskmillError
-from taskmill.publishing import processes
+from taskmill.publishing import journal, processes
+from taskmill.publishing.posted import Posted
+from taskmill.results import acknowledged
+from taskmill.results.acknowledged import Acknowledged
 from taskmill.results.collector import Collector
+from taskmill.results.store import ResultStore
 from taskmill.samples import profile
 from taskmill.session.build_record import build
 from taskmill.session.preflight import ask_afterwards
@@ -26,10 +30,8 @@ if TYPE_CHECKING:
     from taskmill.model.record import RunRecord
     from taskmill.model.thresholds import Requirement
     from taskmill.progress import Reporter
-    from taskmill.publishing.posted import Posted
     from taskmill.publishing.unfinished import Unfinished
     from taskmill.results.collector import Collected
-    from taskmill.results.memcached import Results
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Session:
     folder: Path
     #: ``None`` for a collecting that does without queue depths and workers' counts.
     broker: Broker | None
-    results: Results
+    results: ResultStore
     #: Asks for an orderly end.
     stop: threading.Event
     reporter: Reporter
@@ -69,9 +71,25 @@ class Session:
 
     def collect(self) -> Collected:
         """Fetch and check every result, with the queues sampled meanwhile where there is a broker to ask."""
-        collector = Collector(self.plan, self.folder, self.results, self.stop, self.reporter)
         with self._sampled(), self._profiled():
+            collector = Collector(
+                self.plan, self.folder, self.results, self.stop, self.reporter, acknowledged=self._acknowledged()
+            )
             return collector.run()
+
+    def _acknowledged(self) -> Acknowledged | None:
+        """Wait for the tasks that store no result; ``None`` where there are none."""
+        if not self.plan.unstored:
+            return None
+        if self.broker is None:
+            raise TaskmillError(
+                f"tasks of this run store no result ({', '.join(self.plan.unstored)}) and are counted by the queues "
+                f"and the workers: that takes the broker. Once it is there: taskmill collect {self.folder}"
+            )
+        ids = acknowledged.ids_of(self.plan, journal.read(self.folder / "ids"))
+        posted = Posted.load(self.folder)
+        before = workers.from_plain(posted.before.get("workers") if posted else None)
+        return acknowledged.await_acknowledgements(self.plan, self.broker, before, len(ids), self.stop, self.reporter)
 
     def fetch(self, posted: Posted) -> tuple[Collected | None, dict[str, Any]]:
         """Collect what was published, then ask the cluster once more; nothing where publishing came to no good end."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from taskmill.cluster import workers
 from taskmill.model.errors import TaskmillError
-from taskmill.results import memcached
+from taskmill.results.store import ResultStore
 
 if TYPE_CHECKING:
     from taskmill.cluster.broker import Broker
     from taskmill.model.plan import Plan
     from taskmill.progress import Reporter
     from taskmill.publishing.posted import Posted
-    from taskmill.results.memcached import Results
 
 #: Seconds to wait, after the last result, for the workers' counts to stand still.
 SETTLE = 10.0
@@ -30,9 +29,9 @@ class Conditions:
 
 
 def preflight(
-    plan: Plan, broker: Broker, results: Results, reporter: Reporter, conditions: Conditions
+    plan: Plan, broker: Broker, results: ResultStore, reporter: Reporter, conditions: Conditions
 ) -> dict[str, Any]:
-    """Look at broker, memcached and workers; return what they said, or raise ``TaskmillError``."""
+    """Look at broker, result store and workers; return what they said, or raise ``TaskmillError``."""
     server = broker.check(plan.queues)
     if server["waiting"] and not conditions.allow_waiting:
         waiting = ", ".join(f"{count:,} in {queue}" for queue, count in server["waiting"].items())
@@ -41,10 +40,10 @@ def preflight(
             f"run's figures would be theirs too. Wait until they are worked off, drop them with "
             f"`rabbitmqctl purge_queue` on the broker, or post beside them with --allow-waiting"
         )
-    stats = memcached.check_room(results, plan.tasks, conditions.result_bytes, plan.expect)
-    answered: list[workers.Worker] = []
+    answered = [] if conditions.no_workers else workers.find(broker, plan.queues)
+    plan = knowing_unstored(plan, broker, answered, results)
+    figures = results.preflight(plan.storing, conditions.result_bytes, plan.expect)
     if not conditions.no_workers:
-        answered = workers.find(broker, plan.queues)
         workers.check(broker, answered, plan.queues)
         pools = sum(worker.pool_size for worker in answered)
         reporter.say(
@@ -53,28 +52,36 @@ def preflight(
         )
     return {
         "broker": server,
-        "memcached": asdict(stats),
+        "result_store": {"kind": results.kind, **figures},
         "workers": workers.plain(answered),
+        "unstored": list(plan.unstored),
         "clocks": workers.clocks(broker, [worker.name for worker in answered]),
     }
 
 
-def check_again(plan: Plan, broker: Broker, results: Results, *, no_workers: bool) -> dict[str, int]:
+def knowing_unstored(plan: Plan, broker: Broker, answered: list[workers.Worker], results: ResultStore) -> Plan:
+    """Return the plan with its tasks that store no result: all where there is no store, else what workers say."""
+    tasks = [route.task for route in plan.routes]
+    unstored = dict.fromkeys(tasks) if results.kind == "none" else workers.unstored(broker, answered, tasks)
+    return replace(plan, unstored=tuple(unstored))
+
+
+def check_again(plan: Plan, broker: Broker, results: ResultStore, *, no_workers: bool) -> dict[str, int]:
     """Look at what a run that is taken up needs; return the messages that wait, or raise ``TaskmillError``."""
     waiting: dict[str, int] = broker.check(plan.queues)["waiting"]
-    results.stats()
+    results.figures()
     if not no_workers:
         workers.check(broker, workers.find(broker, plan.queues), plan.queues)
     return waiting
 
 
 def ask_afterwards(
-    plan: Plan, posted: Posted, broker: Broker | None, results: Results, reporter: Reporter
+    plan: Plan, posted: Posted, broker: Broker | None, results: ResultStore, reporter: Reporter
 ) -> dict[str, Any]:
-    """Ask workers, broker and memcached once more; what cannot be had is left out, since the results are in hand."""
+    """Ask workers, broker and result store once more; what cannot be had is left out, since the results are in hand."""
     after: dict[str, Any] = {}
     try:
-        after["memcached"] = asdict(results.stats())
+        after["result_store"] = {"kind": results.kind, **results.figures()}
         if broker is not None:
             after["waiting"] = broker.check(plan.queues)["waiting"]
         names = [worker.name for worker in workers.from_plain(posted.before.get("workers"))]

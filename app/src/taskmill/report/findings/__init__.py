@@ -46,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     workers.uneven_workers,
     workers.long_tail,
     results.duplicates,
+    results.unstored_results,
     services.full_memory,
     measuring.inexact_clocks,
     measuring.profile_cost,

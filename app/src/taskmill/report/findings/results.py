@@ -25,6 +25,24 @@ def bad_results(metrics: Metrics) -> Finding | None:
     )
 
 
+def unstored_results(metrics: Metrics) -> Finding | None:
+    """Tasks store no result."""
+    if not metrics.acknowledged:
+        return None
+    how = (
+        "The workers counted them as executed."
+        if metrics.acknowledged_from == "workers"
+        else "No queue and no worker has their messages any more; how often they were executed is not known."
+    )
+    return Finding(
+        "note",
+        "No value was compared of tasks that store no result.",
+        f"{count(metrics.acknowledged, 'task', 'tasks')}. {how}",
+        "Whether such a task failed shows in the workers' logs alone. With a result backend and without ignore_result "
+        "every value is compared.",
+    )
+
+
 def parked_tasks(metrics: Metrics) -> Finding | None:
     """Tasks killed their processes each time they ran."""
     if not metrics.parked:

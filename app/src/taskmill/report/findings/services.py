@@ -19,7 +19,7 @@ def evictions(metrics: Metrics) -> Finding | None:
         "fault",
         "The result store was too small.",
         f"It evicted {metrics.evicted:,} values during the run, with {size(metrics.result_store_bytes)} of memory.",
-        "Give it more memory (memcached_memory_mb), fetch results sooner, or let them expire earlier.",
+        "Give it more memory (memcached_memory_mb, redis_memory_mb), fetch results sooner, or let them expire earlier.",
     )
 
 
