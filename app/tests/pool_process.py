@@ -94,6 +94,8 @@ class PoolProcess:
         monkeypatch.setattr(MemcachedBackend, "client", property(lambda backend: backend.app.memory))
         monkeypatch.setattr(pool, "current_app", self.app)
         accept = prepare_accept_content(["json"])
+        # What the program `celery worker` has prepared.
+        self.app.use_fast_trace_task = True
         monkeypatch.setattr(trace, "_localized", [self.app._tasks, accept, "pooled@here"])
 
     def task(self, function: Callable[..., Any], name: str = "", **options: Any) -> Any:
