@@ -14,6 +14,7 @@ from fibonacci.settings import from_environment
 app = Celery("odd")
 app.add_defaults(from_environment)
 app.conf.task_routes = {}
+app.conf.result_backend_max_retries = int(os.environ.get("ODD_RETRIES", "30"))
 app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}
 
 

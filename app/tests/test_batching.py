@@ -208,6 +208,7 @@ def test_results_that_memcached_does_not_take_are_stored_later(
     store = start_memcached()
     purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
     cluster = Cluster(rabbitmq, store, tmp_path)
+    cluster.environment["ODD_RETRIES"] = "5"
     try:
         results = [cluster.post(cluster.tasks.double, number, 0.01) for number in range(60)]
         store.stop()
