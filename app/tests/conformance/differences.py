@@ -1,0 +1,58 @@
+"""What differs from stock Celery: on purpose, and what is a fault that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from conformance.observe import ASPECTS
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Aspects of a feature that differ, where, and why. Where it says nothing of pools or backends, all are meant."""
+
+    feature: str
+    aspects: tuple[str, ...]
+    reason: str
+    pools: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` where an aspect is none."""
+        if strange := set(self.aspects) - set(ASPECTS):
+            raise ValueError(f"{self.feature}: no such aspect: {', '.join(sorted(strange))}")
+
+    def applies(self, feature: str, pool: str, backend: str) -> bool:
+        """Say whether it is about a feature with a pool and a result backend."""
+        return (
+            feature == self.feature
+            and (not self.pools or pool in self.pools)
+            and (not self.backends or backend in self.backends)
+        )
+
+
+#: docs/compatibility.md has these with their reasons.
+DIFFERS_ON_PURPOSE: tuple[Difference, ...] = ()
+
+#: Faults. A case here is expected to fail, and fails when it does not any more.
+BEING_MENDED: tuple[Difference, ...] = ()
+
+
+def purposes(feature: str, pool: str, backend: str) -> list[Difference]:
+    """Return what differs on purpose in a feature with a pool and a result backend."""
+    return [one for one in DIFFERS_ON_PURPOSE if one.applies(feature, pool, backend)]
+
+
+def judge(differs: Mapping[str, list[str]], expected: Iterable[Difference]) -> list[str]:
+    """Return what is wrong with the differences of a feature: what nobody has asked for, what is listed and gone."""
+    purpose = {aspect: one for one in expected for aspect in one.aspects}
+    wrong = [
+        f"{aspect} differs: {line}" for aspect, lines in differs.items() if aspect not in purpose for line in lines
+    ]
+    wrong += [
+        f"{aspect} no longer differs, take it out of DIFFERS_ON_PURPOSE: {one.reason}"
+        for aspect, one in purpose.items()
+        if aspect not in differs
+    ]
+    return wrong
