@@ -83,7 +83,7 @@ def add_to_chord(self: Task, *, label: str) -> int:
     """Add a task to the chord that this one is in."""
     ran(label)
     self.add_to_chord(add.s(5, 5, label=f"{label}+added"))
-    return 1
+    return 10
 
 
 @app.task

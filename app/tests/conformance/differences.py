@@ -33,10 +33,38 @@ class Difference:
 
 
 #: docs/compatibility.md has these with their reasons.
-DIFFERS_ON_PURPOSE: tuple[Difference, ...] = ()
+DIFFERS_ON_PURPOSE: tuple[Difference, ...] = (
+    Difference(
+        "body that is no JSON",
+        ("result", "events", "log", "dead letters"),
+        "stock Celery acknowledges it, and it is gone; dead_lettering keeps it, and nobody waits for it in vain",
+    ),
+    Difference(
+        "refused content type",
+        ("result", "events", "log", "dead letters"),
+        "the same",
+    ),
+    Difference("unknown task", ("log",), "stock Celery logs the whole message; dead_lettering nothing of its content"),
+    Difference(
+        "a result over a megabyte",
+        ("result", "events", "log", "hooks"),
+        "the error says how large the result is, what the limit is, and which settings raise it",
+        backends=("memcached",),
+    ),
+    Difference(
+        "a task that always kills its process",
+        ("result", "events", "log", "runs", "hooks", "dead letters"),
+        "stock Celery begins it again for ever; dead_lettering parks it",
+        pools=("prefork",),
+    ),
+)
 
 #: Faults. A case here is expected to fail, and fails when it does not any more.
-BEING_MENDED: tuple[Difference, ...] = ()
+BEING_MENDED: tuple[Difference, ...] = (
+    Difference("a lost process", ("events",), "no event task-rejected for the message that goes back", ("prefork",)),
+    Difference("hooks that raise", ("result", "hooks"), "on_failure: no task_failure, a traceback", ("prefork",)),
+    Difference("unknown task", ("result", "events"), "the exception in the event, children in the result"),
+)
 
 
 def purposes(feature: str, pool: str, backend: str) -> list[Difference]:

@@ -23,7 +23,8 @@ from celery.backends.database import DatabaseBackend
 from celery.result import AsyncResult
 
 from conformance.app import DEAD, FOLDER, PATIENCE, QUEUE, app, sign
-from conformance.features import FEATURES, Poster
+from conformance.every import FEATURES
+from conformance.posting import Poster
 from services import Worker, end
 
 #: How often each feature is posted; one that is alone, once.
@@ -31,14 +32,13 @@ COPIES = 3
 #: Seconds that everything may take to settle, and those without an event after which it never will; what is not settled
 #: then is put down as such.
 SETTLE, STUCK = 400.0, 60.0
-#: Seconds without an event after which everything has settled: what has a countdown takes less; and those while tasks
-#: are under way.
-SILENCE, SILENCE_AT_WORK = 4.5, PATIENCE + 5
+#: Seconds without an event after which everything has settled: what sleeps or has a countdown takes less. What waits
+#: for its state to be seen may take longer.
+SILENCE = 4.5
 #: How often a worker that has ended is started again.
 LIVES = 2
 #: Of the worker; others may be in the same virtual host.
 NAME = "conformance"
-ENDS = ("task-succeeded", "task-failed", "task-retried", "task-rejected", "task-revoked")
 STOCK, OURS = "stock", "taskmill_worker"
 
 
@@ -73,8 +73,6 @@ class Seen:
     #: Exit codes of workers that ended before they were told to, and of the one that was told to.
     deaths: list[int] = field(default_factory=list)
     exit_code: int | None = None
-    #: Most tasks that were under way at the same time, by their events.
-    most_at_once: int = 0
     seconds: float = 0.0
 
 
@@ -85,9 +83,6 @@ class Listener:
         """Begin to collect."""
         self.events: list[dict[str, Any]] = []
         self.last = time.monotonic()
-        #: Ids of tasks that have begun and not ended, as the worker says; and how many those were, at most.
-        self.under_way: set[str] = set()
-        self.most_at_once = 0
         self.stopping = threading.Event()
         listening = threading.Event()
         self.thread = threading.Thread(target=self._collect, args=(listening,), daemon=True)
@@ -108,11 +103,6 @@ class Listener:
         if event["type"].startswith("task-") and event["hostname"].startswith((f"{NAME}@", "gen")):
             self.events.append(event)
             self.last = time.monotonic()
-            if event["type"] == "task-started":
-                self.under_way.add(event["uuid"])
-            elif event["type"] in ENDS:
-                self.under_way.discard(event["uuid"])
-            self.most_at_once = max(self.most_at_once, len(self.under_way))
 
     def stop(self) -> None:
         """Collect no more."""
@@ -174,6 +164,7 @@ class Driver:
         except Exception as error:  # noqa: BLE001  # without a result backend a chord is not even posted
             self.seen.not_posted[f"{name}/{copy}/"] = f"{type(error).__name__}: {error}"[:200]
         self.results.update(poster.results)
+        self.seen.labels.update(poster.ids)
         if self.has_results:
             self.watched.update(poster.watched)
 
@@ -195,7 +186,7 @@ class Driver:
             self.revive()
             self.look()
             silence = time.monotonic() - listener.last
-            enough = SILENCE_AT_WORK if listener.under_way else SILENCE
+            enough = PATIENCE + SILENCE if self.watched else SILENCE
             return silence > STUCK or (silence > enough and not self.waiting())
 
         listener.last = time.monotonic()
@@ -231,7 +222,6 @@ class Driver:
         self.worker.stop()
         self.seen.left = [waiting, self.waiting() - waiting]
         listener.stop()
-        self.seen.log = self.log()
         self.seen.seconds = time.monotonic() - begin
         return self.seen
 
@@ -243,8 +233,8 @@ class Driver:
         seen.notes = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
         while (message := self.channel.basic_get(DEAD, no_ack=True)) is not None:
             seen.dead.append(str(message.headers.get("id")))
-        seen.labels = labels(seen, self.results)
-        seen.most_at_once = listener.most_at_once
+        seen.labels |= labels(seen, self.results)
+        seen.log = self.log()
         if isinstance(app.backend, (KeyValueStoreBackend, DatabaseBackend)):
             everything = {label: AsyncResult(identifier, app=app) for identifier, label in seen.labels.items()}
         else:  # only whom a result is sent to has it
@@ -270,8 +260,6 @@ def labels(seen: Seen, results: dict[str, AsyncResult]) -> dict[str, str]:
         _, _, rest = str(event.get("kwargs", "")).partition("'label': '")
         if rest and event["uuid"] not in found:
             found[event["uuid"]] = rest.partition("'")[0]
-    # Messages that no task comes of have their label as their id.
-    found |= {one: one for one in (*(event["uuid"] for event in seen.events), *seen.dead) if one.count("/") == 2}
     return found | {result.id: label for label, result in results.items()}
 
 

@@ -1,86 +1,14 @@
-"""What is posted to a worker for each feature.
-
-A feature is a function that is given a :class:`Poster`. What it posts is told apart by labels, ``FEATURE/COPY/STEP``.
-"""
+"""Features of single tasks: values, failures, retries, states, limits, acknowledgement, classes."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
-from celery import chain, chord, group
-from celery.canvas import StampingVisitor
-from celery.result import AsyncResult
+from celery import chain, group
 
-from conformance import canvas, classes, tasks
+from conformance import classes, tasks
 from conformance.app import QUEUE, app
-
-#: Pools in which a task can be ended from outside.
-PROCESSES = ("prefork",)
-ALL_POOLS = ("prefork", "threads", "solo", "gevent")
-
-
-@dataclass
-class Poster:
-    """Posts the tasks of one copy of a feature, and keeps what the client is to look at."""
-
-    prefix: str
-    #: Results by label.
-    results: dict[str, AsyncResult] = field(default_factory=dict)
-    #: States that the client is to see, and to say so, by label; and the label whose sign it gives.
-    watched: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    def label(self, step: str = "") -> str:
-        """Return the label of a step."""
-        return f"{self.prefix}/{step}"
-
-    def __call__(self, task: Any, *args: Any, step: str = "", watch: str = "", sign: str = "", **options: Any) -> Any:
-        """Post one task, and keep its result; `watch` is a state to look for, `sign` the step that is told."""
-        label = self.label(step)
-        result = task.apply_async(args, {"label": label}, **options)
-        return self.keep(label, result, watch, sign)
-
-    def keep(self, label: str, result: Any, watch: str = "", sign: str = "") -> Any:
-        """Keep a result."""
-        self.results[label] = result
-        if watch:
-            self.watched[label] = (watch, self.label(sign) if sign else label)
-        return result
-
-    def add(self, step: str, *args: Any) -> Any:
-        """Return the signature of a sum."""
-        return tasks.add.s(*args, label=self.label(step))
-
-    def total(self, step: str = "body") -> Any:
-        """Return the signature of a chord's body."""
-        return tasks.total.s(label=self.label(step))
-
-
-@dataclass(frozen=True)
-class Feature:
-    """What is posted for a feature, and where it can be."""
-
-    name: str
-    post: Callable[[Poster], object]
-    pools: tuple[str, ...] = ALL_POOLS
-    #: It ends processes, and what else is in the worker meanwhile would not be as ever.
-    alone: bool = False
-
-
-FEATURES: dict[str, Feature] = {}
-
-
-def feature(pools: tuple[str, ...] = ALL_POOLS, *, alone: bool = False) -> Callable[[Any], Any]:
-    """Have a function be a feature of its name."""
-
-    def register(post: Callable[[Poster], object]) -> Callable[[Poster], object]:
-        name = post.__name__.replace("_", " ")
-        FEATURES[name] = Feature(name, post, pools, alone)
-        return post
-
-    return register
+from conformance.posting import PROCESSES, Poster, feature
 
 
 @feature()
@@ -215,7 +143,7 @@ def messages(post: Poster) -> None:
     post(tasks.add, 1, 1, step="compressed", compression="zlib")
     post(tasks.add, 1, 1, step="shadow", shadow="another name")
     post(tasks.add, 1, 1, step="transient", delivery_mode=1)
-    post(tasks.add, 1, 1, step="own id", task_id=f"own-{post.label()}".replace("/", "-").replace(" ", "-"))
+    post(tasks.add, 1, 1, step="own id", task_id=post.own_id("own id"))
 
 
 @feature()
@@ -290,7 +218,7 @@ def unknown_task(post: Poster) -> None:
 @feature()
 def refused_content_type(post: Poster) -> None:
     with app.producer_or_acquire() as producer:
-        headers = {"id": post.label("refused"), "task": "conformance.tasks.add", "lang": "py"}
+        headers = {"id": post.own_id("refused"), "task": "conformance.tasks.add", "lang": "py"}
         producer.publish(b"\x80", routing_key=QUEUE, content_type="application/x-odd", content_encoding="binary",
                          headers=headers)  # fmt: skip
 
@@ -298,125 +226,9 @@ def refused_content_type(post: Poster) -> None:
 @feature()
 def body_that_is_no_JSON(post: Poster) -> None:  # noqa: N802  # its name
     with app.producer_or_acquire() as producer:
-        headers = {"id": post.label("broken"), "task": "conformance.tasks.add", "lang": "py"}
+        headers = {"id": post.own_id("broken"), "task": "conformance.tasks.add", "lang": "py"}
         producer.publish("[[1, ", routing_key=QUEUE, content_type="application/json", content_encoding="utf-8",
                          headers=headers)  # fmt: skip
-
-
-@feature()
-def links(post: Poster) -> None:
-    post(tasks.add, 1, 1, step="linked", link=[post.add("link", 10), post.add("other link", 20)])
-    post(tasks.add, 1, 1, step="immutable", link=tasks.add.si(5, 5, label=post.label("immutable link")))
-    error = canvas.errback.s(label=post.label("errback"))
-    post(tasks.fail, "ValueError", step="failing", link_error=error)
-    old = canvas.old_errback.s(label=post.label("old errback"))
-    post(tasks.fail, "ValueError", step="failing, old", link_error=old)
-
-
-@feature()
-def chains(post: Poster) -> None:
-    post.keep(post.label("3"), chain(post.add("1", 1, 1), post.add("2", 10), post.add("3", 100))())
-    failing = tasks.fail.si("ValueError", label=post.label("failing"))
-    broken = chain(post.add("before", 1), failing, post.add("never", 1))
-    broken.link_error(canvas.errback.s(label=post.label("errback")))
-    post.keep(post.label("never"), broken())
-    post.keep(
-        post.label("b"), chain(post.add("a", 1), tasks.retry.si(1, 0.1, label=post.label("r")), post.add("b", 1))()
-    )
-
-
-@feature()
-def groups(post: Poster) -> None:
-    result = group(post.add(str(number), number, 1) for number in range(4))()
-    for number, one in enumerate(result):
-        post.keep(post.label(str(number)), one)
-    joined = chain(post.add("first", 1), group(post.add("left", 1), post.add("right", 2)))()
-    for step, one in zip(("left", "right"), joined, strict=True):
-        post.keep(post.label(step), one)
-
-
-@feature()
-def chunks_and_maps(post: Poster) -> None:
-    numbers = [(1, 2), (3, 4)]
-    post.keep(post.label("map"), canvas.plain_sum.map(numbers).apply_async())
-    post.keep(post.label("starmap"), canvas.plain_sum_of_two.starmap(numbers).apply_async())
-
-
-@feature()
-def chords(post: Poster) -> None:
-    header = [post.add(str(number), number, 1) for number in range(4)]
-    post.keep(post.label("body"), chord(header)(post.total()))
-    failing = [post.add("good", 1), tasks.fail.si("ValueError", label=post.label("failing"))]
-    body = post.total("never")
-    body.link_error(canvas.errback.s(label=post.label("errback")))
-    post.keep(post.label("never"), chord(failing)(body))
-
-
-@feature()
-def nested_chords(post: Poster) -> None:
-    inner = chord([post.add("1", 1), post.add("2", 2)], post.total("inner"))
-    post.keep(post.label("body"), chord([inner, post.add("3", 3)])(post.total()))
-    chained = chord([chain(post.add("4", 4), post.add("5", 5)), post.add("6", 6)])
-    post.keep(post.label("of chains"), chained(post.total("of chains")))
-    upgraded = chain(group(post.add("7", 7), post.add("8", 8)), post.total("upgraded"), post.add("after", 1))
-    post.keep(post.label("after"), upgraded())
-
-
-@feature()
-def begun_in_a_task(post: Poster) -> None:
-    for what in ("one", "chain", "group", "chord", "countdown"):
-        post(canvas.begin, what, step=what)
-
-
-@feature()
-def a_chord_begun_in_a_chord(post: Poster) -> None:
-    header = [canvas.begin_and_return.s(number, label=post.label(f"h{number}")) for number in (1, 2)]
-    post.keep(post.label("outer"), chord(header)(post.total("outer")))
-
-
-@feature(("prefork", "threads", "gevent"))
-def waiting_for_another_task(post: Poster) -> None:
-    post(canvas.wait_for_another)
-
-
-@feature()
-def another_task_applied(post: Poster) -> None:
-    post(canvas.apply_another)
-
-
-@feature()
-def replace(post: Poster) -> None:
-    post(canvas.replace, 0, step="once")
-    post(canvas.replace, 3, step="by itself, three times")
-    for what in ("chain", "group", "chord"):
-        post(canvas.replace_by, what, step=what)
-    chained = chain(canvas.replace_by.s("chain", label=post.label("in chain")), post.add("end", 1))
-    post.keep(post.label("end"), chained())
-
-
-@feature()
-def add_to_chord(post: Poster) -> None:
-    header = [canvas.add_to_chord.s(label=post.label("adds")), post.add("other", 2)]
-    post.keep(post.label("body"), chord(header)(post.total()))
-
-
-class Visitor(StampingVisitor):  # type: ignore[misc]  # Celery carries no types
-    """Stamps every signature alike."""
-
-    def on_signature(self, _sig: Any, **_headers: Any) -> dict[str, Any]:
-        """Return the stamps."""
-        return {"color": "red", "stamped_headers": ["color"]}
-
-
-@feature()
-def stamps(post: Poster) -> None:
-    label = post.label("stamped")
-    stamped = tasks.request_fields.s(label=label)
-    stamped.stamp(Visitor())
-    post.keep(label, stamped.apply_async())
-    chained = chain(post.add("1", 1), post.add("2", 1))
-    chained.stamp(Visitor())
-    post.keep(post.label("2"), chained())
 
 
 @feature()
@@ -425,7 +237,8 @@ def hooks(post: Poster) -> None:
         post(classes.hooked, how, step=how)
 
 
-@feature()
+# Without processes or threads, what on_failure raises ends the worker, that of stock Celery too.
+@feature(("prefork", "threads"))
 def hooks_that_raise(post: Poster) -> None:
     for (hook, error), task in classes.HOOKS_THAT_RAISE.items():
         for good in (True, False):

@@ -187,3 +187,15 @@ def describe(one: Any, other: Any) -> str:
             return f"stock alone {list(less.elements())}, ours alone {list(more.elements())}"
         return f"the same in another order: stock {one}, ours {other}"
     return f"stock {one!r}, ours {other!r}"
+
+
+def most_at_once(seen: Seen) -> int:
+    """Return how many tasks had begun and not ended, at most, of those that began once and succeeded."""
+    kinds = Counter((event["uuid"], event["type"]) for event in seen.events)
+    steps = {"task-started": 1, "task-succeeded": -1}
+    under_way = most = 0
+    for event in seen.events:
+        if all(kinds[event["uuid"], kind] == 1 for kind in steps):
+            under_way += steps.get(event["type"], 0)
+            most = max(most, under_way)
+    return most

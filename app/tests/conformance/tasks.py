@@ -253,6 +253,13 @@ def soft_limit(*, label: str) -> str:
 
 
 @app.task
+def hold(*, label: str) -> bool:
+    """Run until the client gives its sign, for long."""
+    ran(label)
+    return seen(label, 60)
+
+
+@app.task
 def sleep(seconds: float, *, label: str) -> float:
     """Sleep, in small pieces."""
     ran(label)

@@ -11,8 +11,8 @@ import pytest
 
 from conformance.differences import BEING_MENDED, Difference, judge, purposes
 from conformance.drive import OURS, STOCK, Seen
-from conformance.features import FEATURES
-from conformance.observe import WORKER, Observation, differences, observations
+from conformance.every import FEATURES
+from conformance.observe import WORKER, Observation, differences, most_at_once, observations
 from conformance.redis_server import Redis
 from conformance.run import BACKENDS, POOLS, Services, both
 
@@ -91,7 +91,7 @@ def test_a_worker_does_the_same_as_with_stock_celery(
 def test_tasks_were_in_batches(seen_of: Callable[[str, str], Pass]) -> None:
     """The comparison is one of batches: more tasks are under way at the same time than there are pool processes."""
     seen = seen_of(*SHORT)
-    assert seen[STOCK].most_at_once <= 2 < seen[OURS].most_at_once
+    assert most_at_once(seen[STOCK]) <= 2 < most_at_once(seen[OURS])
 
 
 def test_every_listed_difference_is_about_a_feature() -> None:
