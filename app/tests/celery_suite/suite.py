@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import uuid
 import venv
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.redis_server import Redis
-from services import ADMIN, Memcached, RabbitMQ
+from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, channel
 
 APP = Path(__file__).resolve().parents[2]
 LOCK = APP.parent / "requirements" / "celery-suite.txt"
@@ -92,9 +91,10 @@ def run(
     imports = ["taskmill_worker"] if which == OURS else []
     settings = {"imports": imports, "task_acks_late": True, "task_reject_on_worker_lost": True}
     (source / "integration-tests-config.json").write_text(json.dumps(settings))
-    vhost = f"celery-suite-{which}-{uuid.uuid4().hex[:6]}"
-    rabbitmq.ctl("add_vhost", vhost)
-    rabbitmq.ctl("set_permissions", "-p", vhost, ADMIN.name, ".*", ".*", ".*")
+    vhost = OTHER_VHOST if which == OURS else VHOST
+    broker = channel(rabbitmq, vhost=vhost)
+    broker.queue_delete("celery")  # what a run before has left
+    broker.connection.close()
     report = folder / f"{which}.xml"
     command = [str(environment.python), "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:rerunfailures", "-rA", "-q",
                "-o", "addopts=", "--timeout", str(TEST_TIMEOUT), f"--junitxml={report}",
@@ -106,7 +106,7 @@ def run(
         "REDIS_HOST": "127.0.0.1",
         "REDIS_PORT": str(redis.port),
     }
-    batches = {"CELERY_WORKER_BATCH": "20", "PYTHONPATH": str(modules)} if which == OURS else {}
+    batches = {"CELERY_WORKER_BATCH": "20", "PYTHONPATH": str(modules.resolve())} if which == OURS else {}
     with (folder / f"{which}.log").open("wb") as log:
         subprocess.run(
             command, cwd=source, env=clean | addresses | batches, stdout=log, stderr=log, check=False, timeout=seconds

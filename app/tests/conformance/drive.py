@@ -32,9 +32,9 @@ COPIES = 3
 #: Seconds that everything may take to settle, and those without an event after which it never will; what is not settled
 #: then is put down as such.
 SETTLE, STUCK = 400.0, 60.0
-#: Seconds without an event after which everything has settled: what sleeps or has a countdown takes less. What waits
-#: for its state to be seen may take longer.
-SILENCE = 4.5
+#: Seconds without an event after which everything has settled: what sleeps or has a countdown takes less. More
+#: where there are tasks without a result: they may have none ever, or a process may be slow to start.
+SILENCE, LONG_SILENCE = 4.5, 12.0
 #: How often a worker that has ended is started again.
 LIVES = 2
 #: Of the worker; others may be in the same virtual host.
@@ -119,6 +119,8 @@ class Driver:
         self.seen = Seen()
         self.channel = app.connection_for_write().default_channel
         self.results: dict[str, AsyncResult] = {}
+        #: Those of what was posted since everything had settled.
+        self.posted: list[AsyncResult] = []
         self.watched: dict[str, tuple[str, str]] = {}
         self.has_results = not isinstance(app.backend, DisabledBackend)
         ours = job.which == OURS
@@ -164,9 +166,18 @@ class Driver:
         except Exception as error:  # noqa: BLE001  # without a result backend a chord is not even posted
             self.seen.not_posted[f"{name}/{copy}/"] = f"{type(error).__name__}: {error}"[:200]
         self.results.update(poster.results)
+        self.posted += poster.results.values()
         self.seen.labels.update(poster.ids)
         if self.has_results:
             self.watched.update(poster.watched)
+
+    @staticmethod
+    def ready(result: AsyncResult) -> bool:
+        """Say whether a task has its final result."""
+        try:
+            return bool(result.ready())
+        except Exception:  # noqa: BLE001  # what cannot be read will be put down as such
+            return True
 
     def look(self) -> None:
         """Look for the states that tasks wait to be seen, and say so."""
@@ -186,12 +197,16 @@ class Driver:
             self.revive()
             self.look()
             silence = time.monotonic() - listener.last
-            enough = PATIENCE + SILENCE if self.watched else SILENCE
+            if silence < SILENCE:
+                return False
+            enough = SILENCE if self.has_results and all(map(self.ready, self.posted)) else LONG_SILENCE
+            enough = PATIENCE + SILENCE if self.watched else enough
             return silence > STUCK or (silence > enough and not self.waiting())
 
         listener.last = time.monotonic()
         wait(settled, SETTLE)
         self.watched.clear()
+        self.posted.clear()
 
     def run(self) -> Seen:
         """Post everything, and return what was seen."""

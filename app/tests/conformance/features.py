@@ -40,7 +40,7 @@ def failure_that_does_not_pickle(post: Poster) -> None:
     post(tasks.fail, "OddError")
 
 
-@feature(PROCESSES, alone=True)
+@feature(PROCESSES, alone=True, forks=True)
 def a_task_that_exits(post: Poster) -> None:
     post(tasks.exit_once)
 
@@ -162,7 +162,7 @@ def soft_time_limit(post: Poster) -> None:
     post(tasks.sleep, 3, step="message", soft_time_limit=1)
 
 
-@feature(PROCESSES, alone=True)
+@feature(PROCESSES, alone=True, forks=True)
 def hard_time_limit(post: Poster) -> None:
     post(tasks.sleep, 5, step="message", time_limit=1)
     post(tasks.add, 1, 1, step="in time", time_limit=30)
@@ -198,12 +198,12 @@ def reject_and_ignore(post: Poster) -> None:
     post(tasks.ignore, step="ignore")
 
 
-@feature(PROCESSES, alone=True)
+@feature(PROCESSES, alone=True, forks=True)
 def a_lost_process(post: Poster) -> None:
     post(tasks.kill_process, 1)
 
 
-@feature(PROCESSES, alone=True)
+@feature(PROCESSES, alone=True, forks=True)
 def a_task_that_always_kills_its_process(post: Poster) -> None:
     # So often that a worker that goes on for ever comes to an end here.
     post(tasks.kill_process, 8)
@@ -217,6 +217,8 @@ def unknown_task(post: Poster) -> None:
 
 @feature()
 def refused_content_type(post: Poster) -> None:
+    # Stock Celery's record of it has no id.
+    post.ids["application/x-odd"] = post.label("refused")
     with app.producer_or_acquire() as producer:
         headers = {"id": post.own_id("refused"), "task": "conformance.tasks.add", "lang": "py"}
         producer.publish(b"\x80", routing_key=QUEUE, content_type="application/x-odd", content_encoding="binary",

@@ -73,17 +73,24 @@ class Feature:
     pools: tuple[str, ...] = ALL_POOLS
     #: It ends processes, and what else is in the worker meanwhile would not be as ever.
     alone: bool = False
+    #: A process is forked when the worker's main process has stored something, such as that a task has expired. With
+    #: pymemcache, stock Celery has both use one connection to memcached then: results get mixed up, or never come.
+    forks: bool = False
+
+    def runs(self, pool: str, backend: str) -> bool:
+        """Say whether it can be compared with a pool and a result backend."""
+        return pool in self.pools and not (self.forks and backend == "memcached")
 
 
 FEATURES: dict[str, Feature] = {}
 
 
-def feature(pools: tuple[str, ...] = ALL_POOLS, *, alone: bool = False) -> Callable[[Any], Any]:
+def feature(pools: tuple[str, ...] = ALL_POOLS, *, alone: bool = False, forks: bool = False) -> Callable[[Any], Any]:
     """Have a function be a feature of its name."""
 
     def register(post: Callable[[Poster], object]) -> Callable[[Poster], object]:
         name = post.__name__.replace("_", " ")
-        FEATURES[name] = Feature(name, post, pools, alone)
+        FEATURES[name] = Feature(name, post, pools, alone, forks)
         return post
 
     return register

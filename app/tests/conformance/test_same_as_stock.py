@@ -52,7 +52,9 @@ def seen_of(
                     request.getfixturevalue("rabbitmq"), request.getfixturevalue("memcached"),
                     request.getfixturevalue("redis") if backend == "redis" else None, tmp_path_factory.mktemp("both"),
                 )  # fmt: skip
-                seen = both(services, pool, backend, [name for name, one in FEATURES.items() if pool in one.pools])
+                seen = both(
+                    services, pool, backend, [name for name, one in FEATURES.items() if one.runs(pool, backend)]
+                )
                 result.write_text(json.dumps({which: dataclasses.asdict(one) for which, one in seen.items()}))
         known[pool, backend] = {which: Seen(**one) for which, one in json.loads(result.read_text()).items()}
         return known[pool, backend]
@@ -64,7 +66,7 @@ def cases() -> Iterator[object]:
     """Yield feature, pool and backend of every case, with its marks."""
     for pool in POOLS:
         for backend in BACKENDS:
-            for feature in [*(name for name, one in FEATURES.items() if pool in one.pools), WORKER]:
+            for feature in [*(name for name, one in FEATURES.items() if one.runs(pool, backend)), WORKER]:
                 known = [one for one in BEING_MENDED if one.applies(feature, pool, backend)]
                 marks = [pytest.mark.xfail(strict=True, reason=one.reason) for one in known]
                 if (pool, backend) != SHORT:

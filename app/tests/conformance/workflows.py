@@ -79,7 +79,8 @@ def a_chord_begun_in_a_chord(post: Poster) -> None:
     post.keep(post.label("outer"), chord(header)(post.total("outer")))
 
 
-@feature(("prefork", "threads", "gevent"))
+# Alone: as many as there are processes wait for what none is left to run.
+@feature(("prefork", "threads", "gevent"), alone=True)
 def waiting_for_another_task(post: Poster) -> None:
     post(canvas.wait_for_another)
 
