@@ -1,0 +1,1 @@
+"""A worker of stock Celery and one that loads taskmill_worker, compared feature by feature."""
