@@ -72,7 +72,7 @@ DIFFERS_ON_PURPOSE: tuple[Difference, ...] = (
     Difference(
         WORKER,
         ("log",),
-        "the worker says which tasks go singly and why; stock Celery warns of what on_failure and the store have raised",
+        "the worker says which tasks go singly and why; stock Celery warns of what on_failure and the store raised",
         pools=("prefork",),
     ),
 )
