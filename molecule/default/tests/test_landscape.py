@@ -204,9 +204,13 @@ def test_the_broker_shows_the_newest_certificate(host: Any) -> None:
 
 #: What a client is told otherwise -> what it says then. The number is the broker's address, and not in its certificate.
 REFUSALS = {
-    "CELERY_BROKER_CA=/etc/ssl/certs/ca-certificates.crt": "local issuer certificate",
-    'CELERY_BROKER_URL="$(echo "$CELERY_BROKER_URL" | sed s/@10.78.1.11/@172884235/)"': "Hostname mismatch",
-    'CELERY_BROKER_URL="$(echo "$CELERY_BROKER_URL" | sed s/amqps:/amqp:/)"': "unexpectedly closed",
+    "CELERY_BROKER_CA=/etc/ssl/certs/ca-certificates.crt": ("local issuer certificate",),
+    'CELERY_BROKER_URL="$(echo "$CELERY_BROKER_URL" | sed s/@10.78.1.11/@172884235/)"': ("Hostname mismatch",),
+    # The latter with the Erlang of Debian 12.
+    'CELERY_BROKER_URL="$(echo "$CELERY_BROKER_URL" | sed s/amqps:/amqp:/)"': (
+        "unexpectedly closed",
+        "Connection reset by peer",
+    ),
 }
 #: As a worker does it: the app first, then the role's module, where it is told to load that.
 WORKER = """
@@ -232,7 +236,7 @@ def test_a_client_speaks_to_the_broker_it_trusts_and_to_no_other(host: Any, othe
     environment, command = client
     done = host.run(f"set -a; . {environment}; {otherwise}\nset +a; {command}")
     assert (done.rc == 0) is (not otherwise), done.stderr
-    assert REFUSALS.get(otherwise, "") in done.stderr
+    assert any(text in done.stderr for text in REFUSALS.get(otherwise, [""])), done.stderr
 
 
 @pytest.fixture(scope="module")

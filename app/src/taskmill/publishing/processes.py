@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from taskmill.model.clock import Moment
@@ -80,6 +81,8 @@ class Child:
         self._process = context.Process(
             target=child, args=(job, theirs), name=f"taskmill-post-{job.process}", daemon=True
         )
+        # To start the tracker, as the first process does, ends what is held back.
+        resource_tracker.ensure_running()
         # Held back while it starts, in it too, until it has said what to do with them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
