@@ -14,7 +14,7 @@ from pathlib import Path
 
 from conformance.drive import OURS, STOCK, Job, Seen
 from conformance.redis_server import Redis
-from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ
+from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, channel
 
 TESTS = Path(__file__).parents[1]
 BACKENDS = ("memcached", "redis", "rpc", "database", "none")
@@ -57,7 +57,19 @@ def both(
         if code:
             raise RuntimeError(f"{which}: {(folder / 'driver.log').read_text()[-4000:]}")
         seen[which] = Seen(**json.loads((folder / "seen.json").read_text()))
+    for vhost in (VHOST, OTHER_VHOST):
+        delete_traces(services.rabbitmq, vhost)
     return seen
+
+
+def delete_traces(rabbitmq: RabbitMQ, vhost: str) -> None:
+    """Delete queues and exchanges of the comparison, which other tests of the same broker do not expect."""
+    broker = channel(rabbitmq, vhost=vhost)
+    for kind, delete in (("queues", broker.queue_delete), ("exchanges", broker.exchange_delete)):
+        for name in rabbitmq.ctl(f"list_{kind}", "-p", vhost, "name").split():
+            if name.startswith("conformance"):
+                delete(name)
+    broker.connection.close()
 
 
 def begin(

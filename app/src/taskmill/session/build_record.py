@@ -310,10 +310,10 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
             f"{record.parked:,} of the failed are parked: their process was lost each time they ran. Their messages "
             f"are dead letters on the broker; `taskmill dead-letters` shows them"
         )
+    if posted.error and record.state != records.COMPLETE:
+        sentences.append(f"posting ended early: {posted.error}")
     planned = record.workload.tasks
     if counts.posted < planned:
-        if posted.error:
-            sentences.append(f"posting ended early: {posted.error}")
         sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")
     if record.state == records.COMPLETE and counts.lost == counts.posted and not record.waiting:
         sentences.append(
