@@ -325,10 +325,10 @@ class Memcached:
 
 @dataclass
 class Redis:
-    """One Redis that asks for a password and keeps nothing on disk; with TLS where its files are given."""
+    """One Redis that keeps nothing on disk: with a password unless that is ``None``, with TLS given its files."""
 
     directory: Path
-    password: str = "redis-secret"
+    password: str | None = "redis-secret"
     #: The files of a certificate that is its own authority, and of its key.
     certificate: tuple[Path, Path] | None = None
     options: Sequence[str] = ()
@@ -337,7 +337,8 @@ class Redis:
 
     def url(self, database: int = 0, password: str | None = None) -> str:
         """Return Celery's form of the address of a database."""
-        address = f":{password or self.password}@127.0.0.1:{self.port}/{database}"
+        secret = password or self.password
+        address = f"{f':{secret}@' if secret else ''}127.0.0.1:{self.port}/{database}"
         if self.certificate is None:
             return f"redis://{address}"
         return f"rediss://{address}?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={self.certificate[0]}"
@@ -350,7 +351,9 @@ class Redis:
             listen = ["--port", "0", "--tls-port", str(self.port), "--tls-cert-file", certificate]
             listen += ["--tls-key-file", key, "--tls-auth-clients", "no"]
         command = [program(["redis-server"], "redis-server"), *listen, "--bind", "127.0.0.1", "--save", ""]
-        command += ["--appendonly", "no", "--requirepass", self.password, "--dir", str(self.directory), *self.options]
+        command += ["--appendonly", "no", "--dir", str(self.directory), *self.options]
+        if self.password is not None:
+            command += ["--requirepass", self.password]
         with (self.directory / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         wait_until(lambda: answers(self.port), 60, "Redis answering")

@@ -24,8 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.redis_server import Redis
-from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, channel
+from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, Redis, channel
 
 APP = Path(__file__).resolve().parents[2]
 LOCK = APP.parent / "requirements" / "celery-suite.txt"
@@ -157,7 +156,7 @@ def main() -> None:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="celery-suite-"))
     folder.mkdir(parents=True, exist_ok=True)
     environment = prepare(folder)
-    rabbitmq, memcached, redis = RabbitMQ(folder / "rabbitmq"), Memcached(), Redis(folder)
+    rabbitmq, memcached, redis = RabbitMQ(folder / "rabbitmq"), Memcached(), Redis(folder, password=None)
     try:
         for service in (rabbitmq, memcached, redis):
             service.start()

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from celery_suite.suite import OURS, STOCK, Environment, outcomes, prepare, regressions, requirement, run, summary
-from conformance.redis_server import Redis
-from services import Memcached, RabbitMQ
+from services import Memcached, RabbitMQ, Redis
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
     """Yield a private Redis; some tests of the suite keep counts there, whatever the result backend is."""
-    server = Redis(tmp_path)
+    server = Redis(tmp_path, password=None)
     server.start()
     yield server
     server.stop()

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.drive import OURS, STOCK, Job, Seen
-from conformance.redis_server import Redis
-from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, channel
+from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, Redis, channel
 
 TESTS = Path(__file__).parents[1]
 BACKENDS = ("memcached", "redis", "rpc", "database", "none")

@@ -13,23 +13,11 @@ from conformance.differences import BEING_MENDED, Difference, judge, purposes
 from conformance.drive import OURS, STOCK, Seen
 from conformance.every import FEATURES
 from conformance.observe import WORKER, Observation, differences, most_at_once, observations
-from conformance.redis_server import Redis
 from conformance.run import BACKENDS, POOLS, Services, both
 
 #: What everyone runs. The rest is for a night.
 SHORT = ("prefork", "memcached")
 Pass = dict[str, Seen]
-
-
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """Yield a private Redis."""
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
