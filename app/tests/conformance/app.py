@@ -103,5 +103,16 @@ def note_signal(name: str) -> Any:
     return receive
 
 
-for _name in ("prerun", "postrun", "success", "failure", "retry", "revoked", "internal_error"):
-    getattr(signals, f"task_{_name}").connect(note_signal(_name), weak=False)
+#: A task of no feature's own, which nobody is told of: its results are stored as the worker likes best.
+PLAIN = "conformance.tasks.add"
+
+
+@signals.worker_init.connect(weak=False)
+def note_signals(**_: Any) -> None:
+    """Listen, in a worker alone; to the end of tasks only for those whose features are about it."""
+    for name in ("prerun", "failure", "retry", "revoked", "internal_error"):
+        getattr(signals, f"task_{name}").connect(note_signal(name), weak=False)
+    for task in app.tasks.values():
+        if task.name != PLAIN:
+            signals.task_postrun.connect(note_signal("postrun"), sender=task, weak=False)
+            signals.task_success.connect(note_signal("success"), sender=task, weak=False)
