@@ -180,8 +180,8 @@ def test_one_scenario_is_not_driven_beside_the_suite(tmp_path: Path) -> None:
 
     def test_role() -> subprocess.CompletedProcess[str]:
         command = ["make", "test-rabbitmq@bookworm", f"SUITE_LOCK={lock}", f"PATH={tmp_path}:{os.environ['PATH']}"]
-        up_to_date = "--assume-old=.venv/dev"
-        return subprocess.run([*command, up_to_date], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        quietly = ["--assume-old=.venv/dev", "--no-print-directory"]
+        return subprocess.run([*command, *quietly], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
     done = test_role()
     assert done.returncode == 0, done.stderr
