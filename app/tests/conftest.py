@@ -12,9 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import amqp
 import pytest
 
-from services import CLIENT, QUEUES, WORKER, Memcached, RabbitMQ, Redis, Worker, depth, purge_queue, wait_until
+from services import (
+    CLIENT,
+    OTHER_VHOST,
+    QUEUES,
+    WORKER,
+    Memcached,
+    RabbitMQ,
+    Redis,
+    Worker,
+    channel,
+    depth,
+    purge_queue,
+    wait_until,
+)
 
 Server = TypeVar("Server", RabbitMQ, Memcached, Redis)
 SOURCE = Path(__file__).parent.parent / "src"
@@ -78,6 +92,14 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """Yield a private Redis."""
     with up(Redis(tmp_path_factory.mktemp("redis"))) as server:
         yield server
+
+
+@pytest.fixture
+def send(rabbitmq: RabbitMQ) -> Iterator[Callable[[amqp.Message], None]]:
+    """Return what puts a message into the queue red of the virtual host that no shared worker serves."""
+    one = channel(rabbitmq, vhost=OTHER_VHOST)
+    yield lambda what: one.basic_publish(what, routing_key="red")
+    one.connection.close()
 
 
 @pytest.fixture

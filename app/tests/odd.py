@@ -1,29 +1,20 @@
-"""A Celery app whose tasks end in every way there is. Each execution adds a line to the file that ODD_LOG names."""
+"""A Celery app whose tasks end in every way there is. Each execution adds a line to the file of :mod:`notes`."""
 
 import os
 import signal
 import time
-from pathlib import Path
-from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 
 from fibonacci.settings import from_environment
+from notes import note, wait_for_note
 
 app = Celery("odd")
 app.add_defaults(from_environment)
 app.conf.task_routes = {}
 app.conf.result_backend_max_retries = int(os.environ.get("ODD_RETRIES", "30"))
 app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}
-
-
-def note(text: Any) -> list[str]:
-    """Write down that a task ran, and return all that did so far."""
-    path = Path(os.environ["ODD_LOG"])
-    with path.open("a") as log:
-        log.write(f"{text}\n")
-    return path.read_text().splitlines()
 
 
 @app.task  # type: ignore[untyped-decorator]  # Celery carries no types
@@ -78,7 +69,7 @@ def total(numbers: list[int]) -> int:
 @app.task  # type: ignore[untyped-decorator]  # Celery carries no types
 def wait_for(line: str, seconds: float = 60) -> None:
     """Run until the file has the line."""
-    wait(line, seconds)
+    wait_for_note(line, seconds)
 
 
 class WithStrategy(Task):  # type: ignore[misc]  # as above
@@ -90,25 +81,16 @@ class WithStrategy(Task):  # type: ignore[misc]  # as above
 @app.task(time_limit=600)  # type: ignore[untyped-decorator]  # as above
 def wait_with_limit(line: str) -> None:
     """Run until the file has the line, or ten minutes."""
-    wait(line)
+    wait_for_note(line)
 
 
 @app.task(base=WithStrategy)  # type: ignore[untyped-decorator]  # as above
 def wait_with_strategy(line: str) -> None:
     """Run until the file has the line."""
-    wait(line)
+    wait_for_note(line)
 
 
 @app.task(acks_late=False)  # type: ignore[untyped-decorator]  # as above
 def wait_acknowledged(line: str) -> None:
     """Run until the file has the line, acknowledged before."""
-    wait(line)
-
-
-def wait(line: str, seconds: float = 60) -> None:
-    """Wait until the file has the line."""
-    end = time.monotonic() + seconds
-    while line not in Path(os.environ["ODD_LOG"]).read_text().splitlines():
-        if time.monotonic() > end:
-            raise TimeoutError(f"no line {line!r} within {seconds:g} s")
-        time.sleep(0.05)
+    wait_for_note(line)

@@ -1,35 +1,16 @@
-"""A Celery app whose tasks store more than their result, or have hooks. Each execution adds a line to STORED_LOG."""
+"""A Celery app whose tasks store more than their result, or have hooks. Each execution is noted (:mod:`notes`)."""
 
-import os
-import time
-from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
 
 from fibonacci.settings import from_environment
+from notes import note, wait_for_note
 
 app = Celery("stored", set_as_current=False)
 app.add_defaults(from_environment)
 app.conf.task_routes = {}
 app.loader.override_backends = {"cache": "taskmill_worker.memcached_backend:MemcachedBackend"}
-
-
-def note(text: Any) -> list[str]:
-    """Write down that a task ran, and return all that did so far."""
-    path = Path(os.environ["STORED_LOG"])
-    with path.open("a") as log:
-        log.write(f"{text}\n")
-    return path.read_text().splitlines()
-
-
-def wait_for(line: str) -> None:
-    """Wait until the log has the line."""
-    end = time.monotonic() + 60
-    while line not in Path(os.environ["STORED_LOG"]).read_text().splitlines():
-        if time.monotonic() > end:
-            raise TimeoutError(f"no line {line!r} within 60 s")
-        time.sleep(0.05)
 
 
 class Hooked(app.Task):  # type: ignore[misc,name-defined]  # Celery carries no types
@@ -51,7 +32,7 @@ def double(number: int) -> int:
 def progress(self: Task, line: str) -> int:
     """Say how far it is, and wait for the line."""
     self.update_state(state="PROGRESS", meta={"done": 1})
-    wait_for(line)
+    wait_for_note(line)
     return 7
 
 

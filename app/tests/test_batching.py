@@ -14,21 +14,17 @@ import pytest
 from celery import chain, chord
 from celery.result import AsyncResult
 
-from odd_cluster import QUEUE, Cluster
-from services import DEAD, OTHER_VHOST, Memcached, RabbitMQ, channel, purge_queue, wait_until
+from batch_cluster import Cluster, cluster_of
+from services import OTHER_VHOST, Memcached, RabbitMQ, channel, purge_queue, wait_until
+
+QUEUE = Cluster.queue
 
 
 @pytest.fixture
 def cluster(rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path) -> Iterator[Cluster]:
-    """Yield a cluster without workers, and an empty queue."""
-    purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
-    one = Cluster(rabbitmq, memcached, tmp_path)
-    try:
-        yield one
-    finally:
-        one.end()
-        for queue in (QUEUE, DEAD):
-            purge_queue(rabbitmq, queue, OTHER_VHOST)
+    """Yield a cluster without workers."""
+    with cluster_of(Cluster, rabbitmq, memcached, tmp_path) as cluster:
+        yield cluster
 
 
 def outcome(result: AsyncResult) -> tuple[str, Any]:
@@ -257,8 +253,7 @@ def test_what_goes_singly_is_acknowledged_by_itself_among_batches(
         results = [cluster.post(cluster.tasks.double, number) for number in range(begin, begin + 20)]
         assert [outcome(result)[1] for result in results] == [2 * number for number in range(begin, begin + 20)]
     wait_until(lambda: unacknowledged(rabbitmq) == open_meanwhile, 60, "the others acknowledged")
-    with cluster.log.open("a") as log:
-        log.write("go\n")
+    cluster.say("go")
     assert outcome(held) == ("SUCCESS", None)
     wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
     assert outcome(cluster.post(cluster.tasks.double, 7)) == ("SUCCESS", 14)
@@ -328,8 +323,7 @@ def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(cluster: Clust
     wait_until(lambda: handed_out(rabbitmq) == 4, 60, "all four messages in the worker")
     good = cluster.post(tasks.double, 2)
     assert cluster.app.control.revoke([revoked.id, "broken"], reply=True, timeout=60, limit=1)
-    with cluster.log.open("a") as log:
-        log.write("go\n")
+    cluster.say("go")
     assert outcome(held) == ("SUCCESS", None)
     assert [outcome(result)[1] for result in (ahead, good)] == [2, 4]
     assert outcome(revoked)[0] == "REVOKED"

@@ -93,14 +93,6 @@ def other(taskmill: Taskmill, rabbitmq: RabbitMQ) -> Taskmill:
     return taskmill
 
 
-@pytest.fixture
-def send(rabbitmq: RabbitMQ) -> Iterator[Callable[[amqp.Message], None]]:
-    """Return what puts a message into the queue red."""
-    one = channel(rabbitmq, vhost=OTHER_VHOST)
-    yield lambda what: one.basic_publish(what, routing_key="red")
-    one.connection.close()
-
-
 def judged(memcached: Memcached, identifier: str) -> tuple[str, str]:
     """Return verdict and detail of the stored result of a task; empty ones when there is none."""
     key = identifier.encode()

@@ -105,6 +105,12 @@ def adds(*tags: int) -> list[Message]:
     return [Message(tag, "alone.add", tag, 1) for tag in tags]
 
 
+def learn(worker: Worker) -> None:
+    """Have the first two messages run, after which it is known how long such a task takes."""
+    worker.deliver(*adds(1, 2))
+    worker.pool.run()
+
+
 def test_a_task_is_tried_alone_then_batches_are_filled_and_acknowledged_together(worker: Worker) -> None:
     """A batch is one message until it is known how long that takes; an acknowledgement is for all messages up to it."""
     messages = adds(*range(1, 11))
@@ -159,9 +165,7 @@ def test_what_cannot_be_settled_leaves_its_neighbours_alone(
 ) -> None:
     """It goes back and takes Celery's own way; what ends a worker does so when the others are settled."""
     monkeypatch.setattr(Request, "on_success", MagicMock(side_effect=error))
-    learn = adds(1, 2)
-    worker.deliver(*learn)
-    worker.pool.run()
+    learn(worker)
     messages = [*adds(3), Message(4, "alone.fail"), *adds(5, 6)]
     worker.consumer.gatherer.machine.expected["alone.fail"] = 0.001
     worker.deliver(*messages)
@@ -177,9 +181,7 @@ def test_what_cannot_be_settled_leaves_its_neighbours_alone(
 
 def test_what_celerys_tracer_did_not_handle_is_a_failure_as_of_a_task_alone(worker: Worker) -> None:
     """A lost process puts the message back, another exception is the task's failure; the neighbours are settled."""
-    learn = adds(1, 2)
-    worker.deliver(*learn)
-    worker.pool.run()
+    learn(worker)
     messages = adds(3, 4, 5)
     worker.deliver(*messages)
     escaped = {}
@@ -249,9 +251,7 @@ def test_a_task_of_a_batch_is_cancelled_as_celery_does_when_the_connection_is_lo
 
 def test_a_task_terminated_before_a_process_has_it_ends_with_that(worker: Worker) -> None:
     """Its neighbours go back, since their process is gone."""
-    learn = adds(1, 2)
-    worker.deliver(*learn)
-    worker.pool.run()
+    learn(worker)
     messages = adds(3, 4, 5)
     worker.deliver(*messages)
     state.requests["4"].terminate(worker.consumer.pool)

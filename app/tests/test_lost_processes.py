@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import amqp
@@ -32,14 +32,6 @@ MOST = 2
 WITHOUT_JIT = {"TASKMILL_WORKER_WITHOUT": "jit"}
 INCLUDE = "--include=killer,taskmill_worker"
 BATCHES = pytest.mark.parametrize("batch", ["1", "20"], ids=["one by one", "in batches"])
-
-
-@pytest.fixture
-def send(rabbitmq: RabbitMQ) -> Iterator[Callable[[amqp.Message], None]]:
-    """Return what puts a message into the queue red."""
-    one = channel(rabbitmq, vhost=OTHER_VHOST)
-    yield lambda what: one.basic_publish(what, routing_key="red")
-    one.connection.close()
 
 
 def result(memcached: Memcached, identifier: str) -> dict[str, object]:

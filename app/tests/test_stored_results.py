@@ -2,92 +2,49 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import signal
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
+from celery.result import AsyncResult
 
-from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, Worker, depth, purge_queue, take_all, wait_until
+from batch_cluster import Cluster, cluster_of
+from services import DEAD, OTHER_VHOST, Memcached, RabbitMQ, depth, take_all, wait_until
 
-QUEUE = "blue"
 
+class OneWorker(Cluster):
+    """A cluster of one worker, which gets all that is published at once."""
 
-class Cluster:
-    """A worker of the app ``stored`` that takes batches, and what posts to it."""
+    module = "stored"
+    queue = "blue"
+    batch = 50
+    batch_seconds = 100
 
-    def __init__(self, rabbitmq: RabbitMQ, memcached: Memcached, folder: Path) -> None:
-        """Start nothing yet."""
-        self.log = folder / "executions"
-        self.log.touch()
-        self.environment = {
-            "CELERY_BROKER_URL": rabbitmq.url(ADMIN, OTHER_VHOST),
-            "CELERY_RESULT_BACKEND": memcached.url,
-            "CELERY_WORKER_BATCH": "50",
-            "CELERY_WORKER_BATCH_SECONDS": "100",
-            "STORED_LOG": str(self.log),
-        }
-        options = ("--include=taskmill_worker", "--prefetch-multiplier=100")
-        self.worker = Worker(
-            "stored",
-            self.environment,
-            folder / "worker.log",
-            "stored",
-            [QUEUE],
-            1,
-            options,
-            directory=Path(__file__).parent,
-        )
-        self._patch = mock.patch.dict(os.environ, self.environment)
-        self._patch.start()
-        # Anew for every test: the app reads its addresses once.
-        sys.modules.pop("stored", None)
-        self.tasks: Any = importlib.import_module("stored")
-
-    def start(self, *known: tuple[str, Any]) -> None:
+    def begin(self, *known: tuple[str, Any]) -> None:
         """Start the worker, and have it run these tasks once: what it does not know goes alone."""
-        self.worker.start()
-        wait_until(self.worker.ready, 60, "worker ready")
+        self.start("--prefetch-multiplier=100")
         for name, argument in known:
-            result = self.post(name, argument)
+            result = self.publish(name, argument)
             wait_until(result.ready, 60, f"a first {name}")
 
-    def post(self, name: str, argument: Any) -> Any:
-        """Post one task."""
-        return getattr(self.tasks, name).apply_async((argument,), queue=QUEUE)
+    def publish(self, name: str, argument: Any) -> AsyncResult:
+        """Publish one task by its name in the app."""
+        return self.post(getattr(self.tasks, name), argument)
 
     def at_once(self, *tasks: tuple[str, Any]) -> list[Any]:
         """Post tasks that the worker gets all at once."""
-        with self.worker.paused():
-            return [self.post(name, argument) for name, argument in tasks]
+        with self.workers[0].paused():
+            return [self.publish(name, argument) for name, argument in tasks]
 
-    def say(self, line: str) -> None:
-        """Write a line that a task waits for."""
-        with self.log.open("a") as log:
-            log.write(f"{line}\n")
-
-    def executions(self) -> Counter[str]:
-        """Return how often each task ran, by what it noted."""
-        return Counter(self.log.read_text().splitlines())
-
-    def left(self, rabbitmq: RabbitMQ) -> int:
+    def left(self) -> int:
         """Have the worker stop when its work is done; return how many messages it leaves to the broker."""
-        assert self.worker.process is not None
-        self.worker.process.send_signal(signal.SIGTERM)
-        assert self.worker.process.wait(60) == 0
-        return depth(rabbitmq, QUEUE, OTHER_VHOST)
-
-    def end(self) -> None:
-        """End the worker, and forget the connections that the app made."""
-        self.worker.stop()
-        self.tasks.app.close()
-        self._patch.stop()
+        process = self.workers[0].process
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        return depth(self.rabbitmq, self.queue, OTHER_VHOST)
 
 
 @pytest.fixture
@@ -97,17 +54,10 @@ def store(start_memcached: Callable[..., Memcached]) -> Memcached:
 
 
 @pytest.fixture
-def cluster(rabbitmq: RabbitMQ, store: Memcached, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(rabbitmq: RabbitMQ, store: Memcached, tmp_path: Path) -> Iterator[OneWorker]:
     """Yield a cluster that has nothing to do yet."""
-    for queue in (QUEUE, DEAD):
-        purge_queue(rabbitmq, queue, OTHER_VHOST)
-    one = Cluster(rabbitmq, store, tmp_path)
-    try:
-        yield one
-    finally:
-        one.end()
-        for queue in (QUEUE, DEAD):
-            purge_queue(rabbitmq, queue, OTHER_VHOST)
+    with cluster_of(OneWorker, rabbitmq, store, tmp_path) as cluster:
+        yield cluster
 
 
 def numbers(first: int, last: int) -> list[tuple[str, int]]:
@@ -115,10 +65,10 @@ def numbers(first: int, last: int) -> list[tuple[str, int]]:
     return [("double", number) for number in range(first, last)]
 
 
-def test_what_a_batch_has_done_is_seen_while_it_goes_on(cluster: Cluster) -> None:
+def test_what_a_batch_has_done_is_seen_while_it_goes_on(cluster: OneWorker) -> None:
     """Results of its neighbours, its own progress, and that a task is to be tried again."""
     cluster.say("early")
-    cluster.start(("double", -1), ("progress", "early"), ("retry_later", 0))
+    cluster.begin(("double", -1), ("progress", "early"), ("retry_later", 0))
     *before, retried, running = cluster.at_once(*numbers(0, 10), ("retry_later", 600), ("progress", "late"))
     wait_until(lambda: running.state == "PROGRESS", 60, "the progress seen")
     wait_until(lambda: all(result.ready() for result in before), 60, "the results of its neighbours")
@@ -130,9 +80,9 @@ def test_what_a_batch_has_done_is_seen_while_it_goes_on(cluster: Cluster) -> Non
     assert running.result == 7
 
 
-def test_a_hook_decides_over_its_own_task_alone(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+def test_a_hook_decides_over_its_own_task_alone(cluster: OneWorker, rabbitmq: RabbitMQ) -> None:
     """Whatever it raises: everything runs once, every result is stored, and nothing is a dead letter."""
-    cluster.start(("double", -1), ("hooked", "KeyError"))
+    cluster.begin(("double", -1), ("hooked", "KeyError"))
     cluster.log.write_text("")
     errors = ["KeyError", "ConnectionError", "SystemExit"]
     mixed: list[tuple[str, Any]] = [
@@ -143,34 +93,32 @@ def test_a_hook_decides_over_its_own_task_alone(cluster: Cluster, rabbitmq: Rabb
     assert [result.result for result in results] == [
         2 * argument if name == "double" else argument for name, argument in mixed
     ]
-    assert cluster.left(rabbitmq) == 0
+    assert cluster.left() == 0
     assert set(cluster.executions().values()) == {1}
     assert take_all(rabbitmq, DEAD, OTHER_VHOST) == []
 
 
-def test_a_result_that_is_too_large_fails_alone(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+def test_a_result_that_is_too_large_fails_alone(cluster: OneWorker) -> None:
     """It runs once, and so do its neighbours; the error says what to set."""
-    cluster.start(("double", -1), ("large", 5))
+    cluster.begin(("double", -1), ("large", 5))
     *before, large, after = cluster.at_once(*numbers(0, 5), ("large", 2 << 20), ("double", 5))
     results = [*before, after]
     wait_until(lambda: all(result.ready() for result in (*results, large)), 60, "all results")
     assert [result.result for result in results] == [2 * number for number in range(6)]
     assert large.state == "FAILURE"
     assert "server_max_value_length" in str(large.result)
-    assert cluster.left(rabbitmq) == 0
+    assert cluster.left() == 0
     assert set(cluster.executions().values()) == {1}
 
 
-def test_a_memcached_that_is_away_for_a_moment_has_no_task_run_twice(
-    cluster: Cluster, store: Memcached, rabbitmq: RabbitMQ
-) -> None:
+def test_a_memcached_that_is_away_for_a_moment_has_no_task_run_twice(cluster: OneWorker, store: Memcached) -> None:
     """The pool process tries again to store the results of its batch."""
-    cluster.start(("double", -1))
+    cluster.begin(("double", -1))
     store.stop()
     results = cluster.at_once(*numbers(0, 20))
-    wait_until(lambda: "are not stored yet" in cluster.worker.log.read_text(), 60, "a write that failed")
+    wait_until(lambda: "are not stored yet" in cluster.workers[0].log.read_text(), 60, "a write that failed")
     store.start()
     wait_until(lambda: all(result.ready() for result in results), 120, "all results")
-    assert cluster.left(rabbitmq) == 0
+    assert cluster.left() == 0
     assert [result.result for result in results] == [2 * number for number in range(20)]
     assert set(cluster.executions().values()) == {1}

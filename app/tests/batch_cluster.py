@@ -1,22 +1,30 @@
-"""Workers of the app `odd` that take batches, as `test_batching` starts them."""
+"""Workers of one of the tests' apps that take batches, and what publishes to them."""
 
+import contextlib
 import importlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from celery.result import AsyncResult
 
-from services import ADMIN, OTHER_VHOST, Memcached, RabbitMQ, Worker, wait_until
+from services import ADMIN, DEAD, OTHER_VHOST, Memcached, RabbitMQ, Worker, purge_queue, wait_until
 
-QUEUE = "red"
+C = TypeVar("C", bound="Cluster")
 
 
 class Cluster:
-    """Workers of the app `odd` that take batches, and what posts to them."""
+    """Workers of an app that take batches from a queue, and what publishes to them."""
+
+    #: The module of the app, which keeps notes (:mod:`notes`).
+    module = "odd"
+    queue = "red"
+    batch = 20
+    batch_seconds = 10
 
     def __init__(self, rabbitmq: RabbitMQ, memcached: Memcached, folder: Path) -> None:
         """Start nothing yet."""
@@ -27,27 +35,27 @@ class Cluster:
         self.environment = {
             "CELERY_BROKER_URL": rabbitmq.url(ADMIN, OTHER_VHOST),
             "CELERY_RESULT_BACKEND": memcached.url,
-            "CELERY_WORKER_BATCH": "20",
-            "CELERY_WORKER_BATCH_SECONDS": "10",
-            "ODD_LOG": str(self.log),
+            "CELERY_WORKER_BATCH": str(self.batch),
+            "CELERY_WORKER_BATCH_SECONDS": str(self.batch_seconds),
+            "TASK_NOTES": str(self.log),
         }
         self.workers: list[Worker] = []
         self._patch = mock.patch.dict(os.environ, self.environment)
         self._patch.start()
         # Anew for every test: the app reads its addresses once.
-        sys.modules.pop("odd", None)
-        self.tasks: Any = importlib.import_module("odd")
+        sys.modules.pop(self.module, None)
+        self.tasks: Any = importlib.import_module(self.module)
         self.app = self.tasks.app
 
     def start(self, *options: str, concurrency: int = 1) -> Worker:
         """Start a worker and wait until it consumes."""
-        name = f"odd{len(self.workers)}"
+        name = f"{self.module}{len(self.workers)}"
         worker = Worker(
             name,
             self.environment,
             self.folder / f"{name}.log",
-            app="odd",
-            queues=[QUEUE],
+            app=self.module,
+            queues=[self.queue],
             concurrency=concurrency,
             options=["--include=taskmill_worker", *options],
             directory=Path(__file__).parent,
@@ -63,7 +71,12 @@ class Cluster:
 
     def post(self, task: Any, *args: Any, **options: Any) -> AsyncResult:
         """Post one task."""
-        return task.apply_async(args, queue=QUEUE, **options)
+        return task.apply_async(args, queue=self.queue, **options)
+
+    def say(self, line: str) -> None:
+        """Write a line that a task waits for."""
+        with self.log.open("a") as log:
+            log.write(f"{line}\n")
 
     def ask(self, what: str) -> Any:
         """Return what the one worker answers; it is asked again when the question, or its answer, is lost."""
@@ -82,3 +95,17 @@ class Cluster:
             worker.stop()
         self.app.close()
         self._patch.stop()
+
+
+@contextlib.contextmanager
+def cluster_of(kind: type[C], rabbitmq: RabbitMQ, memcached: Memcached, folder: Path) -> Iterator[C]:
+    """Yield a cluster without workers, and empty queues; they are empty afterwards, too."""
+    for queue in (kind.queue, DEAD):
+        purge_queue(rabbitmq, queue, OTHER_VHOST)
+    cluster = kind(rabbitmq, memcached, folder)
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+        for queue in (kind.queue, DEAD):
+            purge_queue(rabbitmq, queue, OTHER_VHOST)
