@@ -91,3 +91,10 @@ def test_it_comes_back_with_the_host(host: Any) -> None:
     """The service is enabled, and runs as its own user."""
     assert host.service("redis-server").is_enabled
     assert host.check_output("ps -o user= -C redis-server") == "redis"
+
+
+def test_systemd_bounds_its_memory_and_lets_it_do_no_more_than_it_needs(host: Any) -> None:
+    """A quarter more than the values, and what connections take; the service asks for no further right."""
+    assert host.check_output("systemctl show --property=MemoryMax --value redis-server") == str(276 * 2**20)
+    assert host.check_output("systemctl show --property=NoNewPrivileges --value redis-server") == "yes"
+    assert host.check_output("systemctl show --property=MemoryDenyWriteExecute --value redis-server") == "yes"
