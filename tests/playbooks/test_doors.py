@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import ROOT, run_playbook
+from ansible_playbook import ROOT, run_playbook
+from wiring import HERE
 
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
@@ -228,3 +229,18 @@ def test_what_cannot_be_done_with_a_run_or_letters_is_refused(
     number = TAKE_UP.index(option) + 1 if playbook == "resume-load" else 1
     said = checks[f"{playbook}-{number}"].refusal(CHECKS)
     assert f"is '{option.partition('=')[2] if 'celery_release' not in option else 'resume'}', for the release" in said
+
+
+@pytest.mark.parametrize("playbook", ["run-load", "tune", "break-things"])
+def test_a_limit_that_leaves_out_the_client_is_refused(playbook: str, tmp_path: Path) -> None:
+    """There would be no load; nothing is measured, and no worker is changed."""
+    groups = {"broker": ["one"], "results": ["one"], "workers": ["two", "three"], "client": ["four"]}
+    children = {name: {"hosts": dict.fromkeys(hosts, HERE)} for name, hosts in groups.items()}
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"children": children}}))
+    options = ("--limit", "localhost,workers", "-e", f"load_runs_directory={tmp_path}", "-e", "fault=kill-worker")
+    done = run_playbook("-i", inventory, f"playbooks/{playbook}.yml", *options)
+    assert done.returncode != 0
+    assert "--limit leaves out four, which drives the load" in done.stdout
+    begun = re.findall(r"TASK \[(.*?)\]", done.stdout)
+    assert begun[-1] == "preflight : limit | Fail if the client that drives the load is left out"
