@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +13,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible_playbook import ROOT, run_playbook
 
-ROOT = Path(__file__).parents[1]
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: Nobody answers there: what gets past the validation is unreachable, and changes nothing anywhere.
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
 LINE = re.compile(
@@ -112,23 +108,11 @@ def play_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Played
         if not isinstance(playbook, Path):
             (folder / "playbook.json").write_text(json.dumps(playbook))
             playbook = folder / "playbook.json"
-        done = subprocess.run(
-            [str(PROGRAM), "--inventory", str(folder / "hosts.json"), *options, str(playbook)],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "ANSIBLE_FORCE_COLOR": "0",
-                # The names of all tasks are looked at.
-                "ANSIBLE_STDOUT_CALLBACK": "default",
-                "ANSIBLE_TIMEOUT": "2",
-                "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-                "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run_playbook(
+            "--inventory", folder / "hosts.json", *options, playbook,
+            # The names of all tasks are looked at, and their results.
+            timeout=120, ANSIBLE_CALLBACK_RESULT_FORMAT="json", ANSIBLE_DISPLAY_SKIPPED_HOSTS="1",
+        )  # fmt: skip
         return Played(done.stdout + done.stderr, read(done.stdout, list(cases)))
 
     return run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import wiring
 import yaml
-from wiring import PROGRAM, ROOT, run_playbook
+from ansible_playbook import PROGRAM, ROOT, run_playbook
 
 HERE = ROOT / "benchmarks"
 SUBJECTS = yaml.safe_load((HERE / "inventory/lab/group_vars/all/subjects.yml").read_text())["benchmark_subjects"]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import wiring
 import yaml
-from wiring import ROOT, loaded
+from ansible_playbook import ROOT
+from wiring import loaded
 
 BATCHES = {"batching", "read_ahead"}
 QUEUES = ["red"]

@@ -17,10 +17,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_playbook import PROGRAM, ROOT
 
-ROOT = Path(__file__).parents[2]
 FILE = ROOT / "plugins" / "callback" / "phases.py"
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: Of every wait, in seconds: for what takes one or two.
 DEADLINE = 120
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import ROOT, run_playbook
+from ansible_playbook import ROOT, run_playbook
 
 RELEASES = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "celery_release.yml").read_text())[
     "celery_releases"

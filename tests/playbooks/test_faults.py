@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_playbook import ROOT
 
 from taskmill import faults
 from taskmill.model import thresholds as requirements
 from taskmill_worker import features
 
-ROOT = Path(__file__).parents[2]
 FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
 KEYS = {
     "name", "title", "where", "packages", "prepare", "inject", "restore", "counts", "says", "seconds", "lasts", "gone",

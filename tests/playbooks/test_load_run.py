@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import wiring
 import yaml
-from wiring import ROOT
+from ansible_playbook import ROOT, run_playbook
 
 ROLE = ROOT / "roles/load_run"
 BASELINE = {"stdout": json.dumps({"seconds": 0.001, "expected": 6765})}
@@ -223,7 +223,7 @@ def test_an_entry_point_with_a_hyphen_is_validated_before_its_tasks(tmp_path: Pa
     }
     book = tmp_path / "play.json"
     book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
-    done = wiring.run_playbook("-i", "localhost,", book)
+    done = run_playbook("-i", "localhost,", book)
     assert done.returncode == 2
     assert "missing required arguments: load_run_samples_directory" in done.stdout + done.stderr
     assert "Read the samples" not in done.stdout

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_playbook import PROGRAM as ANSIBLE
+from ansible_playbook import ROOT
 
-ROOT = Path(__file__).parents[2]
 LOCK = "/run/lock/taskmill-tests"
-ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 Made = tuple[list[dict[str, Any]], str]
 
 #: Stands in for ansible-playbook: writes down what it is called with and, where asked to, how Ansible itself starts.

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_playbook import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("ansible-doc")
 
 

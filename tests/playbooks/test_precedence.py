@@ -8,7 +8,7 @@ import json
 import pytest
 import wiring
 import yaml
-from wiring import ROOT, run_playbook
+from ansible_playbook import ROOT, run_playbook
 
 PLAYBOOKS = ROOT / "playbooks"
 TOPICS = {path.stem: list(yaml.safe_load(path.read_text())) for path in (PLAYBOOKS / "group_vars/all").glob("*.yml")}

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import run_playbook
+from ansible_playbook import ROOT, run_playbook
 
-ROOT = Path(__file__).parents[2]
 RENAMED: dict[str, str] = yaml.safe_load((ROOT / "playbooks/vars/renamed-variables.yml").read_text())[
     "renamed_variables"
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import wiring
 import yaml
-from wiring import ROOT
+from ansible_playbook import ROOT
 
 ROLE = ROOT / "roles/celery_worker"
 

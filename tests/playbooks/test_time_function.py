@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import wiring
-from wiring import ROOT
+from ansible_playbook import ROOT
 
 EVERYWHERE = {
     "User=celery",

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wiring
 import yaml
-from wiring import ROOT
+from ansible_playbook import ROOT, run_playbook
 
 EXAMPLE = ROOT / "inventory/vms"
 TOPICS = [yaml.safe_load(path.read_text()) for path in (ROOT / "playbooks/group_vars/all").glob("*.yml")]
@@ -68,6 +67,6 @@ def test_what_the_example_sets_is_a_variable_that_there_is() -> None:
 def test_the_playbooks_take_a_copy(copy: Path) -> None:
     """As they take the example."""
     for book in ("site.yml", "run-load.yml"):
-        done = wiring.run_playbook("-i", copy, book, "--list-hosts")
+        done = run_playbook("-i", copy, book, "--list-hosts")
         assert done.returncode == 0, done.stderr
         assert "worker1" in done.stdout

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_playbook import ROOT, run_playbook
+
 from taskmill_worker import features
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: A landscape in which every host is this machine.
 HERE = {
     "ansible_connection": "local",
@@ -21,25 +20,6 @@ HERE = {
     "service_address": "127.0.0.1",
 }
 GROUPS = ("broker", "results", "workers", "client", "monitor")
-
-
-def run_playbook(*arguments: str | Path, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook from the root, as the README says, within so many seconds, not waiting for absent hosts."""
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_STDOUT_CALLBACK": "default",
-            "ANSIBLE_TIMEOUT": "2",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 def play(

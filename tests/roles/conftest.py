@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
+from ansible_playbook import ROOT, run_playbook
 
 
 @pytest.fixture
@@ -28,15 +25,7 @@ def play(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         playbook.write_text(json.dumps([{**this, "gather_facts": False, "tasks": tasks}]))
         extra = tmp_path / "variables.json"
         extra.write_text(json.dumps(variables))
-        return subprocess.run(
-            [str(PROGRAM), "--inventory", "localhost,", "--extra-vars", f"@{extra}", *options, str(playbook)],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_playbook("--inventory", "localhost,", "--extra-vars", f"@{extra}", *options, playbook)
 
     return run
 

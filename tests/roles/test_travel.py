@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_playbook import PROGRAM
 
 ROLES = Path(__file__).parents[2] / "roles"
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 #: Each role that travels, and the roles that have to stand beside it.
 SISTERS: dict[str, set[str]] = {
     "celery_app": {"python_venv", "source_tree"},
