@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from kombu.common import QoS
 from channel_and_pool import Channel, Message, Pool
 from taskmill_worker.batching.eligibility import STRATEGY, against_task
 from taskmill_worker.batching.pool import ESCAPED
-from taskmill_worker.batching.strategy import strategy
+from taskmill_worker.batching.strategy import batch_seconds, batch_size, strategy
 
 MOST = 4
 #: What a message may ask for beside being run.
@@ -339,6 +340,24 @@ def test_a_message_of_another_name_is_logged_as_celery_logs_it(
         worker.deliver(Message(1, "alone.add", 1, 1, shadow="alias", argsrepr="(1, 1)"))
     assert [record.getMessage() for record in caplog.records] == ["came: alias (1, 1)"]
     assert vars(caplog.records[0])["data"]["id"] == "1"
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "-1", "2.0", "often", "inf", "nan"])
+def test_a_batch_holds_a_whole_number_of_messages(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The variable is named when it is wrong; with none of a message the worker would make empty batches for ever."""
+    monkeypatch.setenv("CELERY_WORKER_BATCH", text)
+    said = f"CELERY_WORKER_BATCH must be a whole number of at least 1, not {text!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        batch_size()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "often", "inf", "nan"])
+def test_a_batch_takes_seconds_that_end(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The variable is named when it is wrong."""
+    monkeypatch.setenv("CELERY_WORKER_BATCH_SECONDS", text)
+    said = f"CELERY_WORKER_BATCH_SECONDS must be a number of seconds above 0, not {text!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        batch_seconds()
 
 
 @pytest.mark.parametrize(

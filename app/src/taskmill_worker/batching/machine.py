@@ -386,4 +386,4 @@ class Machine:
         number, seconds, _ = self.lately
         if not number:
             return 1
-        return max(1, min(self.most, int(self.seconds * number / seconds))) if seconds else self.most
+        return max(1, int(min(self.most, self.seconds * number / seconds))) if seconds else self.most
