@@ -213,13 +213,20 @@ def test_messages_of_any_handler_on_the_channel_are_known_and_forgotten(worker: 
 
 def test_a_lost_connection_is_forgotten_with_what_it_delivered(worker: Worker) -> None:
     """Of a batch that ends afterwards nothing is acknowledged; what the next connection delivers is."""
-    before = adds(1, 2, 3)
+    learn(worker)
+    worker.consumer.gatherer.machine.expected["alone.fail"] = 0.001
+    unreadable = Message(5, "alone.add")
+    unreadable.body = "[["
+    before = [*adds(3), Message(4, "alone.fail"), unreadable, *adds(6, 7)]
     worker.deliver(*before)
+    assert worker.pool.sizes() == [MOST]
     worker.connect_anew()
     after = adds(1, 2)
     worker.deliver(*after)
     worker.pool.run()
-    assert [message.ends for message in before] == [[], [], []]
+    assert [message.ends for message in before] == [[], [], [], [], []]
+    assert not worker.consumer.on_invalid_task.called
+    assert not worker.consumer.on_decode_error.called
     assert after[-1].ends == ["acknowledged up to it"]
     assert not state.requests
 

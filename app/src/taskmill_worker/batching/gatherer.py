@@ -64,16 +64,6 @@ class Gatherer:
         dispatcher = self.consumer.event_dispatcher
         return bool(dispatcher and dispatcher.enabled)
 
-    def while_connected(self, how: Callable[..., None]) -> Callable[..., None]:
-        """Return a way to settle a message that does nothing when the connection that it came on is gone."""
-        connection = self.connection
-
-        def settle(*arguments: Any) -> None:
-            if self.consumer.connection is connection:
-                how(*arguments)
-
-        return settle
-
     def forget_connection(self) -> None:
         """Have the machine know that the connection is gone."""
         unlist(self.machine.waiting)
@@ -228,7 +218,7 @@ class Gatherer:
 
         def by_outcome() -> None:
             if outcome is None:
-                self.consumer.on_invalid_task(None, entry.message, InvalidTaskError("its arguments cannot be read"))
+                self.refuse(entry, InvalidTaskError("its arguments cannot be read"))
             elif outcome[0] == ESCAPED:
                 entry.whole().on_failure(outcome[1])
             else:
@@ -249,12 +239,19 @@ class Gatherer:
         """Do something with Celery's own request of a message; settle the message where there can be none."""
         try:
             entry.whole()
-        except DecodeError as error:
-            self.consumer.on_decode_error(entry.message, error)
-        except BROKEN as error:
-            self.consumer.on_invalid_task(None, entry.message, error)
+        except (DecodeError, *BROKEN) as error:
+            self.refuse(entry, error)
         else:
             use()
+
+    def refuse(self, entry: Reserved, error: Exception) -> None:
+        """Settle a message that cannot be read; one of a lost connection is delivered once more, and settled then."""
+        if not entry.connected:
+            return
+        if isinstance(error, DecodeError):
+            self.consumer.on_decode_error(entry.message, error)
+        else:
+            self.consumer.on_invalid_task(None, entry.message, error)
 
     def reserve(self, count: int) -> None:
         """Have the broker deliver so many messages on top of what the app's settings reserve, as far as it may."""
