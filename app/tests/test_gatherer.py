@@ -196,6 +196,42 @@ def test_what_celerys_tracer_did_not_handle_is_a_failure_as_of_a_task_alone(work
     assert worker.app.AsyncResult("4").state == "FAILURE"
 
 
+def test_a_revocation_that_cannot_be_settled_keeps_no_place_of_a_batch(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands behind it is handed out all the same, other revocations are settled, and the worker hears of it."""
+    learn(worker)
+    messages = adds(3, 4, 5, 6)
+    for message in messages:
+        worker.channel.deliver(message)
+    state.revoked.update(("3", "4"))
+    revoked = Request.revoked
+
+    def fail_once(request: Request) -> Any:
+        if request.id == "3":
+            raise KeyError("of the result store")
+        return revoked(request)
+
+    monkeypatch.setattr(Request, "revoked", fail_once)
+    with pytest.raises(KeyError):
+        worker.deliver()
+    assert worker.pool.sizes() == [2]
+    worker.pool.run()
+    assert [message.ends for message in messages] == [[], ["acknowledged"], ["acknowledged"], ["acknowledged"]]
+    assert not worker.consumer.gatherer.machine.in_flight
+
+
+def test_a_batch_that_the_pool_does_not_take_keeps_no_other_from_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker hears of it when the other is handed out."""
+    take = MagicMock(side_effect=[OSError("no pipe"), None])
+    monkeypatch.setattr(worker.pool, "apply_async", take)
+    with pytest.raises(OSError, match="no pipe"):
+        worker.deliver(*adds(1, 2))
+    assert take.call_count == 2
+
+
 def test_messages_of_any_handler_on_the_channel_are_known_and_forgotten(worker: Worker) -> None:
     """One that a handler keeps is never covered by the acknowledgement of others; settled, it is remembered no more."""
     kept = []
