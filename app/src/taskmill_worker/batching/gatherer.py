@@ -13,10 +13,10 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.exceptions import DecodeError
 
-from taskmill_worker.batching.channel import Watch
+from taskmill_worker.batching.channel import ChannelWatch
 from taskmill_worker.batching.machine import Acknowledge, GiveBack, Machine, Reserve, Revoke, Send
-from taskmill_worker.batching.pool import BROKEN, ESCAPED, run
-from taskmill_worker.batching.reserved import Reserved, list_as_reserved, unlist
+from taskmill_worker.batching.pool import ESCAPED, run
+from taskmill_worker.batching.reserved import BROKEN, Reserved, list_as_reserved, unlist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     #: Of a batch: number and seconds of the tasks by name; by place, what is no success (``None`` where the message
     #: could not be read) and, where events are on, result and seconds of what is.
-    Outcome = tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]
+    BatchOutcome = tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Gatherer:
         self.consumer = consumer
         self.machine = Machine(most, seconds)
         self.connection: Any = None
-        self.watch: Watch | None = None
+        self.watch: ChannelWatch | None = None
         #: Whether messages came since they were handed out, and the moment for which a timer is set.
         self.scheduled = False
         self.timer_at: float | None = None
@@ -51,7 +51,7 @@ class Gatherer:
         self.forget_connection()
         self.connection = self.consumer.connection
         self.timer_at = None
-        self.watch = Watch(channel, self.machine.delivered, partial(self.settled, channel))
+        self.watch = ChannelWatch(channel, self.machine.delivered, partial(self.settled, channel))
         self.consumer.hub.on_tick.add(self.tick)
 
     @property
@@ -87,7 +87,7 @@ class Gatherer:
             return False
         list_as_reserved(entry)
         if self.events:
-            self.event("task-received", entry, **received(entry))
+            self.event("task-received", entry, **as_received(entry))
         self.scheduled = True
         return True
 
@@ -151,7 +151,7 @@ class Gatherer:
                 self.event("task-started", entry)
             entry.terminate_if_asked()
 
-    def done(self, batch: Batch, outcome: Outcome) -> None:
+    def done(self, batch: Batch, outcome: BatchOutcome) -> None:
         """Settle every message of a batch by what came of it."""
         durations, outcomes, succeeded = outcome
         unlist(batch.entries)
@@ -258,7 +258,7 @@ class Gatherer:
         """Do something with Celery's own request of a message; settle the message where there can be none."""
         try:
             entry.whole()
-        except (DecodeError, *BROKEN) as error:
+        except BROKEN as error:
             self.refuse(entry, error)
         else:
             use()
@@ -347,7 +347,7 @@ def call(entry: Reserved, hostname: str) -> tuple[str, str, dict[str, Any], Any]
     return entry.kind, entry.id, request, message.body
 
 
-def received(entry: Reserved) -> Mapping[str, Any]:
+def as_received(entry: Reserved) -> Mapping[str, Any]:
     """Return what Celery says of a task in the event ``task-received``."""
     headers = entry.message.headers
     return {

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
-from kombu.exceptions import DecodeError
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from taskmill_worker.batching.machine import Entry
-from taskmill_worker.batching.pool import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from taskmill_worker.batching.gatherer import Gatherer
+
+#: What a message that is not as it should be raises when Celery makes a request of it.
+BROKEN = (DecodeError, InvalidTaskError, ContentDisallowed, LookupError, TypeError, ValueError, AttributeError)
 
 
 class Reserved(Entry):
@@ -98,7 +101,7 @@ class Reserved(Entry):
         """Return what remote control shows of it, as ``Request.info`` does."""
         try:
             return dict(self.whole().info(safe=safe), acknowledged=self.settled)
-        except (DecodeError, *BROKEN):
+        except BROKEN:
             return {"id": self.id, "name": self.name, "type": self.task.name, "time_start": self.time_start}
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
