@@ -11,6 +11,8 @@ import amqp
 from amqp import spec
 from celery.concurrency.prefork import TaskPool
 
+from task_messages import body, headers
+
 
 class Message:
     """A message of protocol 2, and what became of it."""
@@ -18,8 +20,8 @@ class Message:
     def __init__(self, tag: int, task: str, *arguments: Any, **fields: Any) -> None:
         """Make one whose id is its delivery tag."""
         self.delivery_tag = tag
-        self.headers = {"id": str(tag), "task": task, "lang": "py", "timelimit": [None, None], **fields}
-        self.body = json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+        self.headers = headers(task) | {"id": str(tag), "timelimit": [None, None], **fields}
+        self.body = body(*arguments)
         self.content_type, self.content_encoding = "application/json", "utf-8"
         self.properties: dict[str, Any] = {}
         self.delivery_info: dict[str, Any] = {"exchange": "", "routing_key": "red"}

@@ -11,7 +11,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskmill_worker.batching import machine as machines
 from taskmill_worker.batching.machine import (
     AHEAD,
     BATCH_BYTES,
@@ -52,6 +51,15 @@ class Message:
     runs: int = 0
     #: What the result store has of it.
     result: str = ""
+
+
+class MessageEntry(Entry):
+    """An entry that knows its message of the model, and the connection that it came on."""
+
+    __slots__ = ("connection", "message")
+
+    connection: int
+    message: Message
 
 
 @dataclass(eq=False)
@@ -126,9 +134,7 @@ class World:
         """Go around the worker's event loop, and look at what it holds."""
         if self.machine.due is not None and self.now >= self.machine.due:
             self.perform(self.machine.passed(self.now))
-        self.perform(
-            self.machine.hand_out(self.now, self.processes, lambda entry: self.of(entry).number in self.revoked)
-        )
+        self.perform(self.machine.hand_out(self.now, self.processes, self.is_revoked))
         machine = self.machine
         remembered = [*machine.open, *machine.held]
         assert sorted(remembered) == sorted(self.unacknowledged), "what is remembered is not what is open"
@@ -141,19 +147,13 @@ class World:
         assert machine.held_since is None or self.now < machine.held_since + HELD, "an acknowledgement waits too long"
         assert machine.due is None or machine.due > self.now, "the machine wakes the loop without end"
 
-    def is_revoked(self, entry: Entry) -> bool:
+    def is_revoked(self, entry: MessageEntry) -> bool:
         """Say whether a task was revoked."""
-        return self.of(entry).number in self.revoked
+        return entry.message.number in self.revoked
 
-    def of(self, entry: Entry) -> Message:
-        """Return the message of an entry."""
-        message: Message = entry.message  # type: ignore[attr-defined]  # made by `deliver`
-        return message
-
-    def is_here(self, entry: Entry) -> bool:
+    def is_here(self, entry: MessageEntry) -> bool:
         """Say whether an entry came on this connection, and is not settled."""
-        connection: int = entry.connection  # type: ignore[attr-defined]  # as above
-        return connection == self.connection and entry.tag in self.unacknowledged
+        return entry.connection == self.connection and entry.tag in self.unacknowledged
 
     # The broker's side.
 
@@ -222,8 +222,8 @@ class World:
                 case Settle(entry, outcome):
                     self.settle(entry, outcome)
                 case Revoke(entry):
-                    assert self.of(entry).number in self.revoked, "a task is revoked that was not"
-                    self.of(entry).result = "REVOKED"
+                    assert entry.message.number in self.revoked, "a task is revoked that was not"
+                    entry.message.result = "REVOKED"
                     self.on_channel(entry.tag)
                 case Reserve(count):
                     self.extra = min(count, self.allowed)
@@ -233,13 +233,13 @@ class World:
         """Take a batch to the pool."""
         assert not self.stopping, "a batch is begun while the worker stops"
         assert 0 < len(batch.entries) <= MOST, "a batch has too many messages"
-        size = sum(self.of(entry).size for entry in batch.entries)
+        size = sum(entry.message.size for entry in batch.entries)
         assert size <= BATCH_BYTES or len(batch.entries) == 1, "a batch has too many bytes"
         assert len(self.machine.in_flight) <= AHEAD * self.processes or self.seen["resize"], "too many batches are out"
         for entry in batch.entries:
             assert self.is_here(entry), "a message is handed out that is not here"
             assert entry.tag not in self.handed_out, "a message is handed out twice"
-            assert self.of(entry).number not in self.revoked, "a revoked task is handed out"
+            assert entry.message.number not in self.revoked, "a revoked task is handed out"
             self.handed_out.add(entry.tag)
         self.jobs.append(Job(batch, self.connection))
 
@@ -251,10 +251,10 @@ class World:
             assert self.unacknowledged[one].result, "an acknowledgement covers a message that is not settled"
             self.settle_at_broker(one, back=False)
 
-    def settle(self, entry: Entry, outcome: Any) -> None:
+    def settle(self, entry: MessageEntry, outcome: Any) -> None:
         """Do by Celery's own request what an outcome asks for."""
         how, number = outcome
-        message = self.of(entry)
+        message = entry.message
         assert number == message.number, "the result of one task is another's"
         assert (number, message.deliveries) not in self.by_outcome, "a task is settled twice"
         self.by_outcome.add((number, message.deliveries))
@@ -283,7 +283,7 @@ class World:
         outcomes: dict[int, Any] = {}
         durations: dict[str, tuple[int, float]] = {}
         for place, entry in enumerate(job.batch.entries):
-            message = self.of(entry)
+            message = entry.message
             message.runs += 1
             assert message.runs <= message.deliveries, "a task runs twice without a redelivery"
             how = ("", "", "fails", "raises", "requeue")[self.choose(5) if odd else 0]
@@ -302,8 +302,8 @@ class World:
             return
         job = self.jobs.pop(self.choose(len(self.jobs)))
         for entry in job.batch.entries[: self.choose(MOST)]:
-            self.of(entry).runs += 1
-            self.of(entry).result = "SUCCESS"
+            entry.message.runs += 1
+            entry.message.result = "SUCCESS"
         self.lose(job)
 
     def lose(self, job: Job) -> None:
@@ -319,16 +319,14 @@ class World:
         job = self.jobs.pop(self.choose(len(self.jobs)))
         entry = job.batch.entries[self.choose(len(job.batch.entries))]
         if self.is_here(entry):
-            self.of(entry).result = "REVOKED"
+            entry.message.result = "REVOKED"
             self.on_channel(entry.tag)
         self.lose(job)
 
     def end_single(self) -> None:
         """Have Celery end a task that it runs by itself."""
         if self.singly:
-            tag = self.singly.pop(self.choose(len(self.singly)))
-            self.unacknowledged[tag].result = "SUCCESS"
-            self.on_channel(tag)
+            self.singly_ends(self.singly[self.choose(len(self.singly))])
 
     def acknowledge_all(self) -> None:
         """Have code of the app's acknowledge all up to a message."""
@@ -413,16 +411,7 @@ class World:
         assert all(message.result for message in self.messages), "a task has no result"
 
 
-class MessageEntry(Entry):
-    """An entry that knows its message of the model, and the connection that it came on."""
-
-    __slots__ = ("connection", "message")
-
-    connection: int
-    message: Message
-
-
-def live_through(history: bytes, machine_class: type[Machine] = machines.Machine) -> World:
+def live_through(history: bytes, machine_class: type[Machine] = Machine) -> World:
     """Live through a history; raise ``AssertionError`` with what was wrong."""
     world = World(history, machine_class)
     world.play()

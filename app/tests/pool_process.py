@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ from celery import Celery
 from celery.app import trace
 from kombu.serialization import prepare_accept_content
 
+from task_messages import NOTHING
 from taskmill_worker.batching import pool
 from taskmill_worker.memcached_backend import MemcachedBackend
 
-#: What a message's body says of what comes after its task, where nothing does.
-NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+#: With it a pool process exits that gets SIGTERM.
+TOLD_TO_END = signal.SIGTERM - 256
 
 
 class Memory:

@@ -8,6 +8,9 @@ from typing import Any
 
 import amqp
 
+#: What a message's body says of what comes after its task, where nothing does.
+NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
 
 def headers(task: str = "fibonacci.tasks.red", **others: Any) -> dict[str, Any]:
     """Return the headers of a task message with an id of its own."""
@@ -16,7 +19,7 @@ def headers(task: str = "fibonacci.tasks.red", **others: Any) -> dict[str, Any]:
 
 def body(*arguments: Any) -> str:
     """Return the JSON body of a task message."""
-    return json.dumps([list(arguments), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    return json.dumps([list(arguments), {}, NOTHING])
 
 
 def message(

@@ -15,7 +15,8 @@ from celery import chain, chord
 from celery.result import AsyncResult
 
 from batch_cluster import Cluster, cluster_of
-from services import OTHER_VHOST, Memcached, RabbitMQ, channel, purge_queue, wait_until
+from services import OTHER_VHOST, Memcached, RabbitMQ, purge_queue, wait_until
+from task_messages import headers, message
 
 QUEUE = Cluster.queue
 
@@ -33,16 +34,20 @@ def outcome(result: AsyncResult) -> tuple[str, Any]:
     return result.state, result.result
 
 
-def unacknowledged(rabbitmq: RabbitMQ) -> int:
+def count(rabbitmq: RabbitMQ, column: str) -> int:
+    """Return a number that the broker has of the queue."""
+    lines = rabbitmq.ctl("list_queues", "-p", OTHER_VHOST, "name", column).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.split()[0] == QUEUE)
+
+
+def unsettled(rabbitmq: RabbitMQ) -> int:
     """Return how many messages the broker still has, waiting or handed out."""
-    lines = rabbitmq.ctl("list_queues", "-p", OTHER_VHOST, "name", "messages").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.split()[0] == QUEUE)
+    return count(rabbitmq, "messages")
 
 
-def handed_out(rabbitmq: RabbitMQ) -> int:
+def unacknowledged(rabbitmq: RabbitMQ) -> int:
     """Return how many messages workers have that the broker waits for."""
-    lines = rabbitmq.ctl("list_queues", "-p", OTHER_VHOST, "name", "messages_unacknowledged").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.split()[0] == QUEUE)
+    return count(rabbitmq, "messages_unacknowledged")
 
 
 def test_each_task_of_a_batch_ends_in_its_own_way(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
@@ -62,26 +67,24 @@ def test_each_task_of_a_batch_ends_in_its_own_way(cluster: Cluster, rabbitmq: Ra
     assert {type(outcome(result)[1]) for result in wrong} == {TypeError}
     wait_until(lambda: all(cluster.executions()[str(number)] for number in range(100, 103)), 60, "the ignored tasks")
     assert {result.state for result in ignored} == {"PENDING"}
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
     assert set(cluster.executions().values()) == {1}
 
 
-def test_broken_messages_among_good_ones_end_no_worker(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+def test_broken_messages_among_good_ones_end_no_worker(
+    cluster: Cluster, rabbitmq: RabbitMQ, send: Callable[[amqp.Message], None]
+) -> None:
     """No id, no JSON, no triple, no mapping of keyword arguments: each is settled, and the good ones are done."""
     good = [cluster.post(cluster.tasks.double, number) for number in range(20)]
-    bodies = [b"[[1], {}, {}", b"[1]", b"[[1], [2], {}]", b"[[1], {}, 3]", b"null", b"[[1], {}, {}]"]
-    one = channel(rabbitmq, vhost=OTHER_VHOST)
-    for body in bodies:
-        headers = {"lang": "py", "task": "odd.double", "id": f"broken-{body!r}"}
-        if body is bodies[-1]:
-            del headers["id"]
-        properties = {"content_type": "application/json", "content_encoding": "utf-8", "application_headers": headers}
-        one.basic_publish(amqp.Message(body, **properties), routing_key=QUEUE)
-    one.connection.close()
+    for text in ("[[1], {}, {}", "[1]", "[[1], [2], {}]", "[[1], {}, 3]", "null"):
+        send(message(text, headers("odd.double")))
+    no_id = headers("odd.double")
+    del no_id["id"]
+    send(message("[[1], {}, {}]", no_id))
     good += [cluster.post(cluster.tasks.double, number) for number in range(20, 40)]
     worker = cluster.start()
     assert [outcome(result)[1] for result in good] == [2 * number for number in range(40)]
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message settled")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message settled")
     assert worker.process is not None
     assert worker.process.poll() is None
 
@@ -152,7 +155,7 @@ def test_a_pool_process_killed_within_a_batch_loses_no_task(cluster: Cluster, ra
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(60)]
     assert outcome(killer) == ("SUCCESS", 7)
     assert cluster.executions()["kill 7"] == 2
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
 
 
 def test_a_worker_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
@@ -166,7 +169,7 @@ def test_a_worker_killed_within_a_batch_loses_no_task(cluster: Cluster, rabbitmq
     assert first.process is not None
     os.killpg(first.process.pid, signal.SIGKILL)
     first.process.wait(60)
-    assert unacknowledged(rabbitmq) > 0
+    assert unsettled(rabbitmq) > 0
     cluster.start()
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(60)]
 
@@ -181,7 +184,7 @@ def test_a_warm_shutdown_ends_its_batches_and_runs_nothing_twice(cluster: Cluste
     assert first.process.wait(60) == 0
     done = sum(cluster.executions().values())
     assert 10 < done < 200
-    assert unacknowledged(rabbitmq) == 200 - done
+    assert unsettled(rabbitmq) == 200 - done
     cluster.start()
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(200)]
     assert set(cluster.executions().values()) == {1}
@@ -194,7 +197,7 @@ def test_a_lost_connection_loses_no_task(cluster: Cluster, rabbitmq: RabbitMQ) -
     wait_until(lambda: sum(cluster.executions().values()) > 10, 60, "tasks under way")
     rabbitmq.ctl("close_all_connections", "-p", OTHER_VHOST, "a test")
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(150)]
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
 
 
 def test_results_that_memcached_does_not_take_are_stored_later(
@@ -210,10 +213,10 @@ def test_results_that_memcached_does_not_take_are_stored_later(
         store.stop()
         cluster.start()
         wait_until(lambda: max(cluster.executions().values(), default=0) > 1, 60, "a task that came once more")
-        assert unacknowledged(rabbitmq) == 60
+        assert unsettled(rabbitmq) == 60
         store.start()
         assert [outcome(result)[1] for result in results] == [2 * number for number in range(60)]
-        wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+        wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
     finally:
         cluster.end()
 
@@ -238,24 +241,25 @@ def test_messages_that_ask_for_more_take_celerys_own_way(cluster: Cluster, rabbi
     assert outcome(expiring) == ("SUCCESS", 1002)
     assert outcome(revoked)[0] == "REVOKED"
     assert outcome(limited)[0] == "FAILURE"
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
 
 
-@pytest.mark.parametrize(("name", "open_meanwhile"), [("limit", 1), ("strategy", 1), ("acknowledged", 0)])
+@pytest.mark.parametrize(
+    ("name", "open_meanwhile"), [("wait_with_limit", 1), ("wait_with_strategy", 1), ("wait_acknowledged", 0)]
+)
 def test_what_goes_singly_is_acknowledged_by_itself_among_batches(
     cluster: Cluster, rabbitmq: RabbitMQ, name: str, open_meanwhile: int
 ) -> None:
     """While it runs, batches of others come and go; its message stays, if late, and the worker outlives its end."""
-    singly = getattr(cluster.tasks, f"wait_with_{name}", None) or cluster.tasks.wait_acknowledged
     worker = cluster.start(concurrency=2)
-    held = cluster.post(singly, "go")
+    held = cluster.post(getattr(cluster.tasks, name), "go")
     for begin in range(0, 60, 20):
         results = [cluster.post(cluster.tasks.double, number) for number in range(begin, begin + 20)]
         assert [outcome(result)[1] for result in results] == [2 * number for number in range(begin, begin + 20)]
-    wait_until(lambda: unacknowledged(rabbitmq) == open_meanwhile, 60, "the others acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == open_meanwhile, 60, "the others acknowledged")
     cluster.say("go")
     assert outcome(held) == ("SUCCESS", None)
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
     assert outcome(cluster.post(cluster.tasks.double, 7)) == ("SUCCESS", 14)
     assert cluster.executions()["7"] == 2
     text = worker.log.read_text()
@@ -273,7 +277,7 @@ def test_other_pools_have_no_batches_and_say_so(cluster: Cluster, rabbitmq: Rabb
     results = [cluster.post(cluster.tasks.double, number) for number in range(40)]
     worker = cluster.start(f"--pool={pool}")
     assert [outcome(result)[1] for result in results] == [2 * number for number in range(40)]
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
     assert "Tasks run singly, and not in batches, since only the prefork pool" in worker.log.read_text()
 
 
@@ -284,7 +288,7 @@ def test_remote_control_knows_what_waits_for_a_batch_and_what_is_in_one(cluster:
     running = cluster.post(tasks.wait_for, "never")
     wait_until(lambda: cluster.ask("active"), 60, "a task at work")
     waiting = [cluster.post(tasks.double, number) for number in range(3)]
-    wait_until(lambda: handed_out(rabbitmq) == 4, 60, "all messages in the worker")
+    wait_until(lambda: unacknowledged(rabbitmq) == 4, 60, "all messages in the worker")
     assert [one["args"] for one in cluster.ask("active")] == [["never"]]
     reserved = {one["id"]: one for one in cluster.ask("reserved")}
     assert set(reserved) == {result.id for result in waiting}
@@ -295,7 +299,7 @@ def test_remote_control_knows_what_waits_for_a_batch_and_what_is_in_one(cluster:
     assert cluster.app.control.revoke(running.id, terminate=True, signal="SIGKILL", reply=True, timeout=60, limit=1)
     assert outcome(running)[0] == "REVOKED"
     assert [outcome(result) for result in waiting] == [("SUCCESS", 0), ("SUCCESS", 2), ("SUCCESS", 4)]
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")
     wait_until(lambda: not cluster.ask("active") and not cluster.ask("reserved"), 60, "nothing on the lists")
 
 
@@ -308,19 +312,17 @@ def test_a_time_limit_of_the_worker_leaves_all_to_celery(cluster: Cluster) -> No
     assert outcome(slow)[0] == "FAILURE"
 
 
-def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(cluster: Cluster, rabbitmq: RabbitMQ) -> None:
+def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(
+    cluster: Cluster, rabbitmq: RabbitMQ, send: Callable[[amqp.Message], None]
+) -> None:
     """Revocation is looked at when a task is handed out, not only when it arrives; the others run."""
     tasks = cluster.tasks
     held = cluster.post(tasks.wait_for, "go")
     ahead = cluster.post(tasks.double, 1)
     revoked = cluster.post(tasks.double, 601)
-    one = channel(rabbitmq, vhost=OTHER_VHOST)
-    properties = {"content_type": "application/json", "content_encoding": "utf-8"}
-    headers = {"lang": "py", "task": "odd.double", "id": "broken"}
-    one.basic_publish(amqp.Message(b"[1]", application_headers=headers, **properties), routing_key=QUEUE)
-    one.connection.close()
+    send(message("[1]", headers("odd.double", id="broken")))
     cluster.start()
-    wait_until(lambda: handed_out(rabbitmq) == 4, 60, "all four messages in the worker")
+    wait_until(lambda: unacknowledged(rabbitmq) == 4, 60, "all four messages in the worker")
     good = cluster.post(tasks.double, 2)
     assert cluster.app.control.revoke([revoked.id, "broken"], reply=True, timeout=60, limit=1)
     cluster.say("go")
@@ -328,7 +330,7 @@ def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(cluster: Clust
     assert [outcome(result)[1] for result in (ahead, good)] == [2, 4]
     assert outcome(revoked)[0] == "REVOKED"
     assert "601" not in cluster.executions()
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message settled, that of a broken body too")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message settled, that of a broken body too")
 
 
 def test_a_rate_limit_set_on_a_running_worker_holds(cluster: Cluster) -> None:
@@ -350,4 +352,4 @@ def test_processes_that_are_replaced_after_some_tasks_lose_none(cluster: Cluster
     stats = cluster.ask("stats")
     # To replace a process takes writes of its own.
     assert int(stats["pool"]["writes"]["total"]) >= 20
-    wait_until(lambda: unacknowledged(rabbitmq) == 0, 60, "every message acknowledged")
+    wait_until(lambda: unsettled(rabbitmq) == 0, 60, "every message acknowledged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -170,6 +171,15 @@ def test_slow_tasks_do_not_gather() -> None:
     worker.deliver(1, kind="slow")
     worker.deliver(1, kind="slow")
     assert worker.sizes() == [1, 1]
+
+
+def test_a_batch_may_take_as_long_as_one_likes() -> None:
+    """Its messages are counted all the same, where its seconds are more than any number of them could take."""
+    worker = Worker()
+    worker.machine.seconds = sys.float_info.max
+    worker.deliver(1)
+    worker.end(0.0001)
+    assert worker.machine.prefetch == 4 * MOST
 
 
 def test_what_celery_runs_by_itself_is_never_covered(worker: Worker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,10 +279,11 @@ def test_message_is_to_blame_only_for_what_comes_before_its_task(begun: bool) ->
     assert len(refused) == (not begun)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "often"])
+@pytest.mark.parametrize("text", ["0", "-1", "0.5", "1.5", "often", "\N{SUPERSCRIPT TWO}"])
 def test_redeliveries_must_be_whole_and_positive(text: str) -> None:
     """The variable is named when it is wrong, and 3 when it is not there."""
-    with pytest.raises(ValueError, match="CELERY_WORKER_REDELIVERIES"):
+    said = f"CELERY_WORKER_REDELIVERIES must be a whole number of at least 1, not {text!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         most_redeliveries({"CELERY_WORKER_REDELIVERIES": text})
     assert most_redeliveries({}) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 from billiard.common import _should_have_exited
 from billiard.exceptions import WorkerLostError
+from billiard.pool import MaybeEncodingError
 from celery import Task, chord, group, signals
 from celery.exceptions import Reject
 
-from pool_process import PoolProcess
+from pool_process import TOLD_TO_END, PoolProcess
 from services import wait_until
 from task_kinds import KINDS, of_each_kind
 from taskmill_worker.batching import bulk, deferral
@@ -58,7 +60,7 @@ def test_a_task_in_a_batch_ends_as_it_does_by_itself(name: str, monkeypatch: pyt
         assert type(getattr(info.exception, "exc", info.exception)) is (WorkerLostError if lost else type(expected))
     elif expected[0]:
         assert outcomes[1][0] == (ESCAPED if name == "unpicklable_reject" else 1)
-        assert outcomes[1][1].type is (expected[1].type if name != "unpicklable_reject" else outcomes[1][1].type)
+        assert outcomes[1][1].type is (MaybeEncodingError if name == "unpicklable_reject" else expected[1].type)
     else:
         assert succeeded[1][0] == expected[1]
 
@@ -148,7 +150,7 @@ def test_results_do_not_wait_for_a_slow_neighbour(process: PoolProcess) -> None:
 
 
 def test_the_thread_that_looks_ends_when_no_batches_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is there for the next batch, and takes no signals."""
+    """It is there for the next batch."""
     monkeypatch.setattr(deferral, "LOOK", 0.01)
     process = PoolProcess(monkeypatch)
     one = process.task(lambda: 1, name="one")
@@ -157,6 +159,20 @@ def test_the_thread_that_looks_ends_when_no_batches_come(monkeypatch: pytest.Mon
         process.run(*calls)
         wait_until(lambda: deferral.watch.thread is None, 60, "the thread's end")
     assert not [thread for thread in threading.enumerate() if thread.name == "results-of-batches"]
+
+
+def test_the_thread_that_looks_takes_no_signals(process: PoolProcess) -> None:
+    """All that Linux lets it block, it blocks: they interrupt the task, as ever."""
+    all_signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    blocked = f"SigBlk:\t{sum(1 << number - 1 for number in all_signals):016x}"
+
+    def look() -> None:
+        assert deferral.watch.thread is not None
+        status = Path(f"/proc/self/task/{deferral.watch.thread.native_id}/status")
+        wait_until(lambda: blocked in status.read_text().splitlines(), 60, "a thread that takes no signals")
+
+    calls = [process.call(process.task(look, name="look"), task_id=str(number)) for number in range(2)]
+    assert process.run(*calls) == ({}, {})
 
 
 def test_a_batch_of_one_starts_no_thread(process: PoolProcess) -> None:
@@ -313,7 +329,7 @@ def test_a_process_that_is_told_to_end_ends(process: PoolProcess, told_to_end: l
 
     def interrupted() -> None:
         told_to_end[0] = True
-        raise SystemExit(-241)
+        raise SystemExit(TOLD_TO_END)
 
     with pytest.raises(SystemExit):
         process.run(process.call(process.task(interrupted, name="interrupted")))

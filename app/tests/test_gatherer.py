@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from kombu.common import QoS
 from channel_and_pool import Channel, Message, Pool
 from taskmill_worker.batching.eligibility import STRATEGY, against_task
 from taskmill_worker.batching.pool import ESCAPED
-from taskmill_worker.batching.strategy import strategy
+from taskmill_worker.batching.strategy import batch_seconds, batch_size, strategy
 
 MOST = 4
 #: What a message may ask for beside being run.
@@ -195,6 +196,42 @@ def test_what_celerys_tracer_did_not_handle_is_a_failure_as_of_a_task_alone(work
     assert worker.app.AsyncResult("4").state == "FAILURE"
 
 
+def test_a_revocation_that_cannot_be_settled_keeps_no_place_of_a_batch(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands behind it is handed out all the same, other revocations are settled, and the worker hears of it."""
+    learn(worker)
+    messages = adds(3, 4, 5, 6)
+    for message in messages:
+        worker.channel.deliver(message)
+    state.revoked.update(("3", "4"))
+    revoked = Request.revoked
+
+    def fail_once(request: Request) -> Any:
+        if request.id == "3":
+            raise KeyError("of the result store")
+        return revoked(request)
+
+    monkeypatch.setattr(Request, "revoked", fail_once)
+    with pytest.raises(KeyError):
+        worker.deliver()
+    assert worker.pool.sizes() == [2]
+    worker.pool.run()
+    assert [message.ends for message in messages] == [[], ["acknowledged"], ["acknowledged"], ["acknowledged"]]
+    assert not worker.consumer.gatherer.machine.in_flight
+
+
+def test_a_batch_that_the_pool_does_not_take_keeps_no_other_from_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker hears of it when the other is handed out."""
+    take = MagicMock(side_effect=[OSError("no pipe"), None])
+    monkeypatch.setattr(worker.pool, "apply_async", take)
+    with pytest.raises(OSError, match="no pipe"):
+        worker.deliver(*adds(1, 2))
+    assert take.call_count == 2
+
+
 def test_messages_of_any_handler_on_the_channel_are_known_and_forgotten(worker: Worker) -> None:
     """One that a handler keeps is never covered by the acknowledgement of others; settled, it is remembered no more."""
     kept = []
@@ -212,13 +249,20 @@ def test_messages_of_any_handler_on_the_channel_are_known_and_forgotten(worker: 
 
 def test_a_lost_connection_is_forgotten_with_what_it_delivered(worker: Worker) -> None:
     """Of a batch that ends afterwards nothing is acknowledged; what the next connection delivers is."""
-    before = adds(1, 2, 3)
+    learn(worker)
+    worker.consumer.gatherer.machine.expected["alone.fail"] = 0.001
+    unreadable = Message(5, "alone.add")
+    unreadable.body = "[["
+    before = [*adds(3), Message(4, "alone.fail"), unreadable, *adds(6, 7)]
     worker.deliver(*before)
+    assert worker.pool.sizes() == [MOST]
     worker.connect_anew()
     after = adds(1, 2)
     worker.deliver(*after)
     worker.pool.run()
-    assert [message.ends for message in before] == [[], [], []]
+    assert [message.ends for message in before] == [[], [], [], [], []]
+    assert not worker.consumer.on_invalid_task.called
+    assert not worker.consumer.on_decode_error.called
     assert after[-1].ends == ["acknowledged up to it"]
     assert not state.requests
 
@@ -339,6 +383,24 @@ def test_a_message_of_another_name_is_logged_as_celery_logs_it(
         worker.deliver(Message(1, "alone.add", 1, 1, shadow="alias", argsrepr="(1, 1)"))
     assert [record.getMessage() for record in caplog.records] == ["came: alias (1, 1)"]
     assert vars(caplog.records[0])["data"]["id"] == "1"
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "-1", "2.0", "often", "inf", "nan"])
+def test_a_batch_holds_a_whole_number_of_messages(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The variable is named when it is wrong; with none of a message the worker would make empty batches for ever."""
+    monkeypatch.setenv("CELERY_WORKER_BATCH", text)
+    said = f"CELERY_WORKER_BATCH must be a whole number of at least 1, not {text!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        batch_size()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "often", "inf", "nan"])
+def test_a_batch_takes_seconds_that_end(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The variable is named when it is wrong."""
+    monkeypatch.setenv("CELERY_WORKER_BATCH_SECONDS", text)
+    said = f"CELERY_WORKER_BATCH_SECONDS must be a number of seconds above 0, not {text!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        batch_seconds()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -12,6 +14,7 @@ from celery import Celery, signals
 from celery._state import _task_stack
 from celery.app.task import Context
 
+from conftest import SOURCE
 from pool_process import PoolProcess
 from services import wait_until
 from taskmill_worker import late_results
@@ -52,6 +55,42 @@ def test_what_is_lost_at_last_is_said(process: PoolProcess, caplog: pytest.LogCa
     assert len(process.memory.states) == 1 + late_results.RETRIES + 1 + 3
 
 
+#: A worker's main process that ends while results wait to be stored.
+ENDS = """
+import logging, threading, time
+from taskmill_worker import late_results
+logging.basicConfig(format="%(message)s")
+late_results.LAST = {seconds}
+late_results.late_results.add("one", "FAILURE", {store})
+late_results.late_results.add("two", "REVOKED", lambda: print("stored"))
+"""
+
+
+def ended(seconds: float, store: str) -> subprocess.CompletedProcess[str]:
+    """Return what such a process printed and logged; it has so many seconds, and the first is stored in this way."""
+    code = ENDS.format(seconds=seconds, store=store)
+    environment = {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+def test_what_still_waits_when_the_worker_ends_is_said() -> None:
+    """One line names each task: that of the result that is being stored, and of those behind it."""
+    lines = ended(0.1, "threading.Event().wait").stderr.splitlines()
+    assert [line for line in lines if "is lost" in line] == [
+        "The result FAILURE of task one is lost: the worker ended.",
+        "The result REVOKED of task two is lost: the worker ended.",
+    ]
+
+
+def test_what_is_stored_while_the_worker_ends_is_not_lost() -> None:
+    """It has a few seconds for that, and does not wait them out."""
+    done = ended(600, "lambda: time.sleep(0.5)")
+    assert done.stdout == "stored\n"
+    assert "is lost" not in done.stderr
+
+
 def test_more_than_there_is_room_for_is_lost_and_said(
     process: PoolProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -63,7 +102,7 @@ def test_more_than_there_is_room_for_is_lost_and_said(
     process.memory.failing = 1000
     fail(process)
     fail(process)
-    assert results.waiting.qsize() == 1
+    assert len(results.waiting) == 1
     assert "is lost: 1 others wait" in caplog.text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,12 +14,11 @@ from celery.backends.cache import CacheBackend
 from celery.exceptions import Ignore, Reject, WorkerTerminate
 from celery.states import FAILURE, REJECTED
 
+from pool_process import TOLD_TO_END
 from taskmill_worker import parking
 
 #: As often as the process of a redelivered task may be lost in these tests.
 MOST = 2
-#: What a pool process that gets SIGTERM makes of it.
-TOLD_TO_END = signal.SIGTERM - 256
 
 
 class Unavailable(CacheBackend):  # type: ignore[misc]  # Celery carries no types

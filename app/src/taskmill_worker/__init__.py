@@ -72,7 +72,13 @@ def why_not(environ):
 def features(environ):
     # type: (Mapping[str, str]) -> list[str]
     """Return the names of the modules to install, in order; raise as :func:`why_not` does."""
-    return [name for name, reason in why_not(environ).items() if not reason]
+    return installed(why_not(environ))
+
+
+def installed(reasons):
+    # type: (Mapping[str, str]) -> list[str]
+    """Return the names of what nothing speaks against, in order."""
+    return [name for name, reason in reasons.items() if not reason]
 
 
 def install(app):
@@ -80,14 +86,14 @@ def install(app):
     """Install the features in the worker of ``app``, and have it say so when its log is there."""
     reasons = why_not(os.environ)
     with kept_for_log() as records:
-        for name in features(os.environ):
+        for name in installed(reasons):
             importlib.import_module("{}.{}".format(__name__, name)).install(app)
 
     def say(**_):
         # type: (**Any) -> None
         get_logger(__name__).info(
             "taskmill_worker has loaded %s; not loaded: %s",
-            ", ".join(name for name, reason in reasons.items() if not reason) or "nothing",
+            ", ".join(installed(reasons)) or "nothing",
             ", ".join("{} ({})".format(name, reason) for name, reason in reasons.items() if reason) or "nothing",
         )
         for record in records:

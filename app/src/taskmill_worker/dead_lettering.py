@@ -30,6 +30,7 @@ from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 
 from taskmill_worker import parking
+from taskmill_worker.settings import whole_number
 
 logger = get_logger(__name__)
 #: Most characters of a value from a message that a log line quotes.
@@ -43,11 +44,8 @@ class Refused(Exception):  # noqa: N818  # its name is what a client reads of it
 
 
 def most_redeliveries(environ):
-    """Return how often a redelivered task may begin to run; raise ``ValueError`` with the variable's name."""
-    text = environ.get("CELERY_WORKER_REDELIVERIES") or "3"
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError("CELERY_WORKER_REDELIVERIES must be a whole number of at least 1, not {!r}".format(text))
-    return int(text)
+    """Return how often the process of a redelivered task may be lost; raise ``ValueError`` with the variable's name."""
+    return whole_number(environ, "CELERY_WORKER_REDELIVERIES", 3)
 
 
 def identity(message):

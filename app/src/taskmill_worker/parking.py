@@ -23,10 +23,11 @@ import signal
 from celery import signals, states
 from celery.app import trace as tracing
 from celery.app.task import Context, Task
-from celery.backends import base
 from celery.exceptions import Reject, WorkerShutdown, WorkerTerminate
 from celery.utils.log import get_logger
 from celery.worker.state import task_ready
+
+from taskmill_worker.task_times import WITH_KEYS
 
 try:
     from celery.worker.request import Request
@@ -38,8 +39,6 @@ logger = get_logger(__name__)
 SUFFIX = "-redelivered"
 #: With it a pool process exits that is told to end (`billiard.common`).
 TERMINATED = signal.SIGTERM - 256
-#: Backends with values by key; Redis's is of the first kind alone, which Celery 3.1 does not have.
-WITH_KEYS = getattr(base, "BaseKeyValueStoreBackend", base.KeyValueStoreBackend)
 
 
 class Parked(Reject):  # type: ignore[misc]  # Celery carries no types

@@ -23,7 +23,8 @@ from celery.utils.log import get_logger
 from celery.worker.control import Panel
 
 KEY = "taskmill"
-# Backends that store a result as one text by `encode`; Redis's is of the first kind alone, which Celery 3.1 has not.
+# Backends with values by key, which store a result as one text by `encode`. Redis's is of the first kind alone, which
+# Celery 3.1 does not have.
 WITH_KEYS = getattr(base, "BaseKeyValueStoreBackend", base.KeyValueStoreBackend)
 # The clocks of Python 3; 2.7 has one that jumps when the host's time is set, and none of a thread.
 clock = getattr(time, "perf_counter", time.time)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Watch:
+class ChannelWatch:
     """Tells of every message of a py-amqp channel that is to be acknowledged, and of everyone that was."""
 
     def __init__(

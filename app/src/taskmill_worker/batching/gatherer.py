@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,19 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.exceptions import DecodeError
 
-from taskmill_worker.batching.channel import Watch
-from taskmill_worker.batching.machine import Acknowledge, GiveBack, Machine, Reserve, Revoke, Send, Settle
-from taskmill_worker.batching.pool import BROKEN, ESCAPED, run
-from taskmill_worker.batching.reserved import Reserved, list_as_reserved, unlist
+from taskmill_worker.batching.channel import ChannelWatch
+from taskmill_worker.batching.machine import Acknowledge, GiveBack, Machine, Reserve, Revoke, Send
+from taskmill_worker.batching.pool import ESCAPED, run
+from taskmill_worker.batching.reserved import BROKEN, Reserved, list_as_reserved, unlist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from taskmill_worker.batching.machine import Action, Batch
 
     #: Of a batch: number and seconds of the tasks by name; by place, what is no success (``None`` where the message
     #: could not be read) and, where events are on, result and seconds of what is.
-    Outcome = tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]
+    BatchOutcome = tuple[dict[str, tuple[int, float]], dict[int, Any], dict[int, tuple[Any, float]]]
 
 logger = get_logger(__name__)
 
@@ -37,7 +38,7 @@ class Gatherer:
         self.consumer = consumer
         self.machine = Machine(most, seconds)
         self.connection: Any = None
-        self.watch: Watch | None = None
+        self.watch: ChannelWatch | None = None
         #: Whether messages came since they were handed out, and the moment for which a timer is set.
         self.scheduled = False
         self.timer_at: float | None = None
@@ -50,7 +51,7 @@ class Gatherer:
         self.forget_connection()
         self.connection = self.consumer.connection
         self.timer_at = None
-        self.watch = Watch(channel, self.machine.delivered, partial(self.settled, channel))
+        self.watch = ChannelWatch(channel, self.machine.delivered, partial(self.settled, channel))
         self.consumer.hub.on_tick.add(self.tick)
 
     @property
@@ -64,15 +65,13 @@ class Gatherer:
         dispatcher = self.consumer.event_dispatcher
         return bool(dispatcher and dispatcher.enabled)
 
-    def while_connected(self, how: Callable[..., None]) -> Callable[..., None]:
-        """Return a way to settle a message that does nothing when the connection that it came on is gone."""
-        connection = self.connection
+    @property
+    def prefetch_restored(self) -> bool:
+        """Whether the prefetch count is no longer Celery's to set.
 
-        def settle(*arguments: Any) -> None:
-            if self.consumer.connection is connection:
-                how(*arguments)
-
-        return settle
+        After a connection was lost it is, until all that was at work then has ended.
+        """
+        return getattr(self.consumer, "_maximum_prefetch_restored", True)
 
     def forget_connection(self) -> None:
         """Have the machine know that the connection is gone."""
@@ -88,7 +87,7 @@ class Gatherer:
             return False
         list_as_reserved(entry)
         if self.events:
-            self.event("task-received", entry, **received(entry))
+            self.event("task-received", entry, **as_received(entry))
         self.scheduled = True
         return True
 
@@ -118,8 +117,10 @@ class Gatherer:
         if stopping():
             self.perform(self.machine.stop(now))
             return
-        self.perform(self.machine.hand_out(now, self.consumer.pool.num_processes, is_revoked))
-        self.set_timer(now)
+        try:
+            self.perform(self.machine.hand_out(now, self.consumer.pool.num_processes, is_revoked))
+        finally:
+            self.set_timer(now)
 
     def set_timer(self, now: float) -> None:
         """Have the event loop go around when the machine has something to do."""
@@ -144,19 +145,21 @@ class Gatherer:
         state.active_requests.update(entries)
         state.total_count.update(Counter(entry.name for entry in entries))
         state.all_total_count[0] += len(entries)
+        events = self.events
         for entry in entries:
-            if self.events:
+            if events:
                 self.event("task-started", entry)
             entry.terminate_if_asked()
 
-    def done(self, batch: Batch, outcome: Outcome) -> None:
+    def done(self, batch: Batch, outcome: BatchOutcome) -> None:
         """Settle every message of a batch by what came of it."""
         durations, outcomes, succeeded = outcome
         unlist(batch.entries)
         if self.closed:
             self.forget_connection()
         failures: list[BaseException] = []
-        self.perform(self.machine.ended(batch, outcomes), failures)
+        for entry, result in self.machine.ended(batch, outcomes):
+            self.settle(entry, result, failures)
         if self.events:
             for place, (result, runtime) in succeeded.items():
                 self.event("task-succeeded", batch.entries[place], result=result, runtime=runtime)
@@ -164,9 +167,9 @@ class Gatherer:
         self.perform(self.machine.stored(batch, outcomes, durations, now, processes))
         self.restore_prefetch()
         self.hand_out()
-        for failure in failures:
+        if failures:
             # As Celery has it: the worker ends.
-            raise failure
+            raise failures[0]
 
     def failed(self, batch: Batch, error: Any) -> None:
         """Put every message back to its queue. The one that is to blame shows when they are run one by one."""
@@ -181,23 +184,29 @@ class Gatherer:
 
     # Actions.
 
-    def perform(self, actions: Iterable[Action], failures: list[BaseException] | None = None) -> None:
-        """Carry out actions; keep in `failures` what is to end the worker when its neighbours are settled."""
+    def perform(self, actions: Iterable[Action]) -> None:
+        """Carry out actions; raise what a batch or a revocation raised first, when the others are carried out.
+
+        The machine counts a batch as handed out: one that is dropped would keep its place in the pool for ever.
+        """
+        failures: list[BaseException] = []
         for action in actions:
             match action:
                 case Send(batch):
-                    self.send(batch)
+                    with put_off(failures):
+                        self.send(batch)
                 case Acknowledge(tag, multiple):
                     self.on_channel("acknowledge", tag, multiple)
                 case GiveBack(entry):
                     self.on_channel("reject", entry.tag, True)
-                case Settle(entry, outcome):
-                    self.settle(entry, outcome, [] if failures is None else failures)
                 case Revoke(entry):
                     unlist([entry])
-                    self.with_request(entry, entry.revoked)
+                    with put_off(failures):
+                        self.with_request(entry, entry.revoked)
                 case Reserve(messages):
                     self.reserve(messages)
+        if failures:
+            raise failures[0]
 
     def send(self, batch: Batch) -> None:
         """Hand a batch to the pool."""
@@ -228,7 +237,7 @@ class Gatherer:
 
         def by_outcome() -> None:
             if outcome is None:
-                self.consumer.on_invalid_task(None, entry.message, InvalidTaskError("its arguments cannot be read"))
+                self.refuse(entry, InvalidTaskError("its arguments cannot be read"))
             elif outcome[0] == ESCAPED:
                 entry.whole().on_failure(outcome[1])
             else:
@@ -249,19 +258,25 @@ class Gatherer:
         """Do something with Celery's own request of a message; settle the message where there can be none."""
         try:
             entry.whole()
-        except DecodeError as error:
-            self.consumer.on_decode_error(entry.message, error)
         except BROKEN as error:
-            self.consumer.on_invalid_task(None, entry.message, error)
+            self.refuse(entry, error)
         else:
             use()
+
+    def refuse(self, entry: Reserved, error: Exception) -> None:
+        """Settle a message that cannot be read; one of a lost connection is delivered once more, and settled then."""
+        if not entry.connected:
+            return
+        if isinstance(error, DecodeError):
+            self.consumer.on_decode_error(entry.message, error)
+        else:
+            self.consumer.on_invalid_task(None, entry.message, error)
 
     def reserve(self, count: int) -> None:
         """Have the broker deliver so many messages on top of what the app's settings reserve, as far as it may."""
         machine, qos = self.machine, self.consumer.qos
         now = machine.prefetch
-        # After a connection was lost Celery sets the number itself, until all that was at work then has ended.
-        if self.closed or not getattr(self.consumer, "_maximum_prefetch_restored", True):
+        if self.closed or not self.prefetch_restored:
             return
         before = qos.value
         if count > now:
@@ -283,14 +298,22 @@ class Gatherer:
 
     def restore_prefetch(self) -> None:
         """Do what Celery does at every acknowledgement after a connection was lost."""
-        restored = getattr(self.consumer, "_maximum_prefetch_restored", True)
-        if not restored and not self.closed:
+        if not self.prefetch_restored and not self.closed:
             self.consumer._restore_prefetch_count_after_connection_restart(None)  # Celery's own promise calls it
 
     def event(self, kind: str, entry: Reserved, **fields: Any) -> None:
         """Send an event about a task, where its kind sends any."""
         if entry.task.send_events:
             self.consumer.event_dispatcher.send(kind, uuid=entry.id, **fields)
+
+
+@contextmanager
+def put_off(failures: list[BaseException]) -> Iterator[None]:
+    """Keep what is raised within, whatever it is."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001  # raised when all else is done
+        failures.append(error)
 
 
 def stopping() -> bool:
@@ -324,7 +347,7 @@ def call(entry: Reserved, hostname: str) -> tuple[str, str, dict[str, Any], Any]
     return entry.kind, entry.id, request, message.body
 
 
-def received(entry: Reserved) -> Mapping[str, Any]:
+def as_received(entry: Reserved) -> Mapping[str, Any]:
     """Return what Celery says of a task in the event ``task-received``."""
     headers = entry.message.headers
     return {

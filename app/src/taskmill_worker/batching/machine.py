@@ -113,7 +113,8 @@ class Reserve(NamedTuple):
     messages: int
 
 
-Action = Send | Acknowledge | GiveBack | Revoke | Settle | Reserve
+#: What all events but the end of a batch ask for.
+Action = Send | Acknowledge | GiveBack | Revoke | Reserve
 
 
 class Machine:
@@ -175,10 +176,9 @@ class Machine:
         """Make batches while there are messages, and so many pool processes, for them."""
         actions: list[Action] = []
         slots = AHEAD * processes
-        gathers = False
         while self.waiting and len(self.in_flight) < slots:
             if len(self.in_flight) >= processes and self._gathers(now):
-                gathers = True
+                self.waiting_since = now if self.waiting_since is None else self.waiting_since
                 break
             # What is there is shared by the processes that are free, so that none gets all and the others none.
             free = (processes if len(self.in_flight) < processes else slots) - len(self.in_flight)
@@ -188,10 +188,8 @@ class Machine:
                 self.in_flight.add(batch)
                 actions.append(Send(batch))
             self.waiting_since = None
-        if not gathers:
+        else:
             self.waiting_since = None
-        elif self.waiting_since is None:
-            self.waiting_since = now
         if self.waiting or self.in_flight:
             self.idle_since = None
         elif self.idle_since is None:
@@ -200,7 +198,7 @@ class Machine:
             actions.append(Reserve(0))
         return actions
 
-    def ended(self, batch: Batch, outcomes: Mapping[int, Any]) -> list[Action]:
+    def ended(self, batch: Batch, outcomes: Mapping[int, Any]) -> list[Settle]:
         """Take what became of a batch: by place, the outcomes that are no plain success. :meth:`stored` follows."""
         return [
             Settle(batch.entries[place], outcome)
@@ -386,4 +384,4 @@ class Machine:
         number, seconds, _ = self.lately
         if not number:
             return 1
-        return max(1, min(self.most, int(self.seconds * number / seconds))) if seconds else self.most
+        return max(1, int(min(self.most, self.seconds * number / seconds))) if seconds else self.most

@@ -17,9 +17,8 @@ from billiard.reduction import ForkingPickler
 from celery import current_app
 from celery.app.task import Context
 from celery.app.trace import fast_trace_task, trace_task_ret
-from celery.exceptions import InvalidTaskError, Reject
+from celery.exceptions import Reject
 from celery.utils.log import get_logger
-from kombu.exceptions import ContentDisallowed
 from kombu.utils.json import loads as decode_json
 
 from taskmill_worker.batching.deferral import Deferral, watch
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: What a message whose body is not as it should be raises when Celery makes a request of it.
-BROKEN = (InvalidTaskError, ContentDisallowed, LookupError, TypeError, ValueError, AttributeError)
 #: Headers that a task's context has fields for, or that say how its message is to be read.
 OWN_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
 #: Bytes of the block of the interpreter's stack that a batch has, and of a place in it; what is unused takes no memory.

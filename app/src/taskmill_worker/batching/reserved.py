@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
-from kombu.exceptions import DecodeError
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from taskmill_worker.batching.machine import Entry
-from taskmill_worker.batching.pool import BROKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from taskmill_worker.batching.gatherer import Gatherer
+
+#: What a message that is not as it should be raises when Celery makes a request of it.
+BROKEN = (DecodeError, InvalidTaskError, ContentDisallowed, LookupError, TypeError, ValueError, AttributeError)
 
 
 class Reserved(Entry):
@@ -25,12 +28,14 @@ class Reserved(Entry):
     would cost more than the rest of what is done about it here.
     """
 
-    __slots__ = ("_request", "gatherer", "id", "message", "name", "task", "time_start", "worker_pid")
+    __slots__ = ("_request", "connection", "gatherer", "id", "message", "name", "task", "time_start", "worker_pid")
 
     def __init__(self, gatherer: Gatherer, task: Any, message: Any) -> None:
         """Take the message, and the task that is to run."""
         Entry.__init__(self, message.delivery_tag, task.name)
         self.gatherer = gatherer
+        #: The one that it came on: its delivery tag means nothing on another.
+        self.connection = gatherer.connection
         self.task = task
         self.message = message
         headers = message.headers
@@ -48,8 +53,8 @@ class Reserved(Entry):
             consumer = self.gatherer.consumer
             self._request = Request(
                 self.message,
-                on_ack=self.gatherer.while_connected(self.message.ack_log_error),
-                on_reject=self.gatherer.while_connected(self.message.reject_log_error),
+                on_ack=self.while_connected(self.message.ack_log_error),
+                on_reject=self.while_connected(self.message.reject_log_error),
                 app=consumer.app,
                 hostname=consumer.hostname,
                 eventer=consumer.event_dispatcher,
@@ -58,6 +63,20 @@ class Reserved(Entry):
             )
         self._request.time_start, self._request.worker_pid = self.time_start, self.worker_pid
         return self._request
+
+    @property
+    def connected(self) -> bool:
+        """Whether the worker still has the connection that the message came on; else it is delivered once more."""
+        return self.gatherer.consumer.connection is self.connection
+
+    def while_connected(self, how: Callable[..., None]) -> Callable[..., None]:
+        """Return a way to settle the message that does nothing when the connection that it came on is gone."""
+
+        def settle(*arguments: Any) -> None:
+            if self.connected:
+                how(*arguments)
+
+        return settle
 
     @property
     def acknowledged(self) -> bool:
@@ -82,7 +101,7 @@ class Reserved(Entry):
         """Return what remote control shows of it, as ``Request.info`` does."""
         try:
             return dict(self.whole().info(safe=safe), acknowledged=self.settled)
-        except (DecodeError, *BROKEN):
+        except BROKEN:
             return {"id": self.id, "name": self.name, "type": self.task.name, "time_start": self.time_start}
 
     def terminate(self, pool: Any, signal: Any = None) -> None:

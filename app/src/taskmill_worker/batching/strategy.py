@@ -12,6 +12,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.strategy import default
 
+from taskmill_worker import settings
 from taskmill_worker.batching.eligibility import against_message, against_task, against_worker, limited
 from taskmill_worker.batching.gatherer import Gatherer
 
@@ -23,21 +24,14 @@ received = get_logger("celery.worker.strategy")
 logger = get_logger(__name__)
 
 
-def number(name: str, default: str) -> float:
-    """Return an environment variable as a number above 0; raise ``ValueError`` with its name."""
-    text = os.environ.get(name) or default
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise ValueError(f"{name} must be a number above 0, not {text!r}")
-    return value
-
-
 def batch_size() -> int:
-    """Return the most messages of a batch."""
-    return int(number("CELERY_WORKER_BATCH", "1"))
+    """Return the most messages of a batch; raise ``ValueError`` where the variable is no whole number of at least 1."""
+    return settings.whole_number(os.environ, "CELERY_WORKER_BATCH", 1)
+
+
+def batch_seconds() -> float:
+    """Return how long a batch should take; raise ``ValueError`` where the variable is no number above 0."""
+    return settings.seconds(os.environ, "CELERY_WORKER_BATCH_SECONDS", 0.05)
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -74,7 +68,7 @@ def gatherer_of(consumer: Any) -> Gatherer:
     """Return the gatherer of a worker, which then watches the channel of its tasks."""
     gatherer: Gatherer | None = getattr(consumer, "gatherer", None)
     if gatherer is None:
-        gatherer = consumer.gatherer = Gatherer(consumer, batch_size(), number("CELERY_WORKER_BATCH_SECONDS", "0.05"))
+        gatherer = consumer.gatherer = Gatherer(consumer, batch_size(), batch_seconds())
     gatherer.attach()
     return gatherer
 
