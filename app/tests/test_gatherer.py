@@ -87,8 +87,8 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     before = _state.default_app, _state._tls.current_app
     app = Celery("alone", broker="memory://", backend="cache+memory://")
     app.conf.task_acks_late = app.conf.task_reject_on_worker_lost = True
-    app.task(name="alone.add")(add)
-    app.task(name="alone.fail")(fail)
+    app.task(name="alone.add", shared=False)(add)
+    app.task(name="alone.fail", shared=False)(fail)
     setup_worker_optimizations(app, "here")
     for name, task in app.tasks.items():
         task.__trace__ = build_tracer(name, task, app.loader, "here", app=app)

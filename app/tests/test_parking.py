@@ -40,7 +40,7 @@ class Messages:
         """Make the task."""
         self.behave: Callable[[], Any] = lambda: None
         self.begun = 0
-        self.task: Task = app.task(self.run, name="some.task")
+        self.task: Task = app.task(self.run, name="some.task", shared=False)
         self.app = app
 
     def run(self) -> Any:

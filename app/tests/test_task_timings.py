@@ -209,7 +209,7 @@ def test_times_are_stored_by_any_backend_with_keys() -> None:
     def answer() -> int:
         return 42
 
-    task = app.task(answer, name="some.task")
+    task = app.task(answer, name="some.task", shared=False)
     install: Any = task_times.install
     install(app)
     trace_task(app.tasks[task.name], "an-id", [], {}, {"id": "an-id", "hostname": "w1@here"}, app=app)
