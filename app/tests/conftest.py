@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,16 +75,8 @@ def memcached() -> Iterator[Memcached]:
 @pytest.fixture
 def start_memcached() -> Iterator[Callable[..., Memcached]]:
     """Yield what starts a memcached of so many megabytes for one test, that may stop it."""
-    started: list[Memcached] = []
-
-    def start(megabytes: int = 64) -> Memcached:
-        started.append(Memcached(megabytes))
-        started[-1].start()
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop()
+    with ExitStack() as started:
+        yield lambda megabytes=64: started.enter_context(up(Memcached(megabytes)))
 
 
 @pytest.fixture(scope="session")
@@ -105,16 +97,8 @@ def send(rabbitmq: RabbitMQ) -> Iterator[Callable[[amqp.Message], None]]:
 @pytest.fixture
 def start_redis(tmp_path: Path) -> Iterator[Callable[..., Redis]]:
     """Yield what starts a Redis for one test, that may stop it; options are those of :class:`Redis`."""
-    started: list[Redis] = []
-
-    def start(**options: Any) -> Redis:
-        started.append(Redis(tmp_path, **options))
-        started[-1].start()
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop()
+    with ExitStack() as started:
+        yield lambda **options: started.enter_context(up(Redis(tmp_path, **options)))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,8 @@ QUEUES = ("red", "green", "blue")
 IDLE = ("yellow", "doomed")
 #: Where the broker puts what a worker rejects from any of these.
 DEAD = "dead-letters"
+#: The two kinds of worker that are compared; the second is the name of the module that it loads.
+STOCK, OURS = "stock", "taskmill_worker"
 #: Largest message that the broker takes, in bytes; more than a frame and less than a command line takes.
 LARGEST = 131_000
 
@@ -491,15 +493,16 @@ class Mark:
 
 @contextlib.contextmanager
 def running(
-    rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str, **environment: str
-) -> Iterator[Worker]:
-    """Yield a worker on red, in the virtual host where the session's is not; empty it afterwards.
+    rabbitmq: RabbitMQ, memcached: Memcached, folder: Path, *options: str,
+    name: str = "other", app: str = "fibonacci", **environment: str,
+) -> Iterator[Worker]:  # fmt: skip
+    """Yield a worker of an app on red, in the virtual host where the session's is not; empty it afterwards.
 
     What waits in red before stays; dead letters do not.
     """
     purge_queue(rabbitmq, DEAD, OTHER_VHOST)
     addresses = {"CELERY_BROKER_URL": rabbitmq.url(WORKER, vhost=OTHER_VHOST), "CELERY_RESULT_BACKEND": memcached.url}
-    one = Worker("other", addresses | environment, folder / "log", queues=("red",), options=options)
+    one = Worker(name, addresses | environment, folder / "log", app=app, queues=("red",), options=options)
     one.start()
     try:
         wait_until(one.ready, 60, "worker ready")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -25,13 +26,15 @@ from celery.result import AsyncResult
 from conformance.app import DEAD, FOLDER, PATIENCE, QUEUE, app, sign
 from conformance.every import FEATURES
 from conformance.posting import Poster
-from services import Worker, end
+from services import OURS, Worker, end
 
 #: How often each feature is posted; one that is alone, once.
 COPIES = 3
 #: Seconds that everything may take to settle, and those without an event after which it never will; what is not settled
 #: then is put down as such.
 SETTLE, STUCK = 400.0, 60.0
+#: Seconds that all of it may take to settle, one after the other; and what the rest of the program needs beside that.
+ALL, BESIDE = 600.0, 120.0
 #: Seconds without an event after which everything has settled: what sleeps or has a countdown takes less. More
 #: where there are tasks without a result: they may have none ever, or a process may be slow to start.
 SILENCE, LONG_SILENCE = 4.5, 12.0
@@ -39,7 +42,6 @@ SILENCE, LONG_SILENCE = 4.5, 12.0
 LIVES = 2
 #: Of the worker; others may be in the same virtual host.
 NAME = "conformance"
-STOCK, OURS = "stock", "taskmill_worker"
 
 
 @dataclass
@@ -50,7 +52,6 @@ class Job:
     pool: str
     which: str
     features: list[str]
-    options: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,6 +123,7 @@ class Driver:
         #: Those of what was posted since everything had settled.
         self.posted: list[AsyncResult] = []
         self.watched: dict[str, tuple[str, str]] = {}
+        self.deadline = time.monotonic() + ALL
         self.has_results = not isinstance(app.backend, DisabledBackend)
         ours = job.which == OURS
         batches = {"CELERY_WORKER_BATCH": "20", "CELERY_WORKER_BATCH_SECONDS": "5"} if ours else {}
@@ -132,7 +134,7 @@ class Driver:
             FOLDER / "worker.log",
             app="conformance.app",
             queues=[QUEUE],
-            options=["--pool", job.pool, "--without-gossip", "--without-mingle", *include, *job.options],
+            options=["--pool", job.pool, "--without-gossip", "--without-mingle", *include],
             directory=Path(__file__).parents[1],
         )
 
@@ -204,7 +206,7 @@ class Driver:
             return silence > STUCK or (silence > enough and not self.waiting())
 
         listener.last = time.monotonic()
-        wait(settled, SETTLE)
+        wait(settled, min(SETTLE, self.deadline - time.monotonic()))
         self.watched.clear()
         self.posted.clear()
 
@@ -290,7 +292,9 @@ def stored(result: AsyncResult) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job."""
+    """Do the job, or end its worker on the way where it is interrupted."""
+    # Whoever runs the tests in the background has had them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
     driver = Driver(job)
     try:

@@ -154,7 +154,7 @@ def records_by_label(seen: Seen, normal: Normaliser) -> dict[str, list[str]]:
 
 
 def differences(stock: Observation | None, ours: Observation | None) -> dict[str, list[str]]:
-    """Return by aspect what differs in a feature, in lines; copies that differ alike are put down once."""
+    """Return by aspect what differs in a feature, a line for each thing; copies that differ alike are one line."""
     found: dict[str, list[str]] = {}
     for aspect in ASPECTS:
         one = stock.aspects[aspect] if stock else {}
@@ -162,31 +162,28 @@ def differences(stock: Observation | None, ours: Observation | None) -> dict[str
         lines: dict[str, None] = {}
         for label in sorted({*one, *other}):
             if one.get(label) != other.get(label):
-                step = re.sub(r"/\d+/", "/", label)
-                line = f"{step}: {describe(one.get(label), other.get(label))}"
-                lines[re.sub(r"/\d+/", "/", line)] = None
+                for what in describe(one.get(label), other.get(label)):
+                    lines[re.sub(r"/\d+/", "/", f"{label}: {what}")] = None
         if lines:
             found[aspect] = list(lines)
     return found
 
 
-def describe(one: Any, other: Any) -> str:
-    """Return what stock Celery has and ours has not, and the other way round."""
+def describe(one: Any, other: Any) -> list[str]:
+    """Return what stock Celery has and ours has not, and the other way round; a line for each key or entry."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return "; ".join(
-            f"{key}: {describe(one.get(key), other.get(key))}"
+        return [
+            f"{key}: {line}"
             for key in sorted({*one, *other})
             if one.get(key) != other.get(key)
-        )
+            for line in describe(one.get(key), other.get(key))
+        ]
     if isinstance(one, list) and isinstance(other, list):
-        less, more = (
-            Counter(map(str, one)) - Counter(map(str, other)),
-            Counter(map(str, other)) - Counter(map(str, one)),
-        )
-        if less or more:
-            return f"stock alone {list(less.elements())}, ours alone {list(more.elements())}"
-        return f"the same in another order: stock {one}, ours {other}"
-    return f"stock {one!r}, ours {other!r}"
+        stock, ours = (Counter(map(str, entries)) for entries in (one, other))
+        alone = [f"{whose} alone: {entry}" for whose, more in (("stock", stock - ours), ("ours", ours - stock))
+                 for entry in more.elements()]  # fmt: skip
+        return alone or [f"the same in another order: stock {one}, ours {other}"]
+    return [f"stock {one!r}, ours {other!r}"]
 
 
 def most_at_once(seen: Seen) -> int:

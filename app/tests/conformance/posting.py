@@ -16,7 +16,7 @@ from conformance import tasks
 
 #: Pools in which a task can be ended from outside.
 PROCESSES = ("prefork",)
-ALL_POOLS = ("prefork", "threads", "solo", "gevent")
+POOLS = ("prefork", "threads", "solo", "gevent")
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Feature:
 
     name: str
     post: Callable[[Poster], object]
-    pools: tuple[str, ...] = ALL_POOLS
+    pools: tuple[str, ...] = POOLS
     #: It ends processes, and what else is in the worker meanwhile would not be as ever.
     alone: bool = False
     #: A process is forked when the worker's main process has stored something, such as that a task has expired. With
@@ -85,7 +85,7 @@ class Feature:
 FEATURES: dict[str, Feature] = {}
 
 
-def feature(pools: tuple[str, ...] = ALL_POOLS, *, alone: bool = False, forks: bool = False) -> Callable[[Any], Any]:
+def feature(pools: tuple[str, ...] = POOLS, *, alone: bool = False, forks: bool = False) -> Callable[[Any], Any]:
     """Have a function be a feature of its name."""
 
     def register(post: Callable[[Poster], object]) -> Callable[[Poster], object]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from conformance import tasks
 from conformance.app import app, note, sign, times_noted
 from conformance.posting import PROCESSES, Poster, Visitor, feature
+from services import wait_until
 
 #: Seconds that a worker has to begin a task, to get what is posted, and to answer.
 BEGIN, ARRIVE, ANSWER = 30.0, 1.0, 10.0
@@ -16,11 +17,7 @@ BEGIN, ARRIVE, ANSWER = 30.0, 1.0, 10.0
 
 def wait_for(*labels: str) -> None:
     """Wait until all of the tasks have begun; raise ``TimeoutError`` when they do not."""
-    end = time.monotonic() + BEGIN
-    while not all(times_noted(label, "ran") for label in labels):
-        if time.monotonic() > end:
-            raise TimeoutError(f"{labels} have not begun")
-        time.sleep(0.05)
+    wait_until(lambda: all(times_noted(label, "ran") for label in labels), BEGIN, f"the beginning of {labels}")
 
 
 @contextlib.contextmanager

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.drive import OURS, STOCK, Job, Seen
-from services import ADMIN, OTHER_VHOST, VHOST, Memcached, RabbitMQ, Redis, channel
+from conformance.drive import ALL, BESIDE, Job, Seen
+from services import ADMIN, OTHER_VHOST, OURS, STOCK, VHOST, Memcached, RabbitMQ, Redis, channel
 
 TESTS = Path(__file__).parents[1]
 BACKENDS = ("memcached", "redis", "rpc", "database", "none")
-POOLS = ("prefork", "threads", "solo", "gevent")
+#: Seconds that a driver which is told to end has to stop its worker.
+END = 40.0
 
 
 @dataclass
@@ -26,15 +29,14 @@ class Services:
 
     rabbitmq: RabbitMQ
     memcached: Memcached
-    #: It may be absent where nothing asks for it.
-    redis: Redis | None
+    redis: Redis
     folder: Path
 
     def backend(self, name: str, number: int, folder: Path) -> str:
         """Return the URL of a result backend; `number` tells the workers apart."""
         urls: dict[str, Callable[[], str]] = {
             "memcached": lambda: self.memcached.url,
-            "redis": lambda: self.redis.url(number) if self.redis else "",
+            "redis": lambda: self.redis.url(number),
             "rpc": lambda: "rpc://",
             "database": lambda: f"db+sqlite:///{folder / 'results.sqlite'}",
             "none": lambda: "disabled://",
@@ -42,23 +44,46 @@ class Services:
         return urls[name]()
 
 
-def both(
-    services: Services, pool: str, backend: str, features: list[str], source: Path | None = None
-) -> dict[str, Seen]:
-    """Run both workers at the same time; raise ``RuntimeError`` with what a driver said when it could not."""
-    begun = {
-        which: begin(services, pool, backend, features, which, number, source)
-        for number, which in enumerate((STOCK, OURS))
-    }
-    seen = {}
-    for which, (process, folder) in begun.items():
-        code = process.wait(600)
-        if code:
-            raise RuntimeError(f"{which}: {(folder / 'driver.log').read_text()[-4000:]}")
-        seen[which] = Seen(**json.loads((folder / "seen.json").read_text()))
-    for vhost in (VHOST, OTHER_VHOST):
-        delete_traces(services.rabbitmq, vhost)
-    return seen
+def both(services: Services, pool: str, backend: str, features: list[str]) -> dict[str, Seen]:
+    """Run both workers at the same time; raise ``RuntimeError`` with what a driver said when it could not.
+
+    Whatever becomes of it, no driver runs afterwards, and nothing of the comparison is left in the broker.
+    """
+    begun: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+    end = time.monotonic() + ALL + BESIDE
+    try:
+        for number, which in enumerate((STOCK, OURS)):
+            begun[which] = begin(services, pool, backend, features, which, number)
+        return {which: outcome(which, *one, end - time.monotonic()) for which, one in begun.items()}
+    finally:
+        stop([process for process, _ in begun.values()])
+        for vhost in (VHOST, OTHER_VHOST):
+            delete_traces(services.rabbitmq, vhost)
+
+
+def outcome(which: str, process: subprocess.Popen[bytes], folder: Path, seconds: float) -> Seen:
+    """Wait so long for a driver and return what it saw; raise ``RuntimeError`` with what it said where it failed."""
+    try:
+        code = process.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        code = None
+    if code != 0:
+        how = "did not come to its end" if code is None else f"ended with code {code}"
+        raise RuntimeError(f"{which} {how}: {(folder / 'driver.log').read_text()[-4000:]}")
+    return Seen(**json.loads((folder / "seen.json").read_text()))
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Have drivers that run stop their workers and end."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGINT)
+    for process in running:
+        try:
+            process.wait(END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(END)
 
 
 def delete_traces(rabbitmq: RabbitMQ, vhost: str) -> None:
@@ -72,7 +97,7 @@ def delete_traces(rabbitmq: RabbitMQ, vhost: str) -> None:
 
 
 def begin(
-    services: Services, pool: str, backend: str, features: list[str], which: str, number: int, source: Path | None
+    services: Services, pool: str, backend: str, features: list[str], which: str, number: int
 ) -> tuple[subprocess.Popen[bytes], Path]:
     """Start the driver of one worker; return it with its folder."""
     folder = services.folder / f"{pool}-{backend}-{which}-{uuid.uuid4().hex[:6]}"
@@ -82,7 +107,7 @@ def begin(
         "CONFORMANCE_BACKEND": services.backend(backend, number, folder),
         "CONFORMANCE_FOLDER": str(folder),
     }
-    modules = {"PYTHONPATH": os.pathsep.join(map(str, [source or TESTS.parent / "src", TESTS]))}
+    modules = {"PYTHONPATH": os.pathsep.join(map(str, [TESTS.parent / "src", TESTS]))}
     job = Job(
         str(folder / "seen.json"), pool, which, features, environment=addresses | modules,
     )  # fmt: skip
