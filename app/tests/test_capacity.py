@@ -24,7 +24,7 @@ from taskmill.capacity.search import FIRST_GUESS, answer, search
 from taskmill.cli import cli
 from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import Plan, Route
-from taskmill.model.run_folder import new_folder, write_json
+from taskmill.model.run_folder import claimed, new_folder, write_json
 from taskmill.progress import Quiet
 from taskmill.report import text
 
@@ -378,9 +378,15 @@ SEARCH = ("capacity", *TASKS, "--n=18", "--expect=2584", "--tolerance=0.5", "--r
 
 
 def interrupted(taskmill: Taskmill) -> tuple[Path, str]:
-    """Begin a search, interrupt it at its first paced load, and return its folder and what it said."""
+    """Begin a search, interrupt it at its first paced load, and return its folder and what it said.
+
+    Until then no other command may work on the load.
+    """
     process = taskmill.popen(*SEARCH, f"--runs-directory={taskmill.runs}", "--seconds=3")
-    wait_until(lambda: bool(list(taskmill.runs.glob("*/loads/*-per-s"))), 60, "a paced load")
+    wait_until(lambda: any(taskmill.runs.glob("*/loads/*-per-s/ids/*.ids")), 60, "a paced load that is published")
+    [load] = taskmill.runs.glob("*/loads/*-per-s")
+    with pytest.raises(TaskmillError, match="another taskmill works on"), claimed(load):
+        pass
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err

@@ -277,6 +277,12 @@ def test_run_without_ids_is_refused(shelf: Shelf) -> None:
         ),
         (b'{"status": "PENDING", "result": null}', "pending", ""),
         (None, "wrong", "pickled"),
+        # Beyond plain JSON, within what is told of it.
+        (
+            '{"status": "SUCCESS", "task_id": "id", "result": {"a": [{"__type__": "decimal", "__value__": "1.1"}]}}',
+            "wrong",
+            "Decimal",
+        ),
     ],
 )
 def test_stored_values_are_judged(value: Any, verdict: str, detail: str) -> None:

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 import runs
+from taskmill.model.clock import Moment
 from taskmill.model.record import Queue, RunRecord, json_schema
+from taskmill.publishing.posted import Posted
+from taskmill.report.run_folder import read
+from taskmill.session.build_record import problems
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "run-schema.json"
 
@@ -60,6 +64,24 @@ def test_record_of_an_older_taskmill_opens() -> None:
     """One of schema 1 that has only what it always had, and a key that is no more."""
     record = RunRecord.of({"schema": 1, "name": "old", "counts": {"posted": 3, "correct": 3}, "gone": True})
     assert (record.name, record.counts.correct, record.counts.lost, record.problems) == ("old", 3, 0, [])
+
+
+def test_memcached_of_an_older_taskmill_is_the_result_store(tmp_path: Path) -> None:
+    """It had no other store: what was evicted is in the report and in the problems, before a repair and after it."""
+    folder = runs.make(tmp_path / "run", tasks=90)
+    data = json.loads((folder / "run.json").read_text())
+    assert "result_store" not in data
+    data["memcached"]["evicted_during_run"] = 7
+    data["counts"]["lost"] = 3
+    (folder / "run.json").write_text(json.dumps(data))
+    before = read(folder)
+    assert before.result_store["evicted_during_run"] == 7
+    assert (before.record.result_store.kind, before.record.result_store.limit_bytes) == ("memcached", 400556032)
+    assert "memcached evicted 7 values during the run: it is too small" in problems(before.record, Posted(Moment.now()))
+    # As a repair does at its end.
+    before.record.update(folder)
+    after = read(folder)
+    assert after.result_store == {"kind": "memcached", **data["memcached"]}
 
 
 def test_folder_without_a_record_has_none(tmp_path: Path) -> None:

@@ -240,6 +240,28 @@ def test_dead_letter_is_counted_anew(redis: Redis) -> None:
     assert backend.client.get(key) is None
 
 
+def test_dead_letter_of_a_store_that_is_away_is_requeued_all_the_same(
+    start_redis: Callable[..., Redis], tmp_path: Path
+) -> None:
+    """The count stays as it is; an error would leave the message both in its queue and among the dead letters."""
+    server = start_redis()
+    redis = store.of_url(server.url())
+    server.stop()
+    redis.forget_redeliveries("some-id")
+    (tmp_path / "home").mkdir()
+    files: Any = store.of_url(f"file://{tmp_path / 'home'}")
+    files._backend.implements_incr = True
+    (tmp_path / "home").rmdir()
+    files.forget_redeliveries("some-id")
+
+
+def test_store_that_keeps_nothing_is_not_offered_for_results() -> None:
+    """Whoever cannot have results from one store is told of those that have some."""
+    with pytest.raises(TaskmillError) as caught:
+        store.of_url("rpc://")
+    assert "one of cache+memcached, redis, rediss, redis+socket, db+..." in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

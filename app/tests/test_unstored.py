@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Taskmill
-from services import CLIENT, OTHER_VHOST, WORKER, Memcached, RabbitMQ, Worker, purge_queue, take_all, wait_until
+from services import CLIENT, OTHER_VHOST, Memcached, RabbitMQ, Worker, purge_queue, running, wait_until
+from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import Plan, Route
+from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.results.acknowledged import Acknowledged, Look, ids_of
+from taskmill.results.collector import Collector
 
 FORGET = "--task=forgetful.forget=red"
 KEEP = "--task=forgetful.keep=red"
@@ -22,25 +29,23 @@ FAIL = "--task=forgetful.forget_unless_it_fails=red"
 
 
 @pytest.fixture
-def begin(rabbitmq: RabbitMQ, taskmill: Taskmill, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def begin(
+    rabbitmq: RabbitMQ, memcached: Memcached, taskmill: Taskmill, tmp_path: Path
+) -> Iterator[Callable[..., Worker]]:
     """Yield what starts a worker of the app `forgetful` on red, and has the command publish to it."""
-    started: list[Worker] = []
-
-    def start(backend: str | None) -> Worker:
-        url = rabbitmq.url(WORKER, vhost=OTHER_VHOST)
-        environment = {"CELERY_BROKER_URL": url} | ({"FORGETFUL_BACKEND": backend} if backend else {})
-        taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
-        log = tmp_path / f"worker{len(started)}.log"
-        started.append(Worker("forgetful", environment, log, app="forgetful", queues=("red",), options=()))
-        started[-1].start()
-        wait_until(started[-1].ready, 60, "worker ready")
-        return started[-1]
-
+    numbers = itertools.count()
+    taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
     purge_queue(rabbitmq, "red", OTHER_VHOST)
-    yield start
-    for one in started:
-        one.stop()
-    take_all(rabbitmq, "red", OTHER_VHOST)
+    with ExitStack() as started:
+
+        def start(backend: str | None, name: str = "forgetful") -> Worker:
+            folder = tmp_path / f"worker{next(numbers)}"
+            folder.mkdir()
+            # The app has a setting of its own, so that it can be without a backend.
+            backends = {"CELERY_RESULT_BACKEND": "", "FORGETFUL_BACKEND": backend or ""}
+            return started.enter_context(running(rabbitmq, memcached, folder, name=name, app="forgetful", **backends))
+
+        yield start
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -139,6 +144,67 @@ def test_ctrl_c_while_they_run_leaves_a_run_that_collect_takes_up(
     data = record(taskmill.latest)
     assert (data["state"], data["counts"]["acknowledged"], data["acknowledged_from"]) == ("complete", 8, "queues")
     assert "All 8 tasks were acknowledged; they store no result" in done.out
+
+
+def test_worker_of_another_name_that_came_later_does_not_end_the_counting(
+    taskmill: Taskmill, memcached: Memcached, begin: Callable[..., Worker]
+) -> None:
+    """It is asked as well as those of before the run; what they executed is not known then, and the queues tell."""
+    begin(memcached.url)
+    done = taskmill("publish", FORGET, "--tasks=20", "--n=3", "--deadline=3", "--no-profile")
+    assert done.code == 0, done.out + done.err
+    begin(memcached.url, name="another")
+    done = taskmill("collect", str(taskmill.latest))
+    assert done.code == 0, done.out + done.err
+    data = record(taskmill.latest)
+    assert (data["counts"]["acknowledged"], data["acknowledged_from"]) == (20, "queues")
+
+
+class Away:
+    """A store that does not answer."""
+
+    kind = "redis"
+    batch = 2
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        """Do something when it is asked."""
+        self.then = then
+
+    def get(self, _ids: Sequence[bytes]) -> dict[bytes, Any]:
+        """Return nothing."""
+        self.then()
+        return {}
+
+    def unreachable(self) -> list[str]:
+        """Return its address."""
+        return ["store1:6379"]
+
+
+@pytest.fixture
+def forgotten(tmp_path: Path) -> Plan:
+    """Return the plan of a run of five tasks that store nothing, whose ids are on disk."""
+    (tmp_path / "ids").mkdir()
+    one = journal.Journal(tmp_path / "ids", 0, 0)
+    one.write(b"".join(identifier + b" red\n" for identifier in journal.new_ids(5)), 5, 1.0)
+    one.confirm(5)
+    one.close()
+    return Plan("p", (Route("forget", "red"),), 5, (), unstored=("forget",))
+
+
+def test_store_that_is_away_makes_no_failure_a_success(forgotten: Plan, tmp_path: Path) -> None:
+    """Which of the tasks have stored a failure is not known then."""
+    collector = Collector(forgotten, tmp_path, Away(), threading.Event(), Reporter(io.StringIO()))
+    assert len(collector.unstored) == 5
+    with pytest.raises(TaskmillError, match=r"redis at store1:6379 cannot be reached: 5 results are not fetched yet"):
+        collector.run(Acknowledged(Look(0, 0, 5), finished=True))
+
+
+def test_stop_while_stored_failures_are_looked_for_counts_nothing(forgotten: Plan, tmp_path: Path) -> None:
+    """The rest of the ids is not asked for, and the next collecting begins anew."""
+    stop = threading.Event()
+    collector = Collector(forgotten, tmp_path, Away(stop.set), stop, Reporter(io.StringIO()))
+    outcome = collector.run(Acknowledged(Look(0, 0, 5), finished=True))
+    assert (outcome.finished, outcome.acknowledged, outcome.lost) == (False, None, 0)
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,9 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
             if begun is None:
                 return None
             session, before = begun
-            posted = session.publish(before)
-            session.record(posted, *session.fetch(posted))
+            with run_folder.claimed(session.folder):
+                posted = session.publish(before)
+                session.record(posted, *session.fetch(posted))
             return None if stop.is_set() else session.folder
 
         code = search.run(drive, stop, reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from taskmill.cluster import broker as brokers
 from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from taskmill.cluster.broker import Broker
 
@@ -42,6 +43,18 @@ class Worker:
     results: str = ""
 
 
+@contextmanager
+def asking(broker: Broker) -> Iterator[Any]:
+    """Yield a Celery app for remote control; raise ``TaskmillError`` when the broker cannot be reached meanwhile."""
+    app = broker.control()
+    try:
+        yield app
+    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
+        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
+    finally:
+        app.close()
+
+
 def find(broker: Broker, queues: Iterable[str] = ()) -> list[Worker]:
     """Return the workers that answer, by name; ask a second time, with more patience, when a queue has none.
 
@@ -64,17 +77,12 @@ def ask(broker: Broker, names: list[str]) -> list[Worker]:
 
 
 def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worker]:
-    app = broker.control()
-    try:
+    with asking(broker) as app:
         there = sorted(app.control.inspect(destination=names, timeout=patience).ping() or {})
         if not there:
             return []
         inspect = app.control.inspect(destination=there, timeout=ANSWER)
         stats, queues, reports = inspect.stats() or {}, inspect.active_queues() or {}, inspect.report() or {}
-    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
-        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
-    finally:
-        app.close()
     return [
         worker(name, stats[name], queues.get(name) or [], reports.get(name) or {}) for name in there if name in stats
     ]
@@ -86,7 +94,9 @@ def unstored(broker: Broker, workers: list[Worker], tasks: Iterable[str]) -> lis
     Raises ``TaskmillError`` when the broker cannot be reached.
     """
     storing, known = set(), set()
-    for name, registered in _inspect(broker, workers, "registered", "ignore_result").items():
+    with _inspecting(broker, workers) as ask:
+        answers = ask("registered", "ignore_result")
+    for name, registered in answers.items():
         backend = next((worker.results for worker in workers if worker.name == name), "")
         for entry in registered:
             # Such as: a.b [ignore_result=True]
@@ -100,27 +110,31 @@ def unstored(broker: Broker, workers: list[Worker], tasks: Iterable[str]) -> lis
 def held(broker: Broker, workers: list[Worker], tasks: Collection[str]) -> int:
     """Return how many messages of the tasks the workers have taken from the queues and not finished.
 
-    Raises ``TaskmillError`` when the broker cannot be reached.
+    One that goes on meanwhile may be counted twice, and is not missed. Raises ``TaskmillError`` when the broker cannot
+    be reached.
     """
-    answers = [_inspect(broker, workers, question) for question in ("active", "reserved", "scheduled")]
+    with _inspecting(broker, workers) as ask:
+        # In the order in which a worker has a message go through them.
+        answers = [ask(question) for question in ("scheduled", "reserved", "active")]
     requests = [one for by_worker in answers for taken in by_worker.values() for one in taken]
     # What waits for its time has the request inside.
     return sum(one.get("request", one).get("name") in tasks for one in requests)
 
 
-def _inspect(broker: Broker, workers: list[Worker], question: str, *arguments: Any) -> dict[str, list[Any]]:
-    """Return what workers answer, by name; nothing of those that do not."""
-    if not workers:
-        return {}
-    app = broker.control()
-    try:
+@contextmanager
+def _inspecting(broker: Broker, workers: list[Worker]) -> Iterator[Callable[..., dict[str, list[Any]]]]:
+    """Yield what asks the workers a question and returns their answers, by name; nothing of those that do not answer.
+
+    Raises ``TaskmillError`` when the broker cannot be reached meanwhile.
+    """
+    with asking(broker) as app:
         inspect = app.control.inspect(destination=[worker.name for worker in workers], timeout=ANSWER)
-        answers: dict[str, list[Any]] = getattr(inspect, question)(*arguments) or {}
-    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
-        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
-    finally:
-        app.close()
-    return answers
+
+        def ask(question: str, *arguments: Any) -> dict[str, list[Any]]:
+            answers: dict[str, list[Any]] = getattr(inspect, question)(*arguments) if workers else {}
+            return answers or {}
+
+        yield ask
 
 
 def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -130,13 +144,8 @@ def clocks(broker: Broker, names: Iterable[str]) -> dict[str, dict[str, float]]:
     of the middle of the round trip (Cristian 1989). Workers that do not know the command, of
     ``taskmill_worker.task_times``, are left out. Raises ``TaskmillError`` when the broker cannot be reached.
     """
-    app = broker.control()
-    try:
+    with asking(broker) as app:
         asked = {name: _clock(app, name) for name in names}
-    except (*brokers.CONNECTION_ERRORS, OperationalError) as error:
-        raise TaskmillError(broker.explain(error.__cause__ or error)) from error
-    finally:
-        app.close()
     return {name: clock for name, clock in asked.items() if clock is not None}
 
 

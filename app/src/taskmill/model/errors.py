@@ -5,7 +5,7 @@
 | 0 | every task has its result, and every result is right |
 | 1 | something is lost, wrong or failed |
 | 2 | the command line is wrong |
-| 3 | the run cannot start or go on: broker, memcached, workers, run folder |
+| 3 | the run cannot start or go on: broker, result store, workers, run folder |
 | 4 | not every task was posted; what was posted is on disk |
 | 5 | all is well, but something that was required of the run (``--require``) is not met |
 | 130 | interrupted by Ctrl-C or SIGTERM; what was done is on disk |

@@ -312,6 +312,11 @@ class RunRecord(Struct, kw_only=True, dict=True):
         """The run's folder that it was read from or written to; ``None`` for a record that never was."""
         return self.__dict__.get("folder")
 
+    @property
+    def ended_as(self) -> str:
+        """What tasks that store no result were: ``executed``, by the workers' own count, or ``acknowledged``."""
+        return "executed" if self.acknowledged_from == "workers" else "acknowledged"
+
     def plain(self) -> dict[str, Any]:
         """Return what is written, as plain data."""
         data: dict[str, Any] = msgspec.to_builtins(self)
@@ -339,8 +344,14 @@ def merged(old: Any, new: Any) -> Any:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """Return ``run.json`` as plain data, as it stands there; ``None`` when there is none that can be read."""
-    return read_json(folder / NAME)
+    """Return ``run.json`` as plain data; ``None`` when there is none that can be read.
+
+    It is as it stands there, but that the only store of an older taskmill, ``memcached``, is the ``result_store``, too.
+    """
+    data = read_json(folder / NAME)
+    if data and data.get("memcached") and not data.get("result_store"):
+        data["result_store"] = data["memcached"]
+    return data
 
 
 def json_schema() -> dict[str, Any]:

@@ -94,8 +94,10 @@ def headline(record: RunRecord) -> str:
     if record.state == POSTED:
         return f"All {counts.posted:,} tasks are posted; their results are not fetched yet."
     if record.acknowledged_from and not counts.retrieved:
-        done = "executed" if record.acknowledged_from == "workers" else "acknowledged"
-        return f"All {counts.acknowledged or 0:,} tasks were {done}; they store no result, so no value was compared."
+        return (
+            f"All {counts.acknowledged or 0:,} tasks were {record.ended_as}; they store no result, so no value was "
+            f"compared."
+        )
     if record.acknowledged_from:
         well = "right" if record.checked else "successful"
         return (

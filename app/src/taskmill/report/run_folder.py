@@ -106,8 +106,8 @@ class Run:
 
     @property
     def result_store(self) -> dict[str, Any]:
-        """What the result store said of itself; older runs had memcached alone."""
-        return self.section("result_store") or self.section("memcached")
+        """What the result store said of itself."""
+        return self.section("result_store")
 
     def elapsed(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Unix seconds as seconds since the run's start."""

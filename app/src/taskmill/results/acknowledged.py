@@ -134,12 +134,19 @@ def look_at(plan: Plan, broker: Broker, before: list[Worker]) -> Look:
     said = broker.check(plan.queues)
     names = [worker.name for worker in before]
     answered = workers.ask(broker, names) if names else workers.find(broker, plan.queues)
-    silent = (
-        queue for queue, number in said["consumers"].items() if number > sum(queue in one.queues for one in answered)
-    )
+    silent = silent_queues(said["consumers"], answered)
+    if silent and names:
+        # A worker of another name may have come since: then all are asked, whoever they are.
+        answered = workers.find(broker, plan.queues)
+        silent = silent_queues(said["consumers"], answered)
     return Look(
         sum(said["waiting"].values()),
         workers.held(broker, answered, tasks),
         workers.executed_between(before, answered, tasks),
-        tuple(silent),
+        silent,
     )
+
+
+def silent_queues(consumers: dict[str, int], answered: list[Worker]) -> tuple[str, ...]:
+    """Return the queues that have more consumers than workers have answered."""
+    return tuple(queue for queue, number in consumers.items() if number > sum(queue in one.queues for one in answered))

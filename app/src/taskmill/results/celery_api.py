@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend, deco
 from taskmill.cluster.broker import ENVIRONMENT_FILE
 from taskmill.model.errors import TaskmillError
 from taskmill.results.redis_store import readable
-from taskmill.results.store import UNREADABLE, VARIABLE, refused
+from taskmill.results.store import UNREADABLE, VARIABLE, away, refused
 from taskmill.results.values import carried, parse
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ class Results:
 
     def figures(self) -> dict[str, Any]:
         """Return nothing; raise ``TaskmillError`` when the backend does not answer."""
-        if away := self.unreachable():
-            raise TaskmillError(f"{self.kind} at {away[0]} cannot be reached. Look at {VARIABLE} in {ENVIRONMENT_FILE}")
+        if missing := self.unreachable():
+            raise away(self.kind, missing)
         return {}
 
     def preflight(self, _tasks: int, _each: int | None, _expect: Any) -> dict[str, Any]:
@@ -96,7 +97,8 @@ class Results:
     def forget_redeliveries(self, identifier: str) -> None:
         """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun, where it counts."""
         if getattr(self._backend, "implements_incr", False):
-            self._backend.delete(self._backend.get_key_for_task(identifier) + b"-redelivered")
+            with suppress(Exception):  # each backend raises errors of its own
+                self._backend.delete(self._backend.get_key_for_task(identifier) + b"-redelivered")
 
 
 def first_line(error: Exception) -> str:

@@ -88,14 +88,11 @@ class Collector:
         stop: threading.Event,
         reporter: Reporter,
         only: Collection[bytes] | None = None,
-        acknowledged: Acknowledged | None = None,
     ) -> None:
         """Read the ids; raise ``TaskmillError`` when there are none.
 
         With ``only`` these alone are collected, and what ``faults.jsonl`` says of the others stays in it.
-        ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some.
         """
-        self._acknowledged = acknowledged
         self._only = only
         self._plan = plan
         self._folder = folder
@@ -115,7 +112,7 @@ class Collector:
         self._queues: list[str] = []
         self._doubtful: set[bytes] = set()
         #: Ids of tasks that store no result.
-        self._unstored: set[bytes] = set()
+        self.unstored: set[bytes] = set()
         self._pending_queues = self._read()
         self._last_new = time.monotonic()
 
@@ -125,8 +122,7 @@ class Collector:
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
         self._number(threads)
-        if self._acknowledged is not None:
-            self._unstored = ids_of(self._plan, threads)
+        self.unstored = ids_of(self._plan, threads)
         parts: dict[bytes, list[list[bytes]]] = {}
         for thread in threads:
             mine: dict[bytes, list[bytes]] = {}
@@ -174,11 +170,12 @@ class Collector:
         }
         self._queues = [queue.decode() for queue in places]
 
-    def run(self) -> Collected:
+    def run(self, acknowledged: Acknowledged | None = None) -> Collected:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
 
-        Writes ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when the store is away
-        at the deadline: then nothing is known to be lost.
+        ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some. Writes
+        ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when the store is away at the
+        deadline: then nothing is known to be lost.
         """
         outcome = self.outcome
         outcome.started = outcome.ended = Moment.now()
@@ -187,7 +184,7 @@ class Collector:
         with self._faults_path.open("w", encoding="utf-8") as self._faults:
             if self._only is not None:
                 self._keep_others(faults)
-            self._collect()
+            self._collect(acknowledged)
         if self._only is None:
             self._faults_path.replace(faults)
             self._rows.save(self._folder, self._messages, self._queues)
@@ -203,11 +200,9 @@ class Collector:
             if str(fault.get("id")).encode() not in self._only:
                 self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
-    def _collect(self) -> None:
-        if self._acknowledged is not None:
-            if not self._acknowledged.finished:
-                return
-            self._count_unstored(self._acknowledged)
+    def _collect(self, acknowledged: Acknowledged | None) -> None:
+        if acknowledged is not None and not (acknowledged.finished and self._count_unstored(acknowledged)):
+            return
         with self._reporter.phase("collecting", self.outcome.distinct) as phase:
             while self._pending() and not self._stop.is_set():
                 self._round(phase)
@@ -300,13 +295,17 @@ class Collector:
             for start in range(0, len(ids), self._batch):
                 queue.ids.extend(self._ask(queue, ids[start : start + self._batch]))
                 phase.update(self.outcome.retrieved)
-        away = self._results.unreachable()
-        if away and self._pending():
+        self._raise_if_away(self._pending())
+        return self.outcome.retrieved > before
+
+    def _raise_if_away(self, number: int) -> None:
+        """Raise ``TaskmillError`` where so many results were not found and the store does not answer."""
+        away = self._results.unreachable() if number else []
+        if away:
             raise TaskmillError(
-                f"{self._results.kind} at {', '.join(away)} cannot be reached: {self._pending():,} results are not "
+                f"{self._results.kind} at {', '.join(away)} cannot be reached: {number:,} results are not "
                 f"fetched yet, and not counted as lost. Once it runs: taskmill collect {self._folder}"
             )
-        return self.outcome.retrieved > before
 
     def _check_reachable(self) -> None:
         away = self._results.unreachable()
@@ -352,19 +351,29 @@ class Collector:
         fault = {"id": identifier.decode(), "queue": queue.name, "outcome": outcome, "detail": detail}
         self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
-    def _count_unstored(self, acknowledged: Acknowledged) -> None:
-        """Count the tasks that store no result, but for those that stored one all the same, such as a failure."""
-        outcome, waited_for, left = self.outcome, len(self._unstored), {}
+    def _count_unstored(self, acknowledged: Acknowledged) -> bool:
+        """Count the tasks that store no result, but for those that stored one all the same, such as a failure.
+
+        Says whether it came to its end: where it is stopped, nothing is counted. Raises ``TaskmillError`` when the
+        store is away: then it is not known which of them failed.
+        """
+        outcome = self.outcome
         outcome.started, outcome.ended = acknowledged.started, acknowledged.ended
+        left: dict[str, int] = {}
+        doubtful = 0
         for queue in self._pending_queues:
-            asked = [identifier for identifier in queue.ids if identifier in self._unstored]
-            queue.ids = deque(identifier for identifier in queue.ids if identifier not in self._unstored)
+            asked = [identifier for identifier in queue.ids if identifier in self.unstored]
+            queue.ids = deque(identifier for identifier in queue.ids if identifier not in self.unstored)
+            missing: list[bytes] = []
             for start in range(0, len(asked), self._batch):
-                self._unstored.difference_update(asked[start : start + self._batch])
-                self._unstored.update(self._ask(queue, asked[start : start + self._batch]))
-            left[queue.name] = sum(identifier in self._unstored for identifier in asked)
-        rest = len(self._unstored)
-        done, lost, unsent = acknowledged.split(rest, len(self._unstored & self._doubtful), waited_for - rest)
+                if self._stop.is_set():
+                    return False
+                missing += self._ask(queue, asked[start : start + self._batch])
+            left[queue.name] = len(missing)
+            doubtful += sum(identifier in self._doubtful for identifier in missing)
+        rest = sum(left.values())
+        self._raise_if_away(rest)
+        done, lost, unsent = acknowledged.split(rest, doubtful, len(self.unstored) - rest)
         outcome.acknowledged, outcome.acknowledged_from = done, acknowledged.source
         outcome.lost += lost
         outcome.unsent += unsent
@@ -372,6 +381,7 @@ class Collector:
             # Of which queue those are that are missing is not known.
             for name, number in left.items():
                 outcome.by_queue[name]["acknowledged"] = number
+        return True
 
     def _count_missing(self) -> None:
         """Count and list what has no result."""

@@ -10,9 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import memcache
 from kombu.utils import json as celery_json
 
-from taskmill.cluster.broker import ENVIRONMENT_FILE
 from taskmill.model.errors import TaskmillError
-from taskmill.results.store import BATCH, UNREADABLE, refused
+from taskmill.results.store import BATCH, UNREADABLE, away, refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,12 +119,8 @@ class Results:
 
     def stats(self) -> Stats:
         """Ask the servers; raise ``TaskmillError`` when one does not answer."""
-        missing = self.unreachable()
-        if missing:
-            raise TaskmillError(
-                f"memcached at {', '.join(missing)} cannot be reached. Look at whether it runs there, and at "
-                f"CELERY_RESULT_BACKEND in {ENVIRONMENT_FILE}"
-            )
+        if missing := self.unreachable():
+            raise away(self.kind, missing)
         plain = [self._one_stats(data) for _, data in self._client.get_stats()]
         settings = [self._one_stats(data) for _, data in self._client.get_stats("settings")]
         if not plain or not all("limit_maxbytes" in stats for stats in plain):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -9,9 +10,8 @@ from celery.backends.base import decompress_payload
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils import json as celery_json
 
-from taskmill.cluster.broker import ENVIRONMENT_FILE
 from taskmill.model.errors import TaskmillError
-from taskmill.results.store import BATCH, UNREADABLE, VARIABLE, refused
+from taskmill.results.store import BATCH, UNREADABLE, away, refused
 
 try:
     import redis
@@ -73,11 +73,8 @@ class Results:
 
     def figures(self) -> dict[str, Any]:
         """Ask the server; raise ``TaskmillError`` when it does not answer. Empty where its user may not ask that."""
-        if away := self.unreachable():
-            raise TaskmillError(
-                f"redis at {away[0]} cannot be reached. Look at whether it runs there, and at {VARIABLE} in "
-                f"{ENVIRONMENT_FILE}"
-            )
+        if missing := self.unreachable():
+            raise away(self.kind, missing)
         try:
             said = self._client.info()
             items = self._client.dbsize()
@@ -108,7 +105,8 @@ class Results:
 
     def forget_redeliveries(self, identifier: str) -> None:
         """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun."""
-        self._backend.delete(self._backend.get_key_for_task(identifier) + b"-redelivered")
+        with suppress(redis.RedisError):
+            self._backend.delete(self._backend.get_key_for_task(identifier) + b"-redelivered")
 
 
 def readable(value: bytes) -> Any:

@@ -28,7 +28,7 @@ STORES = {
     "redis+socket": "redis_store",
     "disabled": "nothing",
 }
-#: What Celery's own API reads, in words.
+#: The module for any other scheme, which fetches through Celery's own API.
 OTHERS = "celery_api"
 #: Schemes of Celery's whose results cannot be fetched by their ids, and why.
 REFUSED = {
@@ -76,7 +76,10 @@ class ResultStore(ResultReader, Protocol):
         """
 
     def forget_redeliveries(self, identifier: str) -> None:
-        """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun."""
+        """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun.
+
+        Raises nothing: where the store does not answer, the count stays.
+        """
 
 
 def of_environment() -> ResultStore:
@@ -88,14 +91,23 @@ def of_url(url: str) -> ResultStore:
     """Return the store at a URL; raise ``TaskmillError`` for one that is not to be had, and say what is."""
     scheme = url.partition(":")[0].lower()
     if scheme in REFUSED:
+        stores = ", ".join(name for name, module in STORES.items() if module != "nothing")
         raise TaskmillError(
-            f"{VARIABLE} is {scheme}://: {REFUSED[scheme]}. Keep results in one of {', '.join(STORES)}, db+..., file "
+            f"{VARIABLE} is {scheme}://: {REFUSED[scheme]}. Keep results in one of {stores}, db+..., file "
             f"and Celery's other stores; it stands in {ENVIRONMENT_FILE}, and the workers need the same"
         )
     if scheme.startswith("cache") and scheme not in STORES:
         scheme = "cache+memcached"  # whose words say what the form is
     store: ResultStore = import_module(f"taskmill.results.{STORES.get(scheme, OTHERS)}").Results(url)
     return store
+
+
+def away(kind: str, addresses: Sequence[str]) -> TaskmillError:
+    """Return the error that says which of a store's servers do not answer, from what ``unreachable`` returned."""
+    return TaskmillError(
+        f"{kind} at {', '.join(addresses)} cannot be reached. Look at whether it runs there, and at {VARIABLE} in "
+        f"{ENVIRONMENT_FILE}"
+    )
 
 
 def refused(form: str) -> TaskmillError:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from taskmill.model.quoting import quote
 from taskmill.results.store import UNREADABLE
-from taskmill.results.values import carried
+from taskmill.results.values import parse
 
 #: States in which a task's result is final; in any other it is waited for.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
@@ -26,7 +25,7 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
     if value is UNREADABLE:
         return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
     try:
-        meta = value if isinstance(value, dict) else json.loads(value)
+        meta = value if isinstance(value, dict) else parse(value)
         state, result = meta["status"], meta["result"]
     except (ValueError, TypeError, KeyError):
         return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
@@ -35,9 +34,6 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
             return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
         if not check:
             return "correct", "", meta
-        # Only these may hold values that plain JSON does not have.
-        if isinstance(result, (dict, list)):
-            result = carried(result)
         if same(result, expect):
             return "correct", "", meta
         return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta

@@ -68,7 +68,7 @@ def build(
 ) -> RunRecord:
     """Return the record of the run in ``folder``.
 
-    ``after`` holds ``workers``, ``clocks`` and ``memcached`` as asked after the run, where they were.
+    ``after`` holds ``workers``, ``clocks``, ``waiting`` and ``result_store`` as asked after the run, where they were.
     """
     tasks = collected.posted if collected else posted.total("posted")
     counts = Counts(
@@ -333,7 +333,7 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         f"the clock of {worker} moved by {moved:+,.1f} s during the run: its tasks' times are not to be trusted"
         for worker, moved in record.clock_jumps.items()
     ]
-    evicted = record.result_store.evicted_during_run or record.memcached.evicted_during_run
+    evicted = record.result_store.evicted_during_run
     if evicted and counts.lost:
         sentences.append(f"{record.result_store.kind} evicted {evicted:,} values during the run: it is too small")
     return sentences

@@ -11,7 +11,7 @@ from taskmill import report
 from taskmill.cluster import queue_depths, workers
 from taskmill.cluster.broker import Broker
 from taskmill.model.errors import TaskmillError
-from taskmill.publishing import journal, processes
+from taskmill.publishing import processes
 from taskmill.publishing.posted import Posted
 from taskmill.results import acknowledged
 from taskmill.results.acknowledged import Acknowledged
@@ -72,13 +72,11 @@ class Session:
     def collect(self) -> Collected:
         """Fetch and check every result, with the queues sampled meanwhile where there is a broker to ask."""
         with self._sampled(), self._profiled():
-            collector = Collector(
-                self.plan, self.folder, self.results, self.stop, self.reporter, acknowledged=self._acknowledged()
-            )
-            return collector.run()
+            collector = Collector(self.plan, self.folder, self.results, self.stop, self.reporter)
+            return collector.run(self._acknowledged(len(collector.unstored)))
 
-    def _acknowledged(self) -> Acknowledged | None:
-        """Wait for the tasks that store no result; ``None`` where there are none."""
+    def _acknowledged(self, tasks: int) -> Acknowledged | None:
+        """Wait for so many tasks that store no result; ``None`` where the plan has none of that kind."""
         if not self.plan.unstored:
             return None
         if self.broker is None:
@@ -86,10 +84,9 @@ class Session:
                 f"tasks of this run store no result ({', '.join(self.plan.unstored)}) and are counted by the queues "
                 f"and the workers: that takes the broker. Once it is there: taskmill collect {self.folder}"
             )
-        ids = acknowledged.ids_of(self.plan, journal.read(self.folder / "ids"))
         posted = Posted.load(self.folder)
         before = workers.from_plain(posted.before.get("workers") if posted else None)
-        return acknowledged.await_acknowledgements(self.plan, self.broker, before, len(ids), self.stop, self.reporter)
+        return acknowledged.await_acknowledgements(self.plan, self.broker, before, tasks, self.stop, self.reporter)
 
     def fetch(self, posted: Posted) -> tuple[Collected | None, dict[str, Any]]:
         """Collect what was published, then ask the cluster once more; nothing where publishing came to no good end."""
