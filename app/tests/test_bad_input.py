@@ -124,6 +124,17 @@ def test_unknown_virtual_host_is_said(taskmill: Taskmill, rabbitmq: RabbitMQ) ->
     assert "'elsewhere'" in message
 
 
+def test_task_that_no_worker_has_is_refused_before_a_message_is_published(taskmill: Taskmill, worker: Worker) -> None:
+    """A name that is not right: a load of it would be one of dead letters."""
+    message = refused(taskmill("run", "--task=fibonacci.tasks.rad=red", "--tasks=10", "--n=5"), taskmill, 3)
+    assert f"{worker.name}@" in message
+    assert (
+        " takes the messages of the queue red and has no task fibonacci.tasks.rad: it would run none of them. Did you "
+        "mean fibonacci.tasks.red? It has fibonacci.tasks.blue, fibonacci.tasks.green, fibonacci.tasks.red. Mend the "
+        "name of the task, or have the workers' app import the module that the task is in"
+    ) in " ".join(message.split())
+
+
 def test_queue_that_is_not_declared_is_named(taskmill: Taskmill) -> None:
     """A message to it would be confirmed and gone, so it is looked for first."""
     message = refused(taskmill("run", "--task=a.b=purple", "--tasks=1", "--n=5"), taskmill, 3)

@@ -10,6 +10,8 @@ import pytest
 
 from taskmill.cluster import workers
 from taskmill.cluster.broker import Broker
+from taskmill.model.errors import TaskmillError
+from taskmill.model.plan import Route
 
 
 def test_certificate_and_name_are_checked_with_amqps() -> None:
@@ -68,3 +70,26 @@ def test_message_that_goes_on_while_workers_are_asked_is_not_missed(place: str, 
     worker = workers.worker("w1@a", {}, [], {})
     assert workers.held(cast("Broker", SimpleNamespace(control=control)), [worker], {"a.b"}) > 0
     assert apps == ["opened", "closed"]
+
+
+def test_worker_of_another_queue_and_one_that_is_silent_may_lack_a_task() -> None:
+    """Only what would get a message is asked for its task, as far as it answers; of many tasks the first are listed."""
+    red, blue, silent = (workers.worker(f"{name}@a", {}, [{"name": name}], {}) for name in ("red", "blue", "silent"))
+    known = {"red@a": dict.fromkeys(("a.b", *map("p.{:02}".format, range(12))), True), "blue@a": {}}
+    routes = [Route("a.b", "red"), Route("a.b", "silent")]
+    workers.check_registered(known, [red, blue, silent], routes)
+    with pytest.raises(TaskmillError) as refused:
+        workers.check_registered(known, [red, blue, silent], [*routes, Route("zzz", "red")])
+    assert str(refused.value) == (
+        "red@a takes the messages of the queue red and has no task zzz: it would run none of them. It has a.b, p.00, "
+        "p.01, p.02, p.03, p.04, p.05, p.06, p.07, p.08 and 3 more. Mend the name of the task, or have the workers' "
+        "app import the module that the task is in"
+    )
+    with pytest.raises(TaskmillError, match=r"It has no task at all\. Mend"):
+        workers.check_registered(known, [blue], [Route("a.b", "blue")])
+
+
+def test_task_stores_a_result_where_one_of_its_workers_does() -> None:
+    """A worker that does not know it says nothing of it; one without a backend stores none."""
+    known = {"one": {"a": True, "b": False, "c": False}, "other": {"a": False, "b": False}}
+    assert workers.unstored(known, ["a", "b", "c", "d", "b"]) == ["b", "c"]

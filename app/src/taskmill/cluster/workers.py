@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from taskmill.cluster.broker import Broker
+    from taskmill.model.plan import Route
 
 #: Seconds to wait for workers to make themselves known, the second time longer; for known ones to answer; and
 #: between two answers that are compared.
@@ -24,6 +26,8 @@ ANSWER = 10.0
 STEP = 0.5
 #: How often a worker is asked for its time.
 EXCHANGES = 8
+#: Most tasks of a worker that an error lists.
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -88,23 +92,51 @@ def _ask(broker: Broker, names: list[str] | None, patience: float) -> list[Worke
     ]
 
 
-def unstored(broker: Broker, workers: list[Worker], tasks: Iterable[str]) -> list[str]:
-    """Return those of the tasks that store no result: all workers that have the task say so, or have no result backend.
+def registered(broker: Broker, workers: list[Worker]) -> dict[str, dict[str, bool]]:
+    """Return by worker the tasks that it knows, and whether it stores what they return; nothing of a silent worker.
 
     Raises ``TaskmillError`` when the broker cannot be reached.
     """
-    storing, known = set(), set()
+    backends = {worker.name: worker.results.partition(":")[0] for worker in workers}
     with _inspecting(broker, workers) as ask:
         answers = ask("registered", "ignore_result")
-    for name, registered in answers.items():
-        backend = next((worker.results for worker in workers if worker.name == name), "")
-        for entry in registered:
-            # Such as: a.b [ignore_result=True]
-            task, _, said = str(entry).partition(" [")
-            known.add(task)
-            if "ignore_result=True" not in said and backend.partition(":")[0] != "disabled":
-                storing.add(task)
-    return [task for task in dict.fromkeys(tasks) if task in known - storing]
+    known: dict[str, dict[str, bool]] = {}
+    for name, entries in answers.items():
+        stores = backends.get(name) != "disabled"
+        # Such as: a.b [ignore_result=True]
+        tasks = (str(entry).partition(" [") for entry in entries)
+        known[name] = {task: stores and "ignore_result=True" not in said for task, _, said in tasks}
+    return known
+
+
+def unstored(known: dict[str, dict[str, bool]], tasks: Iterable[str]) -> list[str]:
+    """Return those of the tasks that store no result: all workers that know the task say so, or have no backend."""
+
+    def stored(task: str) -> set[bool]:
+        return {stores[task] for stores in known.values() if task in stores}
+
+    return [task for task in dict.fromkeys(tasks) if stored(task) == {False}]
+
+
+def check_registered(known: dict[str, dict[str, bool]], workers: list[Worker], routes: Iterable[Route]) -> None:
+    """Raise ``TaskmillError`` where a worker would get messages of a task that it does not know."""
+    for route in routes:
+        for worker in workers:
+            tasks = known.get(worker.name)
+            if tasks is not None and route.queue in worker.queues and route.task not in tasks:
+                raise unregistered(worker, route, sorted(tasks))
+
+
+def unregistered(worker: Worker, route: Route, tasks: list[str]) -> TaskmillError:
+    """Return the error that says which tasks the worker has in place of a route's."""
+    near = difflib.get_close_matches(route.task, tasks, n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    more = f" and {len(tasks) - SHOWN:,} more" if len(tasks) > SHOWN else ""
+    return TaskmillError(
+        f"{worker.name} takes the messages of the queue {route.queue} and has no task {route.task}: it would run none "
+        f"of them.{meant} It has {', '.join(tasks[:SHOWN]) or 'no task at all'}{more}. Mend the name of the task, or "
+        f"have the workers' app import the module that the task is in"
+    )
 
 
 def held(broker: Broker, workers: list[Worker], tasks: Collection[str]) -> int:

@@ -41,7 +41,9 @@ def preflight(
             f"`rabbitmqctl purge_queue` on the broker, or post beside them with --allow-waiting"
         )
     answered = [] if conditions.no_workers else workers.find(broker, plan.queues)
-    plan = knowing_unstored(plan, broker, answered, results)
+    known = workers.registered(broker, answered)
+    workers.check_registered(known, answered, plan.routes)
+    plan = knowing_unstored(plan, known, results)
     figures = results.preflight(plan.storing, conditions.result_bytes, plan.expect)
     if not conditions.no_workers:
         workers.check(broker, answered, plan.queues)
@@ -59,10 +61,10 @@ def preflight(
     }
 
 
-def knowing_unstored(plan: Plan, broker: Broker, answered: list[workers.Worker], results: ResultStore) -> Plan:
+def knowing_unstored(plan: Plan, known: dict[str, dict[str, bool]], results: ResultStore) -> Plan:
     """Return the plan with its tasks that store no result: all where there is no store, else what workers say."""
     tasks = [route.task for route in plan.routes]
-    unstored = dict.fromkeys(tasks) if results.kind == "none" else workers.unstored(broker, answered, tasks)
+    unstored = dict.fromkeys(tasks) if results.kind == "none" else workers.unstored(known, tasks)
     return replace(plan, unstored=tuple(unstored))
 
 
