@@ -31,6 +31,7 @@ def forget_unless_it_fails(number: int) -> int:
 
 
 @app.task  # type: ignore[untyped-decorator]  # as above
-def keep(number: int) -> int:
+def keep(number: int, seconds: float = 0) -> int:
     """Return a value that is stored."""
+    time.sleep(seconds)
     return number

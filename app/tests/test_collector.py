@@ -108,11 +108,11 @@ class Shelf:
         for identifier in ids:
             assert self.store.set(f"celery-task-meta-{identifier.decode()}", stored(identifier, result, **fields))
 
-    def collect(self, deadline: float = 0.5) -> Collected:
+    def collect(self, deadline: float = 0.5, at_work: Callable[[], str] = lambda: "") -> Collected:
         """Collect with the expectation 5."""
         plan = Plan("p", (Route("a", "red"),), 1, (), check=True, expect=5, deadline=deadline)
         reporter = Reporter(self.said)
-        return Collector(plan, self.folder, Results(self.url), self.clock, reporter).run()
+        return Collector(plan, self.folder, Results(self.url), self.clock, reporter).run(at_work=at_work)
 
     def faults(self) -> list[dict[str, str]]:
         """Read faults.jsonl."""
@@ -144,6 +144,27 @@ def test_losses_all_over_a_queue_keep_no_later_result_back(shelf: Shelf, clock: 
     # Well before the deadline that would have fetched them all, and without asking for everything again and again.
     assert clock.found < 1
     assert sum(number for when, number in clock.asked if when <= clock.found) < 3 * 8000
+
+
+def test_task_that_takes_longer_than_the_deadline_is_not_lost_while_a_worker_has_it(shelf: Shelf, clock: Clock) -> None:
+    """It is waited for as long as somebody is at work, and with the next result the count of deadlines begins anew."""
+    ids = shelf.post(2)
+    clock.at(28, shelf.finish, ids[:1])
+    clock.at(57, shelf.finish, ids[1:])
+    outcome = shelf.collect(deadline=3, at_work=lambda: "workers have 2 messages")
+    assert (outcome.correct, outcome.lost) == (2, 0)
+    assert "no new result for 27 s, but workers have 2 messages: waiting longer" in shelf.said.getvalue()
+
+
+@pytest.mark.parametrize(("seconds_at_work", "ended"), [(0, 3), (8, 9), (1000, 30)])
+def test_what_nobody_is_at_work_on_is_lost_and_so_is_what_never_ends(
+    shelf: Shelf, clock: Clock, seconds_at_work: float, ended: float
+) -> None:
+    """The next deadline after the last worker is idle, or the tenth, is the end."""
+    shelf.post(3)
+    outcome = shelf.collect(deadline=3, at_work=lambda: "busy" if clock.seconds < seconds_at_work else "")
+    assert outcome.lost == 3
+    assert ended < clock.seconds < ended + 1.5
 
 
 def test_few_results_among_many_losses_are_fetched_without_waiting_between(shelf: Shelf, clock: Clock) -> None:

@@ -15,7 +15,7 @@ import amqp
 import pytest
 
 from conftest import TASKS, Taskmill
-from services import CLIENT, Proxy, RabbitMQ, Worker, channel, take_all, wait_until
+from services import CLIENT, OTHER_VHOST, Memcached, Proxy, RabbitMQ, Worker, channel, running, take_all, wait_until
 from taskmill.publishing import journal
 
 #: Small windows make posting slow enough to be disturbed.
@@ -47,6 +47,27 @@ def on_disk(folder: Path) -> dict[str, int]:
     """Return lines and confirmed lines in the journals."""
     threads = list(journal.read(folder / "ids"))
     return {"lines": sum(len(one.lines) for one in threads), "confirmed": sum(one.confirmed for one in threads)}
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        ("prefork", "workers have 1 message of these tasks"),
+        # Its process does not answer while it runs a task.
+        ("solo", "a consumer of red does not answer, as one that is at work"),
+    ],
+)
+def test_tasks_that_take_longer_than_the_deadline_are_not_lost_while_they_run(
+    taskmill: Taskmill, rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, pool: str, words: str
+) -> None:
+    """The workers are asked before anything counts as lost."""
+    taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
+    task = ("--task=forgetful.keep=red", "--args=[7, 10]", "--expect=7", "--tasks=1")
+    with running(rabbitmq, memcached, tmp_path, f"--pool={pool}", app="forgetful", FORGETFUL_BACKEND=memcached.url):
+        done = taskmill("run", *task, "--deadline=2", "--no-profile")
+    assert done.code == 0, done.out + done.err
+    assert f"no new result for 2 s, but {words}: waiting longer" in " ".join(done.err.split())
+    assert record(taskmill.latest)["counts"]["correct"] == 1
 
 
 @pytest.mark.usefixtures("worker")

@@ -21,7 +21,8 @@ NO_WORKERS = click.option("--no-workers", is_flag=True, help="Do not ask for wor
 DEADLINE = click.option(
     "--deadline",
     type=SECONDS,
-    help="Seconds without any new result after which missing ones count as lost; default is that of the run.",
+    help="Seconds without any new result after which missing ones count as lost, ten times as many while workers are "
+    "at work on them; default is that of the run.",
 )
 REQUIRE = click.option(
     "--require",
@@ -73,7 +74,8 @@ WORKLOAD_OPTIONS = (
         type=SECONDS,
         default=120.0,
         show_default=True,
-        help="Seconds without any new result after which missing ones count as lost.",
+        help="Seconds without any new result after which missing ones count as lost; ten times as many while workers "
+        "are at work on them.",
     ),
     click.option(
         "--broker-deadline",

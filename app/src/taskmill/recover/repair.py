@@ -7,6 +7,7 @@ record is counted from it. So a repair can be interrupted, and done again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from taskmill.model.clock import Moment
@@ -15,6 +16,7 @@ from taskmill.model.record import Repair, RunRecord
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal, processes
 from taskmill.publishing.unfinished import Unfinished
+from taskmill.results.acknowledged import at_work
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.store import ResultReader
 from taskmill.results.verdict import is_final
@@ -122,7 +124,9 @@ def repair(
             return Repaired(record, finished=False, error=posted.error)
     collected = Collected(finished=True)
     if missing:
-        collected = Collector(plan, folder, results, stop, reporter, only=missing).run()
+        collected = Collector(plan, folder, results, stop, reporter, only=missing).run(
+            at_work=partial(at_work, plan, broker, reporter)
+        )
         if not collected.finished:
             return Repaired(record, finished=False)
         record.repaired.append(

@@ -103,7 +103,7 @@ def await_acknowledgements(
         while not stop.is_set():
             late = time.monotonic() - changed > plan.deadline
             try:
-                look = look_at(plan, broker, before)
+                look = look_at(plan, broker, before, set(plan.unstored))
             except TaskmillError as error:
                 if late:
                     raise
@@ -128,9 +128,8 @@ def await_acknowledgements(
     return outcome
 
 
-def look_at(plan: Plan, broker: Broker, before: list[Worker]) -> Look:
-    """Ask queues and workers once."""
-    tasks = set(plan.unstored)
+def look_at(plan: Plan, broker: Broker, before: list[Worker], tasks: set[str]) -> Look:
+    """Ask the plan's queues and their workers once, those for messages and executions of these tasks."""
     said = broker.check(plan.queues)
     names = [worker.name for worker in before]
     answered = workers.ask(broker, names) if names else workers.find(broker, plan.queues)
@@ -145,6 +144,21 @@ def look_at(plan: Plan, broker: Broker, before: list[Worker]) -> Look:
         workers.executed_between(before, answered, tasks),
         silent,
     )
+
+
+def at_work(plan: Plan, broker: Broker | None, reporter: Reporter) -> str:
+    """Return in words which workers have messages of the plan's tasks; nothing where none has, or none can be asked."""
+    if broker is None:
+        return ""
+    try:
+        look = look_at(plan, broker, [], {route.task for route in plan.routes})
+    except TaskmillError as error:
+        reporter.say(f"it is not known whether workers are at work: {error}")
+        return ""
+    if look.silent:
+        return f"a consumer of {', '.join(look.silent)} does not answer, as one that is at work"
+    messages = "message" if look.held == 1 else "messages"
+    return f"workers have {look.held:,} {messages} of these tasks" if look.held else ""
 
 
 def silent_queues(consumers: dict[str, int], answered: list[Worker]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     import numpy.typing as npt
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 PAUSE = (0.05, 1.0)
 #: Seconds between two looks at deferred ids.
 DEFER_SECONDS = 5.0
+#: How many deadlines a result has while workers are at work.
+PATIENCE = 10
 
 
 @dataclass
@@ -115,6 +117,8 @@ class Collector:
         self.unstored: set[bytes] = set()
         self._pending_queues = self._read()
         self._last_new = time.monotonic()
+        #: How many deadlines have passed since then.
+        self._waited_on = 0
 
     def _read(self) -> list[PendingQueue]:
         threads = list(journal.read(self._folder / "ids"))
@@ -170,10 +174,12 @@ class Collector:
         }
         self._queues = [queue.decode() for queue in places]
 
-    def run(self, acknowledged: Acknowledged | None = None) -> Collected:
+    def run(self, acknowledged: Acknowledged | None = None, at_work: Callable[[], str] = lambda: "") -> Collected:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
 
-        ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some. Writes
+        ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some.
+        ``at_work`` says in words who still has messages of the run, or nothing: then each result has ``PATIENCE``
+        deadlines, since a task may take longer than one. Writes
         ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when the store is away at the
         deadline: then nothing is known to be lost.
         """
@@ -184,7 +190,7 @@ class Collector:
         with self._faults_path.open("w", encoding="utf-8") as self._faults:
             if self._only is not None:
                 self._keep_others(faults)
-            self._collect(acknowledged)
+            self._collect(acknowledged, at_work)
         if self._only is None:
             self._faults_path.replace(faults)
             self._rows.save(self._folder, self._messages, self._queues)
@@ -200,18 +206,35 @@ class Collector:
             if str(fault.get("id")).encode() not in self._only:
                 self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
-    def _collect(self, acknowledged: Acknowledged | None) -> None:
+    def _collect(self, acknowledged: Acknowledged | None, at_work: Callable[[], str]) -> None:
         if acknowledged is not None and not (acknowledged.finished and self._count_unstored(acknowledged)):
             return
         with self._reporter.phase("collecting", self.outcome.distinct) as phase:
             while self._pending() and not self._stop.is_set():
                 self._round(phase)
-                if time.monotonic() - self._last_new > self._plan.deadline and not self._last_look(phase):
+                if self._late() and not self._goes_on(phase, at_work):
                     break
             phase.update(self.outcome.retrieved, last=True)
         if not self._stop.is_set() or not self._pending():
             self._count_missing()
             self.outcome.finished = True
+
+    def _late(self) -> bool:
+        """Say whether a deadline has passed without a new result."""
+        return time.monotonic() - self._last_new > (self._waited_on + 1) * self._plan.deadline
+
+    def _goes_on(self, phase: Phase, at_work: Callable[[], str]) -> bool:
+        """Say whether what is missing has another deadline: a last look finds something, or somebody is at work."""
+        self._waited_on += 1
+        # Asked before the last look, which finds what they finish meanwhile.
+        busy = at_work() if self._waited_on < PATIENCE else ""
+        if self._last_look(phase):
+            return True
+        if busy:
+            self._reporter.say(
+                f"no new result for {self._waited_on * self._plan.deadline:g} s, but {busy}: waiting longer"
+            )
+        return bool(busy)
 
     def _pending(self) -> int:
         return sum(queue.pending for queue in self._pending_queues)
@@ -319,7 +342,7 @@ class Collector:
             return ids
         missing = [id_ for id_ in ids if id_ not in values or not self._check(queue, id_, values[id_])]
         if len(missing) < len(ids):
-            self._last_new = time.monotonic()
+            self._last_new, self._waited_on = time.monotonic(), 0
             self.outcome.ended = Moment.now()
         return missing
 

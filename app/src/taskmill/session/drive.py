@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from taskmill import report
@@ -73,7 +74,10 @@ class Session:
         """Fetch and check every result, with the queues sampled meanwhile where there is a broker to ask."""
         with self._sampled(), self._profiled():
             collector = Collector(self.plan, self.folder, self.results, self.stop, self.reporter)
-            return collector.run(self._acknowledged(len(collector.unstored)))
+            return collector.run(
+                self._acknowledged(len(collector.unstored)),
+                partial(acknowledged.at_work, self.plan, self.broker, self.reporter),
+            )
 
     def _acknowledged(self, tasks: int) -> Acknowledged | None:
         """Wait for so many tasks that store no result; ``None`` where the plan has none of that kind."""
