@@ -159,8 +159,11 @@ def test_a_changed_setting_restarts_that_worker_alone(host: Host) -> None:
 def test_a_worker_that_cannot_start_fails_the_play_and_is_brought_back(host: Host) -> None:
     """The message names that worker alone, the app's own complaint and the log; once mended it runs."""
     said = step(host, "setting")["said"]
-    assert "The worker w3 does not answer" in said
-    assert "journalctl -u celery-worker@w3" in said
+    assert said.startswith("The worker w3 does not answer: it has ended. systemd says ")
+    assert "\nThe last lines of its log:\n" in said
+    assert "'never'" in said.split("\nCelery says: ")[1].splitlines()[0]
+    assert said.endswith("journalctl --unit=celery-worker@w3.service")
+    assert PASSWORD not in said
     assert not {"w1", "w2"} & set(re.findall(r"\bw\d", said))
     assert step(host, "repair")["said"] == ""
     assert step(host, "repair")["after"][2] != "0"
