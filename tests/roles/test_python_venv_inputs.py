@@ -23,7 +23,10 @@ BAD = {
     ),
     "nothing": (
         {"python_venv_requirements": ""},
-        "python_venv_requirements is empty, and there are no python_venv_wheels: the environment /opt/shop/venv would hold nothing.",
+        (
+            "python_venv_requirements is empty, and there are no python_venv_wheels: the environment /opt/shop/venv "
+            "would hold nothing."
+        ),
     ),
     "no wheel": (
         {"python_venv_wheels": ["/nowhere/shop-1-py3-none-any.whl"]},
@@ -37,7 +40,7 @@ BAD = {
         {"python_venv_extra_index_urls": [f"https://shop:{SECRET}@index.example/simple https://other.example"]},
         "python_venv_index_url, python_venv_extra_index_urls: an address of an index begins with https:// or http://",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,9 @@ def test_bad_input_is_refused_before_anything_is_touched(refused: Refused, name:
     assert SECRET not in output
 
 
-def test_requirements_that_no_host_can_install_are_refused(refused: Refused, path_of_controller: dict[str, Any]) -> None:
+def test_requirements_that_no_host_can_install_are_refused(
+    refused: Refused, path_of_controller: dict[str, Any]
+) -> None:
     """By their file and line, before there is an environment."""
     case, _ = refused(path_of_controller)
     assert "dev.txt, line 1: '-e .' is a path on this machine" in case.refusal()
@@ -73,9 +78,7 @@ def test_pip_reads_the_indexes_from_its_file(render: Callable[[Path, dict[str, A
     """As pip reads it, whatever signs a password has."""
     one = "https://shop:a%40b%23;c@index.example/simple"
     more = ["https://more.example/simple", "https://x:y@last.example/simple"]
-    text = render(
-        ROLE / "templates/pip.conf.j2", {"python_venv_index_url": one, "python_venv_extra_index_urls": more}
-    )
+    text = render(ROLE / "templates/pip.conf.j2", {"python_venv_index_url": one, "python_venv_extra_index_urls": more})
     config = RawConfigParser()
     config.read_string(text)
     assert config["global"]["index-url"] == one

@@ -1,4 +1,4 @@
-"""What the role python_venv makes of requirements files: what they include, what has a hash, what no host could install."""
+"""What the role python_venv makes of requirements files: includes, hashes, and what no host could install."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_no_file_is_no_requirement(gather: Callable[[str], dict[str, Any]]) -> N
 
 
 def test_what_is_included_takes_the_place_of_its_line(given: Callable[..., dict[str, Any]]) -> None:
-    """By any way of writing it, relative to the file that says so, each file once; also where it includes its includer."""
+    """By any way of writing it, from where the file is that says so; each file once, also in a circle."""
     found = given(
         main="celery>=5\n-r base.txt  # ours\n--requirement=more.txt\nlast",
         base="redis\n-rmain.txt\n-r more.txt",
@@ -69,7 +69,9 @@ def test_what_is_included_takes_the_place_of_its_line(given: Callable[..., dict[
 
 def test_constraints_are_files_of_their_own(given: Callable[..., dict[str, Any]]) -> None:
     """pip reads them otherwise than requirements; one that two files name is there once."""
-    found = given(main="-c limits.txt\n-r base.txt\ncelery\n", base="--constraint limits.txt\nredis\n", limits="redis<6\n")
+    found = given(
+        main="-c limits.txt\n-r base.txt\ncelery\n", base="--constraint limits.txt\nredis\n", limits="redis<6\n"
+    )
     assert found["files"] == {
         "requirements.txt": "-c constraints-1.txt\n-c constraints-1.txt\nredis\ncelery\n",
         "constraints-1.txt": "redis<6\n",
@@ -105,23 +107,44 @@ def test_what_comes_from_a_repository_needs_no_hash(given: Callable[..., dict[st
 
 @pytest.mark.parametrize(
     "line",
-    ["-e .", "--editable=../shop", "./shop", "/srv/shop", "file:///srv/shop", "shop @ file:///srv/shop", "shop-1-py3-none-any.whl",
-     "-f wheels", "--find-links=/srv/wheels"],
-)  # fmt: skip
+    [
+        "-e .",
+        "--editable=../shop",
+        "./shop",
+        "/srv/shop",
+        "file:///srv/shop",
+        "shop @ file:///srv/shop",
+        "shop-1-py3-none-any.whl",
+        "-f wheels",
+        "--find-links=/srv/wheels",
+    ],
+)
 def test_a_path_of_this_machine_is_refused(given: Callable[..., dict[str, Any]], tmp_path: Path, line: str) -> None:
     """With its file and line."""
     found = given(main="celery\n-r base.txt\n", base=f"# ours\n{line}  # here\n")
     assert found["faults"] == [
-        f"{tmp_path}/base.txt, line 2: '{line}' is a path on this machine, which the hosts do not have. Take it out: the app's "
-        f"own source is copied without it, and another package may be a wheel on an index, or come from git."
+        (
+            f"{tmp_path}/base.txt, line 2: '{line}' is a path on this machine, which the hosts do not have. Take it "
+            f"out: the app's "
+            f"own source is copied without it, and another package may be a wheel on an index, or come from git."
+        )
     ]
 
 
 @pytest.mark.parametrize(
     "line",
-    ["celery==5.7.0", "shop @ https://files.example/shop-1-py3-none-any.whl", "https://files.example/shop.zip", "shop[redis]>=1 ; python_version > '3'",
-     "-i https://index.example/simple", "--find-links=https://files.example/", "--pre", "# -e .", ""],
-)  # fmt: skip
+    [
+        "celery==5.7.0",
+        "shop @ https://files.example/shop-1-py3-none-any.whl",
+        "https://files.example/shop.zip",
+        "shop[redis]>=1 ; python_version > '3'",
+        "-i https://index.example/simple",
+        "--find-links=https://files.example/",
+        "--pre",
+        "# -e .",
+        "",
+    ],
+)
 def test_what_an_index_or_a_server_has_is_taken(given: Callable[..., dict[str, Any]], line: str) -> None:
     """Nothing is said of it."""
     assert given(main=f"{line}\n")["faults"] == []
@@ -133,8 +156,11 @@ def test_a_requirement_without_a_hash_beside_others_is_refused_at_once(
     """pip would say so after a minute; options are no requirements."""
     found = given(main=f"--pre\ncelery==5.7.0 {HASH}\nredis==7  # later\n")
     assert found["faults"] == [
-        f"{tmp_path}/main.txt, line 3: 'redis==7' has no hash, and others have one, so that pip refuses it. Give a hash to all "
-        f"of them, as `uv pip compile --generate-hashes` does, or to none."
+        (
+            f"{tmp_path}/main.txt, line 3: 'redis==7' has no hash, and others have one, so that pip refuses it. Give a "
+            f"hash to all "
+            f"of them, as `uv pip compile --generate-hashes` does, or to none."
+        )
     ]
 
 

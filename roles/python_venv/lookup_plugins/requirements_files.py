@@ -25,8 +25,8 @@ options:
 RETURN = """
 _raw:
   description:
-    - For each path a dictionary. C(files) has the texts by their names, C(requirements.txt) first, and C(text) is all of
-      them, for a digest.
+    - For each path a dictionary. C(files) has the texts by their names, C(requirements.txt) first, and C(text) is all
+      of them, for a digest.
     - C(hashed) tells whether requirements have hashes, C(git) whether one comes from a git repository. C(faults) lists
       what is wrong.
   type: list
@@ -140,7 +140,9 @@ def complaints(lines: list[Line], hashed: bool) -> list[str]:
         f"{line.place}: '{line.says}' has no hash, and others have one, so that pip refuses it. Give a hash to all of "
         f"them, as `uv pip compile --generate-hashes` does, or to none."
         for line in lines
-        if hashed and line.is_requirement and not (line.has_hash or REPOSITORY.search(line.says) or LOCAL.match(line.says))
+        if hashed
+        and line.is_requirement
+        and not (line.has_hash or REPOSITORY.search(line.says) or LOCAL.match(line.says))
     ]
 
 
