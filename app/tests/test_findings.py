@@ -67,6 +67,7 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("full_memory", {"memory": {"worker1": 0.97}}, ["97 % on worker1"]),
     ("inexact_clocks", {"clock_error": 0.5}, ["500 ms", "1 s"]),
     ("profile_cost", {"profile_cost": 0.12}, ["12 %"]),
+    ("untimed_function", {"function_timed": False}, ["there is no efficiency"]),
     ("unaccounted", {"shares": {cpu_breakdown.FUNCTION: 0.5, cpu_breakdown.UNACCOUNTED: 0.18}}, ["18 %"]),
     ("sustained_rate", {"rate": 1000.0}, ["1,000 tasks per second", "1,500"]),
 ]  # fmt: skip

@@ -61,6 +61,28 @@ def test_timing_runs_with_the_app_from_its_source() -> None:
     assert json.loads(done.stdout)["value"] == 610
 
 
+def test_timing_loads_the_app_as_a_worker_does(tmp_path: Path) -> None:
+    """With its modules of tasks and its settings; what it prints at import and in the task is not of the answer."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "celery.py").write_text(
+        "import os\nfrom celery import Celery\nprint('importing')\nos.environ['SHOP_TAX'] = '19'\n"
+        "app = Celery('shop', include=['shop.tasks'])\n"
+    )
+    (tmp_path / "shop" / "tasks.py").write_text(
+        "import os, sys\nfrom celery import current_app, shared_task\nTAX = int(os.environ['SHOP_TAX'])\n"
+        "@shared_task\ndef gross(net):\n    print('pricing')\n    os.write(1, b'in C')\n"
+        "    return [net + TAX, current_app.main]\n"
+    )
+    done = time_function(tmp_path, "--app=shop.celery:app", "shop.tasks:gross", "[100]")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["value"], answer["expected"]) == ([119, "shop"], None)
+    assert "importing" in done.stderr
+    assert "pricing" in done.stderr
+    assert "in C" in done.stderr
+
+
 def test_timing_fails_when_the_functions_disagree(tmp_path: Path) -> None:
     """A function that is fast and wrong is no measure."""
     (tmp_path / "work.py").write_text("def one():\n    return 1\ndef two():\n    return 2\n")
@@ -69,7 +91,16 @@ def test_timing_fails_when_the_functions_disagree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("math:sqrt",), ("math", "[1]"), ("no.such:thing", "[1]"), ("math:nothing", "[1]"), ("math:sqrt", "{")],
+    [
+        (),
+        ("math:sqrt",),
+        ("--app=nowhere", "math:sqrt", "[1]"),
+        ("--app=math", "math:sqrt", "[1]"),
+        ("math", "[1]"),
+        ("no.such:thing", "[1]"),
+        ("math:nothing", "[1]"),
+        ("math:sqrt", "{"),
+    ],
 )
 def test_timing_explains_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """Exit code 2 and a message."""

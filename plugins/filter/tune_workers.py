@@ -58,7 +58,11 @@ def tune_workers(workers: list[dict[str, Any]], options: dict[str, Any], cores: 
     entry = {name: value for name, value in options.items() if name not in {NODES, PER_CORE}}
     if PER_CORE in options:
         entry["concurrency"] = max(1, round(cores * float(options[PER_CORE]) / number))
-    found = workers[:number] + workers[:1] * (number - len(workers))
+    # A number of pool processes stands in the place of bounds for it.
+    unbounded = [
+        {key: worker[key] for key in worker if key != "autoscale" or PER_CORE not in options} for worker in workers
+    ]
+    found = unbounded[:number] + unbounded[:1] * (number - len(workers))
     return [worker | entry | {"name": name} for worker, name in zip(found, names[:number], strict=True)]
 
 

@@ -13,14 +13,15 @@ from wiring import loaded
 
 BATCHES = {"batching", "read_ahead"}
 QUEUES = ["red"]
+PROJ = {"app_name": "proj", "app_tasks": {"proj.tasks.add": "red"}}
 #: Variables of a worker host each, as an inventory of its own would have them.
 HOSTS: dict[str, dict[str, Any]] = {
     "example": {},
     "example_without": {"app_batch": 1},
     "example_2017": {"celery_release": "celery31"},
-    "own_app": {"app_name": "proj"},
+    "own_app": PROJ,
     "own_app_that_asks": {
-        "app_name": "proj",
+        **PROJ,
         "celery_worker_nodes": [
             {"name": "w1", "queues": QUEUES, "batch": 8},
             {"name": "w2", "queues": QUEUES},

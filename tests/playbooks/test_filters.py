@@ -106,6 +106,13 @@ def test_pool_processes_are_shared_out_among_the_nodes() -> None:
     assert [worker["concurrency"] for worker in tuned(WORKERS, cores=1, nodes=4, processes_per_core=1)] == [1] * 4
 
 
+def test_a_number_of_pool_processes_takes_the_place_of_bounds() -> None:
+    """A worker cannot have both; where no number is tried the bounds stay."""
+    bounded = [{"name": "w1", "queues": ["a"], "autoscale": [8, 2]}]
+    assert tuned(bounded, cores=4, processes_per_core=1) == [{"name": "w1", "queues": ["a"], "concurrency": 4}]
+    assert tuned(bounded, batch=8) == [bounded[0] | {"batch": 8}]
+
+
 def test_workers_of_different_queues_cannot_be_counted_anew() -> None:
     """A queue would lose its worker."""
     different = [{"name": "w1", "queues": ["a"]}, {"name": "w2", "queues": ["b"]}]

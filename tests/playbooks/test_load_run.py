@@ -14,6 +14,8 @@ from ansible_playbook import ROOT, run_playbook
 
 ROLE = ROOT / "roles/load_run"
 BASELINE = {"stdout": json.dumps({"seconds": 0.001, "expected": 6765})}
+NO_VALUE = {"stdout": json.dumps({"seconds": 0.5, "expected": None})}
+OTHER_APP: dict[str, Any] = {"app_name": "shop.celery:app", "app_tasks": {"shop.tasks.total": "orders"}}
 #: Options of each host, which is a client of its own.
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -25,6 +27,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "app_tasks": {"shop.total": "orders"},
         "app_arguments": ["it's", 1.5],
         "load_options_further": ["--full"],
+    },
+    "of_no_function": {**OTHER_APP, "cluster_workers": ["of_no_function"], "load_run_baseline": {"skipped": True}},
+    "of_no_value": {
+        **OTHER_APP,
+        "app_function": "shop.tasks:total",
+        "cluster_workers": ["of_no_value"],
+        "load_run_baseline": NO_VALUE,
+    },
+    "of_the_value_none": {
+        **OTHER_APP,
+        "app_function": "shop.tasks:total",
+        "app_expected": "shop.values:total",
+        "cluster_workers": ["of_the_value_none"],
+        "load_run_baseline": NO_VALUE,
     },
 }
 COMMON = [
@@ -100,6 +116,24 @@ def test_a_load_of_another_app_is_of_its_tasks(commands: dict[str, list[str]]) -
     words = commands["of_another_app"]
     assert '--args=["it\'s", 1.5]' in words
     assert words[-4:] == ["--task=shop.total=orders", "--full", "--tasks=1000000", "--profile"]
+
+
+@pytest.mark.parametrize(
+    ("client", "known"),
+    [
+        ("of_no_function", []),
+        ("of_no_value", ["--function-seconds=0.5"]),
+        ("of_the_value_none", ["--expect=null", "--function-seconds=0.5"]),
+    ],
+)
+def test_a_load_is_told_no_more_than_what_is_known(
+    commands: dict[str, list[str]], client: str, known: list[str]
+) -> None:
+    """Without app_expected no value is compared, without app_function nothing is timed; its name is a folder's."""
+    words = commands[client]
+    assert [word for word in words if word.startswith(("--expect", "--function-seconds"))] == known
+    assert words[2:4] == ["--name=shop", "--args=[]"]
+    assert "--task=shop.tasks.total=orders" in words
 
 
 def test_every_input_of_the_role_is_wired() -> None:

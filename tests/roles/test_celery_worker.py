@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 
 Render = Callable[[Path, dict[str, Any]], str]
 Refused = Callable[[dict[str, Any]], tuple[Any, str]]
@@ -48,12 +50,67 @@ BAD_WORKERS = [
     ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
     ([worker(environment={"CELERY_BROKER_CA": "x"})], ["'w1' sets CELERY_BROKER_CA"]),
     ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),
+    ([worker(pool="eventlet")], ["pool", "eventlet", "prefork, threads, gevent, solo"]),
+    ([worker(pool="threads", batch=8)], ["'w1' has batch 8 and pool threads. Batches need the pool prefork"]),
+    ([worker(pool="gevent")], ["'w1' has pool gevent and no concurrency. Say how many", "such as concurrency: 100"]),
+    ([worker(pool="solo", concurrency=2)], ["'w1' has pool solo and concurrency 2. This pool runs one task at a time"]),
+    ([worker(pool="threads", max_tasks_per_child=9)], ["'w1' has max_tasks_per_child and pool threads, which has no"]),
+    ([worker(max_tasks_per_child=0)], ["'w1' has max_tasks_per_child 0. It needs at least 1"]),
+    ([worker(autoscale=[4, 2], concurrency=3)], ["'w1' has autoscale and concurrency. Leave one of the two out."]),
+    ([worker(autoscale=[4])], ["'w1' has autoscale [4]. Give the most and the fewest pool processes, in this order"]),
+    ([worker(autoscale=[2, 4])], ["'w1' has autoscale [2, 4]. Give the most and the fewest pool processes"]),
+    ([worker(autoscale=[0, 0])], ["'w1' has autoscale [0, 0]. Give the most and the fewest pool processes"]),
+    ([worker(autoscale=[4, 2], pool="threads")], ["'w1' has autoscale and pool threads, which neither grows nor"]),
     ([worker(queues=[]), worker(name="-", concurrency=-1)], ["no queue", "'-' cannot name", "concurrency -1"]),
 ]
 REQUIRED = ["celery_worker_broker_url", "celery_worker_nodes", "celery_worker_app"]
 RIGHT = {**INPUT, "celery_worker_nodes": [worker()]}
 NEVER = {**RIGHT, "celery_worker_max_redeliveries": 0}
 NOWHERE = {**RIGHT, "celery_worker_include": ["/nowhere/features"]}
+
+
+#: Inputs about all workers, and what is said of them.
+BAD_INPUTS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"celery_worker_environment": {"A B": "not-to-be-seen"}},
+        "celery_worker_environment: every worker has the environment variable 'A B', whose name or value",
+    ),
+    (
+        {"celery_worker_environment": {"KEY": "not-to-be-seen\n2"}},
+        "celery_worker_environment: every worker has the environment variable 'KEY', whose name or value",
+    ),
+    (
+        {"celery_worker_environment": {"CELERY_RESULT_BACKEND": "not-to-be-seen"}},
+        "celery_worker_environment: every worker sets CELERY_RESULT_BACKEND in its environment, which this role sets.",
+    ),
+    (
+        {"celery_worker_unit_options": {"PrivateDevice": False}},
+        "celery_worker_unit_options: PrivateDevice is no directive that confines the workers. These are: UMask,",
+    ),
+    (
+        {"celery_worker_unit_options": {"MemoryMax": "1G"}},
+        "celery_worker_unit_options: MemoryMax is no directive that confines the workers.",
+    ),
+    (
+        {"celery_worker_unit_options": {"UMask": "0027\nUser=root"}},
+        "celery_worker_unit_options: UMask has a value that a unit's file cannot hold.",
+    ),
+    (
+        {"celery_worker_writable_paths": ["var/lib/shop"]},
+        (
+            "celery_worker_writable_paths: 'var/lib/shop' is no path that a unit's file can hold. Use one that begins "
+            "with /"
+        ),
+    ),
+    (
+        {"celery_worker_writable_paths": ["/srv/a", "/home/shop/cache"]},
+        (
+            "celery_worker_writable_paths: /home/shop/cache is hidden from the workers by ProtectHome. Use another "
+            "place, such as "
+            "/var/lib/NAME, or set ProtectHome to false in celery_worker_unit_options."
+        ),
+    ),
+]
 
 
 def without(name: str) -> dict[str, Any]:
@@ -65,7 +122,8 @@ def without(name: str) -> dict[str, Any]:
 def refused(play_inputs: Callable[..., Refused]) -> Refused:
     """What became of every bad input."""
     bad = [{**INPUT, "celery_worker_nodes": workers} for workers, _ in BAD_WORKERS]
-    return play_inputs("celery_worker", RIGHT, [*bad, NEVER, NOWHERE, *map(without, REQUIRED)])
+    about_all = [{**RIGHT, **wrong} for wrong, _ in BAD_INPUTS]
+    return play_inputs("celery_worker", RIGHT, [*bad, *about_all, NEVER, NOWHERE, *map(without, REQUIRED)])
 
 
 @pytest.mark.parametrize(("workers", "messages"), BAD_WORKERS)
@@ -76,6 +134,14 @@ def test_bad_workers_are_refused_before_anything_is_touched(
     case, output = refused({**INPUT, "celery_worker_nodes": workers})
     said = case.refusal()
     assert [message for message in messages if message not in said] == []
+    assert "not-to-be-seen" not in output
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD_INPUTS)
+def test_bad_input_about_all_workers_is_refused(refused: Refused, wrong: dict[str, Any], message: str) -> None:
+    """With the variable and what to give instead; no value of an environment is shown."""
+    case, output = refused({**RIGHT, **wrong})
+    assert message in case.refusal()
     assert "not-to-be-seen" not in output
 
 
@@ -152,6 +218,83 @@ def test_every_setting_reaches_the_worker(render: Render, tmp_path: Path) -> Non
     ]
     assert (variables["ODD"], variables["NUMBER"]) == (odd, "5")
     assert variables["CELERY_BROKER_URL"] == INPUT["celery_worker_broker_url"]
+
+
+def test_a_worker_gets_the_environment_of_all_and_its_own(render: Render, tmp_path: Path) -> None:
+    """Its own holds where both have a variable, and the role's own where there is none."""
+    every = {"SECRET_KEY": "all's $ecret", "DEBUG": 0}
+    cases = [(worker(), {"celery_worker_environment": every})]
+    cases.append((worker(environment={"DEBUG": 1, "PYTHONPATH": "/srv"}), cases[0][1]))
+    render_all(render, tmp_path, "worker.env.j2", *cases)
+    first, second = sourced(tmp_path, 0), sourced(tmp_path, 1)
+    assert (first["SECRET_KEY"], first["DEBUG"]) == ("all's $ecret", "0")
+    assert (second["SECRET_KEY"], second["DEBUG"], second["PYTHONPATH"]) == ("all's $ecret", "1", "/srv")
+    assert first["CELERY_BROKER_URL"] == second["CELERY_BROKER_URL"] == INPUT["celery_worker_broker_url"]
+    assert first["CELERY_WORKER_DIGEST"] != second["CELERY_WORKER_DIGEST"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({}, "--queues=red --concurrency=6"),
+        (
+            {"pool": "prefork", "max_tasks_per_child": 50},
+            "--queues=red --concurrency=6 --pool=prefork --max-tasks-per-child=50",
+        ),
+        ({"pool": "gevent", "concurrency": 100}, "--queues=red --concurrency=100 --pool=gevent"),
+        ({"pool": "threads"}, "--queues=red --concurrency=6 --pool=threads"),
+        ({"pool": "solo"}, "--queues=red --concurrency=1 --pool=solo"),
+        ({"autoscale": [10, 2]}, "--queues=red --autoscale=10,2"),
+    ],
+)
+def test_a_worker_has_the_pool_that_its_entry_names(
+    render: Render, tmp_path: Path, settings: dict[str, Any], options: str
+) -> None:
+    """With its size, or its bounds."""
+    render_one(render, tmp_path, "worker.env.j2", worker(**settings))
+    common = {"--loglevel=warning", "--without-gossip", "--events"}
+    given = sourced(tmp_path)["CELERY_WORKER_OPTIONS"].split()
+    assert [option for option in given if option not in common] == options.split()
+    assert common <= set(given)
+
+
+@pytest.mark.parametrize(
+    ("workers", "packages", "without"),
+    [
+        ([worker(pool="gevent")], {"/nowhere/venv": ["celery"]}, ["/nowhere/venv"]),
+        ([worker(pool="gevent")], {"/nowhere/venv": ["celery", "gevent"]}, []),
+        ([worker(pool="gevent")], {"/nowhere/venv": []}, []),
+        ([worker(), worker(pool="threads")], {"/nowhere/venv": ["celery"]}, []),
+        (
+            [worker(pool="gevent", interpreter="pypy3"), worker()],
+            {"/nowhere/venv": ["celery"], "/nowhere/venv-pypy3": ["celery"]},
+            ["/nowhere/venv-pypy3"],
+        ),
+    ],
+)
+def test_an_environment_without_gevent_is_named(
+    resolve: Callable[[Any, dict[str, Any]], Any],
+    workers: list[dict[str, Any]],
+    packages: dict[str, list[str]],
+    without: list[str],
+) -> None:
+    """That of the worker which asks for it; where nothing is installed yet, as in check mode, nothing is said."""
+    own = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
+    found = {"stdout": json.dumps({"packages": packages})}
+    given = {**INPUT, "celery_worker_nodes": workers, "__celery_worker_inspection": found}
+    assert resolve("{{ __celery_worker_without_gevent }}", own | given) == without
+
+
+def test_one_directive_is_loosened_and_no_other(render: Render, tmp_path: Path) -> None:
+    """By its YAML value or as systemd writes it; the others stay."""
+    common = render_one(render, tmp_path, "celery-worker@.service.j2", {})
+    options = {"PrivateDevices": False, "RestrictNamespaces": None, "SupplementaryGroups": ["video", "render"]}
+    unit = render_one(render, tmp_path, "celery-worker@.service.j2", {}, celery_worker_unit_options=options)
+    before, after = common.splitlines(), unit.splitlines()
+    assert [line for line in after if line not in before] == [
+        "PrivateDevices=no", "SupplementaryGroups=video", "SupplementaryGroups=render",
+    ]  # fmt: skip
+    assert [line for line in before if line not in after] == ["PrivateDevices=yes", "RestrictNamespaces=yes"]
 
 
 def test_a_worker_checks_the_certificate_of_a_broker_with_tls(render: Render, tmp_path: Path) -> None:

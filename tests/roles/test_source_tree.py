@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
+from ansible.parsing.dataloader import DataLoader
 
 Play = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -60,11 +61,14 @@ def install(
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    variables = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    loader = DataLoader()
+    variables: dict[str, Any] = {}
+    for folder in ("defaults", "vars"):
+        variables |= loader.load_from_file(str(ROLE / folder / "main.yml"), trusted_as_template=True)
     variables |= {"source_tree_from": str(source), "source_tree_to": str(tmp_path / "target")}
 
-    def run(*, check: bool = False) -> bool:
-        arguments = resolve(task["mirror_tree"], variables)
+    def run(*, check: bool = False, **inputs: Any) -> bool:
+        arguments = resolve(task["mirror_tree"], variables | inputs)
         with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit) as ended:
             module.main()
         said = json.loads(capsys.readouterr().out)
@@ -136,6 +140,28 @@ def test_the_difference_is_shown_file_by_file(
     assert "__init__" not in said
 
 
+def test_environments_and_caches_stay_on_the_controller(
+    install: Callable[..., bool], source: Path, tmp_path: Path
+) -> None:
+    """By what stands in them, whatever they are called."""
+    for name, mark in (("here", "pyvenv.cfg"), ("inner/cached", "CACHEDIR.TAG")):
+        (source / name / "lib").mkdir(parents=True)
+        (source / name / "lib" / "module.py").touch()
+        (source / name / mark).write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+    install()
+    names = set(tree(tmp_path / "target"))
+    assert {"inner/module.py", "start.sh"} <= names
+    assert not {name for name in names if "here" in name or "cached" in name}
+
+
+def test_what_is_named_is_all_there_is(install: Callable[..., bool], source: Path, tmp_path: Path) -> None:
+    """Files and directories of the source; what was copied before goes."""
+    install()
+    (source / "a name.py").touch()
+    assert install(source_tree_only=["inner", "a name.py"])
+    assert set(tree(tmp_path / "target")) == {"inner", "inner/module.py", "inner/picture.bin", "a name.py"}
+
+
 def test_drift_is_set_right(install: Callable[..., bool], tmp_path: Path) -> None:
     """A mode that has changed on the host is set back."""
     install()
@@ -150,12 +176,23 @@ def refused(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("refused")
     (folder / "empty").mkdir()
     this = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    (folder / "source" / "inner").mkdir(parents=True)
+    (folder / "source" / "data.bin").write_bytes(bytes(3_000_000))
+    (folder / "source" / "shop.py").touch()
+    small = {"source_tree_from": str(folder / "source"), "source_tree_max_megabytes": 2}
+    inputs: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "empty": {},
+        "typo": {**small, "source_tree_only": ["shoop", "shop.py", "x.py", "inner"]},
+        "large": small,
+        "excluded": {**small, "source_tree_excludes": ["*.bin"]},
+    }
     cases = {}
-    for name in ("nothing", "empty"):
+    for name, given in inputs.items():
         target = folder / f"target-{name}"
         target.mkdir()
         (target / "file").touch()
-        cases[name] = {**this, "source_tree_from": str(folder / name), "source_tree_to": str(target)}
+        cases[name] = {**this, "source_tree_from": str(folder / name), "source_tree_to": str(target), **given}
     role = [{"hosts": "all", "gather_facts": False, "tasks": [{"import_role": {"name": "source_tree"}}]}]
     return folder, play_cases(role, cases).cases
 
@@ -165,6 +202,23 @@ def test_a_source_that_is_not_there_is_named(refused: tuple[Path, dict[str, Any]
     folder, cases = refused
     assert f"There is no directory {folder}/nothing" in cases["nothing"].refusal()
     assert (folder / "target-nothing" / "file").exists()
+
+
+def test_what_is_named_and_not_there_is_told_with_what_there_is(refused: tuple[Path, dict[str, Any]]) -> None:
+    """A typo in a name would remove what the host has."""
+    folder, cases = refused
+    said = cases["typo"].refusal()
+    assert f"{folder}/source on the controller has no shoop, x.py. It has: data.bin, shop.py" in said
+    assert (folder / "target-typo" / "file").exists()
+
+
+def test_more_than_source_is_refused_with_its_size(refused: tuple[Path, dict[str, Any]]) -> None:
+    """What stays on the controller does not count."""
+    folder, cases = refused
+    said = cases["large"].refusal()
+    assert f"{folder}/source on the controller holds 3.0 MB to copy, and at most 2 are taken for source." in said
+    assert (folder / "target-large" / "file").exists()
+    assert (folder / "target-excluded" / "shop.py").exists()
 
 
 def test_an_empty_source_empties_nothing(refused: tuple[Path, dict[str, Any]]) -> None:

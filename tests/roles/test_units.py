@@ -97,7 +97,7 @@ def rendered(render: Callable[[Path, dict[str, Any]], str]) -> Callable[[Path], 
         variables |= {"celery_worker_writable_paths": ["/srv"], "host_stats_broker_api_url": ""}
         variables |= {f"load_run_baseline_{name}": f"/{name}" for name in ("environment_file", "working_directory")}
         variables |= {"load_run_baseline_user": "celery", "load_run_baseline_memory_max": "80%"}
-        variables |= {"load_run_baseline_writable_paths": ["/srv"]}
+        variables |= {"load_run_baseline_writable_paths": ["/srv"], "load_run_baseline_unit_options": {}}
         said = {version: {"stdout": f"systemd {version} ({version}.1)\n+PAM"} for version in VERSIONS}
         return {version: render(template, {**variables, "systemd_unit_version": said[version]}) for version in VERSIONS}
 

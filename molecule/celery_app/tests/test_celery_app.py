@@ -63,6 +63,25 @@ def test_the_user_can_neither_log_in_nor_change_the_code(host: Host) -> None:
     assert host.check_output(f"{as_user} find /opt/fibonacci ! -type l -writable") == ""
 
 
+def test_an_app_of_one_file_came_beside_the_first(host: Host) -> None:
+    """By the first word of its name; with requirements without hashes, a file of theirs and its bounds."""
+    assert host.check_output("cd /opt/reports/src && find . -type f ! -name '*.pyc'") == "./reports.py"
+    run = (
+        "cd /opt/reports/src && setpriv --reuid=celery --regid=celery --init-groups /opt/reports/venv/bin/python -c %s"
+    )
+    assert host.check_output(run, "import reports; print(*reports.app)") == "click vine"
+    version = "from importlib.metadata import version; print(version('vine'))"
+    assert host.check_output(run, version) == "5.1.0"
+    assert host.file("/opt/reports/venv/requirements.txt").mode == 0o600
+    assert host.package("libpq5").is_installed
+
+
+def test_a_user_at_work_keeps_its_home(host: Host) -> None:
+    """It ran something when the other app came, and could not have got another home."""
+    assert host.service("busy").is_running
+    assert host.user("celery").home == "/opt/fibonacci"
+
+
 def test_a_damaged_environment_was_replaced_and_leftovers_removed(host: Host) -> None:
     """The environment in use is another one than the damaged, which stays for now."""
     damaged = host.file("/root/damaged-environment").content_string

@@ -112,6 +112,20 @@ def test_the_password_is_for_the_workers_alone(host: Host) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
+def test_the_environment_of_all_workers_reaches_each(host: Host, worker: str) -> None:
+    """It is in the process, and its file is the one that the test above looks at."""
+    pid = host.check_output("systemctl show --property=MainPID --value %s", f"celery-worker@{worker}")
+    assert f"SCENARIO_KEY={PASSWORD}" in host.file(f"/proc/{pid}/environ").content_string.split("\0")
+
+
+def test_what_the_app_may_write_to_is_made_for_its_user(host: Host) -> None:
+    """It was not there; the workers' user has it for itself."""
+    directory = host.file("/var/lib/scenario/cache")
+    assert directory.is_directory
+    assert (directory.user, directory.group, directory.mode) == ("celery", "celery", 0o750)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
 def test_the_unit_is_enabled_and_hardened(host: Host, worker: str) -> None:
     """It starts at boot, systemd knows every directive, it rates the exposure at 3.0 at most."""
     unit = f"celery-worker@{worker}.service"
@@ -144,7 +158,7 @@ def test_timing_the_function_leaves_nothing(host: Host) -> None:
 def test_the_source_of_the_app_is_not_in_the_journal(host: Host) -> None:
     """The module that brings it says that it ran, and nothing of the archive."""
     said = host.check_output("journalctl --no-pager --output=cat --identifier=ansible-mirror_tree")
-    assert "path=/opt/fibonacci/src/fibonacci" in said
+    assert "path=/opt/fibonacci/src " in said
     assert set(re.findall(r"archive=(\S+)", said)) == {"NOT_LOGGING_PARAMETER"}
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from testinfra.host import Host
 
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
@@ -68,12 +69,39 @@ def test_the_app_is_whole_and_works_in_celerys_own_way(host: Host) -> None:
     assert "batches" not in environment
 
 
+@pytest.mark.parametrize(
+    ("worker", "options"),
+    [
+        ("till", ["--concurrency=2"]),
+        ("kiosk", ["--pool=threads", "--concurrency=2"]),
+        ("counter", ["--autoscale=2,1", "--max-tasks-per-child=50"]),
+    ],
+)
+def test_every_worker_has_the_pool_that_its_entry_names(host: Host, worker: str, options: list[str]) -> None:
+    """It runs, with the environment of all, in the confinement that is loosened by one directive."""
+    unit = f"celery-worker@{worker}"
+    assert host.service(unit).is_running
+    pid = host.check_output("systemctl show --value --property=MainPID %s", unit)
+    assert set(options) <= set(host.file(f"/proc/{pid}/cmdline").content_string.split("\0"))
+    names = [entry.split("=")[0] for entry in host.file(f"/proc/{pid}/environ").content_string.split("\0")]
+    assert {"SHOP_KEY", "SHOP_TAX"} <= set(names)
+    assert host.check_output("systemctl show --value --property=PrivateDevices %s", unit) == "no"
+    assert host.check_output("systemctl show --value --property=ProtectSystem %s", unit) == "strict"
+
+
+def test_what_the_app_needs_of_the_system_is_there(host: Host) -> None:
+    """The Debian package, and the directory that it may write to."""
+    assert host.package("libpq5").is_installed
+    assert host.file("/var/lib/shop/receipts").user == "celery"
+
+
 def test_every_invoice_is_right() -> None:
     """The load was made of the app's task, on its queue, and each value was checked."""
     record = json.loads((SCENARIO / "runs" / "latest" / "run.json").read_text())
     assert record["workload"]["queues"] == ["orders"]
     assert "shop.tasks.invoice" in str(record["workload"])
     assert record["environment"]["settings"]["workers"][0]["environment"] == ["SHOP_TAX"]
+    assert record["environment"]["settings"]["app_environment"] == ["SHOP_KEY"]
     assert (record["counts"]["posted"], record["counts"]["correct"], record["counts"]["lost"]) == (500, 500, 0)
 
 

@@ -7,6 +7,7 @@ enabled  names of the workers that start at boot
 limited  names of the workers whose limits the role has written
 unit     whether the unit they are instances of is there
 digests  by VIRTUALENV, SHA-256 over the source below DIRECTORY and over its packages
+packages by VIRTUALENV, the names of its packages, in lower case
 """
 
 import glob
@@ -23,6 +24,11 @@ DIGEST = "CELERY_WORKER_DIGEST="
 LIMITS = re.compile(r"^\[Service\]\nMemory(Max|Limit)=\S+$")
 
 
+def find_packages(virtualenv):
+    """Return, sorted, the paths of what pip has noted of the packages of a virtual environment."""
+    return sorted(glob.glob(os.path.join(virtualenv, "lib/py*/site-packages/*-info")))
+
+
 def digest_code(directory, virtualenv):
     """Return a hexadecimal digest that changes whenever source or packages do."""
     digest = hashlib.sha256()
@@ -34,8 +40,7 @@ def digest_code(directory, virtualenv):
                 with open(path, "rb") as stream:
                     content = hashlib.sha256(stream.read()).hexdigest()
                 digest.update("{} {}\n".format(os.path.relpath(path, directory), content).encode())
-    packages = glob.glob(os.path.join(virtualenv, "lib/py*/site-packages/*-info"))
-    for path in [os.path.realpath(virtualenv)] + sorted(packages):  # noqa: RUF005  runs on Python 2.7 too
+    for path in [os.path.realpath(virtualenv)] + find_packages(virtualenv):  # noqa: RUF005  runs on Python 2.7 too
         digest.update("{}\n".format(path).encode())
     return digest.hexdigest()
 
@@ -90,6 +95,10 @@ def main():
         "limited": limited(units),
         "unit": os.path.exists(os.path.join(units, "celery-worker@.service")),
         "digests": {virtualenv: digest_code(sys.argv[1], virtualenv) for virtualenv in sys.argv[2:]},
+        "packages": {
+            virtualenv: [os.path.basename(path).split("-")[0].lower() for path in find_packages(virtualenv)]
+            for virtualenv in sys.argv[2:]
+        },
     }
     print(json.dumps(found))
 

@@ -33,6 +33,7 @@ SINCE = {
     **dict.fromkeys(("LimitNOFILE", "ListenStream", "StandardOutput", "StartLimitBurst", "WorkingDirectory"), 0),
     **dict.fromkeys(("CapabilityBoundingSet", "NoNewPrivileges", "PrivateDevices", "PrivateTmp"), 0),
     **dict.fromkeys(("ProtectHome", "ProtectSystem", "RestrictAddressFamilies"), 0),
+    "SupplementaryGroups": 0,
     **dict.fromkeys(("SystemCallArchitectures", "SystemCallErrorNumber", "SystemCallFilter"), 0),
     "AmbientCapabilities": 229,
     "RuntimeMaxSec": 229,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = """
@@ -15,7 +17,8 @@ options:
   _input:
     description:
       - Directives of this service by name.
-      - A list stands for one line for each of its values, and null leaves the directive out.
+      - A list stands for one line for each of its values, true and false are written as systemd does, and null leaves
+        the directive out.
     type: dict
     required: true
   level:
@@ -66,10 +69,13 @@ FULL: dict[str, str | list[str]] = {
     "SystemCallErrorNumber": "EPERM",
 }
 
+#: How systemd writes what YAML takes for true and false.
+AS_WRITTEN = {"True": "yes", "False": "no"}
+
 LEVELS = {"full": FULL, "basic": BASIC}
 
 
-def systemd_hardening(own: dict[str, str | list[str] | None], level: str = "full") -> str:
+def systemd_hardening(own: dict[str, Any], level: str = "full") -> str:
     """Return the lines that confine a service, with its `own` directives in the place of those of the level.
 
     Raises:
@@ -82,7 +88,7 @@ def systemd_hardening(own: dict[str, str | list[str] | None], level: str = "full
     lines = []
     for name, value in {**LEVELS[level], **own}.items():
         values = value if isinstance(value, list) else [] if value is None else [value]
-        lines += [f"{name}={item}" for item in values]
+        lines += [f"{name}={AS_WRITTEN.get(str(item), item)}" for item in values]
     return "\n".join(lines)
 
 

@@ -81,6 +81,8 @@ class Metrics:
     #: Finished tasks per second without cProfile, divided by those with it, less one.
     profile_cost: float | None = None
     profiled: bool = False
+    #: Whether the function behind the tasks was timed by itself.
+    function_timed: bool = True
 
     @property
     def bad(self) -> int:
@@ -117,6 +119,7 @@ def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
         result_store_bytes=as_number(run.result_store.get("limit_bytes")),
         blocked_s=as_number(client.get("blocked_seconds")) or 0.0,
         profiled=bool(run.profile),
+        function_timed=as_number(record.environment.get("function_seconds")) is not None,
     )
     add_workers(metrics, run, breakdown)
     add_queues(metrics, run)

@@ -50,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     services.full_memory,
     measuring.inexact_clocks,
     measuring.profile_cost,
+    measuring.untimed_function,
     cpu.unaccounted,
     client.sustained_rate,
 )

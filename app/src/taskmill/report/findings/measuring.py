@@ -25,6 +25,19 @@ def inexact_clocks(metrics: Metrics) -> Finding | None:
     )
 
 
+def untimed_function(metrics: Metrics) -> Finding | None:
+    """The function behind the tasks was not timed by itself."""
+    if metrics.function_timed:
+        return None
+    return Finding(
+        "note",
+        "The function behind the tasks was not timed by itself.",
+        "So there is no efficiency: the share of the workers' cores that the tasks' own work would have needed without "
+        "a queue is not known.",
+        "Name the function, or the task itself, in app_function (taskmill run --function-seconds).",
+    )
+
+
 def profile_cost(metrics: Metrics) -> Finding | None:
     """cProfile slowed the run down."""
     if metrics.profile_cost is None or metrics.profile_cost < 0.05:

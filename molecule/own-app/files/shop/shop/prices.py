@@ -3,6 +3,7 @@
 import os
 
 # As the SECRET_KEY of a Django project: nobody has it but workers, nor is anything of the app to run as root.
+KEY = os.environ["SHOP_KEY"]
 TAX = int(os.environ["SHOP_TAX"])
 assert os.getuid() != 0
 

@@ -1,0 +1,172 @@
+"""An app of a user's own in the wiring: what is refused, what things are called after it, who gets its environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import wiring
+import yaml
+from ansible_playbook import ROOT
+
+SECRET = "not-to-be-seen"
+RIGHT: dict[str, Any] = {
+    "app_name": "shop.celery:app",
+    "app_tasks": {"shop.tasks.invoice": "orders"},
+    "app_environment": {"SECRET_KEY": SECRET, "DEBUG": "0"},
+}
+#: What each case sets, and what is said of it.
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no-task": (
+        {"app_tasks": {}},
+        (
+            "app_tasks is {}: give each task that the load publishes, by its registered name, with the queue that the "
+            "app sends it to, "
+            "such as {shop.tasks.invoice: orders}. An app that says nothing of queues has the one called celery."
+        ),
+    ),
+    "a-list-of-tasks": ({"app_tasks": ["shop.tasks.invoice"]}, 'app_tasks is ["shop.tasks.invoice"]: give each task'),
+    "a-task-without-a-queue": (
+        {"app_tasks": {"shop.tasks.invoice": None}},
+        'app_tasks is {"shop.tasks.invoice": null}: give each task',
+    ),
+    "one-argument": (
+        {"app_arguments": 20},
+        (
+            "app_arguments is 20: give a list, with one entry for each argument of the tasks, such as [20], or [] for "
+            "none."
+        ),
+    ),
+    "arguments-by-name": ({"app_arguments": {"net": 20}}, 'app_arguments is {"net": 20}: give a list'),
+    "a-dotted-function": (
+        {"app_function": "shop.prices.gross"},
+        (
+            "app_function is 'shop.prices.gross': give MODULE:FUNCTION, such as shop.prices:gross, or leave "
+            "it empty. A "
+            "task can be called, "
+            "too, such as shop.tasks:invoice."
+        ),
+    ),
+    "a-dotted-value": (
+        {"app_function": "shop.prices:gross", "app_expected": "19"},
+        "app_expected is '19': give MODULE:FUNCTION",
+    ),
+    "a-value-without-a-function": (
+        {"app_expected": "shop.prices:expected"},
+        (
+            "app_expected is 'shop.prices:expected', and app_function is empty: the right value is worked out "
+            "where the "
+            "function is timed. "
+            "Name the function behind the task as well, or the task itself, such as shop.tasks:invoice."
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def judged(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the checks of the app say of each case, beside one that is right and the example."""
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    book = folder / "play.json"
+    tasks = [{"import_role": {"name": "preflight", "tasks_from": "app"}}]
+    book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    cases = {name: RIGHT | bad for name, (bad, _) in BAD.items()}
+    return play_cases(book, {"right": RIGHT, "example": {}, **cases})
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_a_load_is_refused(judged: Any, name: str) -> None:
+    """With what to give instead."""
+    assert BAD[name][1] in judged.cases[name].refusal(r"^preflight : app \|")
+    assert SECRET not in judged.output
+
+
+@pytest.mark.parametrize("name", ["right", "example"])
+def test_a_function_and_a_value_may_be_left_out(judged: Any, name: str) -> None:
+    """An app that says its tasks alone is taken; so is the example."""
+    assert judged.cases[name].failed == [], judged.cases[name].said
+    assert judged.cases[name].passed
+
+
+def test_site_looks_at_the_app_before_it_changes_anything() -> None:
+    """By the checks of the roles themselves; only checks come before, and the lab's hosts."""
+    plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
+    names = [play["name"] for play in plays]
+    place = names.index("Check the app and its workers")
+    assert all(name.startswith(("Check ", "Boot the lab")) for name in names[:place])
+    asked = [task["ansible.builtin.import_role"] for task in plays[place]["tasks"]]
+    assert asked == [
+        {"name": "preflight", "tasks_from": "app"},
+        {"name": "celery_app", "tasks_from": "validate"},
+        {"name": "celery_worker", "tasks_from": "validate"},
+    ]
+
+
+#: Names that the wiring makes of an app's.
+NAMES = ["load_name", "celery_app_home", "celery_worker_directory", "celery_worker_venv_path", "celery_worker_app"]
+
+
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Values of the wiring for apps of several names."""
+    folder = tmp_path_factory.mktemp("apps")
+    hosts: dict[str, dict[str, Any]] = {
+        "example": {},
+        "package": {**RIGHT, "app_name": "shop"},
+        "module": RIGHT,
+        "file": {**RIGHT, "app_name": "tasks", "app_source": "/srv/shop/tasks.py"},
+        "wheel": {**RIGHT, "app_source": "/srv/shop-1.0-py3-none-any.whl"},
+    }
+    more = [
+        "app_packages",
+        "app_batch",
+        "app_arguments",
+        "app_requirements",
+        "celery_worker_environment",
+        "load_settings",
+    ]
+    show = {
+        "copy": {
+            "content": "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}",
+            "dest": f"{folder}/{{{{ inventory_hostname }}}}",
+        }
+    }
+    wiring.play(folder, wiring.landscape(hosts), [show], names=[*NAMES, *more])
+    return {host: json.loads((folder / host).read_text()) for host in hosts}
+
+
+@pytest.mark.parametrize(
+    ("host", "slug", "app"),
+    [
+        ("example", "fibonacci", "fibonacci"),
+        ("package", "shop", "shop"),
+        ("module", "shop", "shop.celery:app"),
+        ("file", "tasks", "tasks"),
+    ],
+)
+def test_directories_are_called_after_the_first_word_of_the_app(
+    apps: dict[str, dict[str, Any]], host: str, slug: str, app: str
+) -> None:
+    """And Celery is told the whole name."""
+    values = [slug, f"/opt/{slug}", f"/opt/{slug}/src", f"/opt/{slug}/venv", app]
+    assert {name: apps[host][name] for name in NAMES} == dict(zip(NAMES, values, strict=True))
+
+
+def test_what_is_the_examples_is_no_other_apps(apps: dict[str, dict[str, Any]]) -> None:
+    """Its package alone is copied, in batches, with its argument; of another app all is copied, one by one."""
+    values = ["app_packages", "app_batch", "app_arguments"]
+    assert [apps["example"][name] for name in values] == [["fibonacci"], 100, [20]]
+    assert [apps["package"][name] for name in values] == [[], 1, []]
+    assert apps["wheel"]["app_requirements"] == ""
+    assert apps["file"]["app_requirements"].endswith("requirements/app.txt")
+
+
+def test_workers_get_the_environment_and_reports_its_names(apps: dict[str, dict[str, Any]]) -> None:
+    """No value of it is in the settings that a record has."""
+    assert apps["module"]["celery_worker_environment"] == RIGHT["app_environment"]
+    settings = apps["module"]["load_settings"]
+    assert settings["app_environment"] == ["DEBUG", "SECRET_KEY"]
+    assert SECRET not in json.dumps(settings)
