@@ -33,6 +33,7 @@ RECORDED = Path(__file__).parent / "worker_causes"
 FACTS = {
     "name": "w1",
     "unit": "celery-worker@w1.service",
+    "host": "worker1",
     "app": "proj",
     "directory": "/opt/shop/src",
     "virtualenv": "/opt/shop/venv",
@@ -133,7 +134,7 @@ def test_a_system_library_has_its_debian_package(causes: ModuleType, library: st
         f"why: a Python package needs the system library {library}, which is not on the host. Debian has it in the "
         f"package {package}: install that on every host with workers.\n"
         f"said: {line}\n"
-        f"next: this host: apt-get install {package}\n"
+        f"next: worker1: apt-get install {package}\n"
     )
 
 

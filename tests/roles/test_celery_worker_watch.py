@@ -104,7 +104,7 @@ def test_a_worker_that_has_ended_is_not_waited_for() -> None:
             "    Traceback (most recent call last):\n"
             "    ModuleNotFoundError: No module named 'psycopg2'\n"
             "Celery says: ModuleNotFoundError: No module named 'psycopg2'\n"
-            "Next, on this host: /opt/shop/venv-pypy3/bin/python -m pip list\n"
+            "Next, on worker1: /opt/shop/venv-pypy3/bin/python -m pip list\n"
             "The whole log, on worker1: journalctl --unit=celery-worker@w2.service"
         )
     ]
@@ -142,7 +142,7 @@ def test_a_cause_that_systemd_alone_knows_is_told() -> None:
             "Why: there is no user celery on this host, or no group of that name (celery_worker_user).\n"
             "Its log is empty.\n"
             "systemd says: ExecMainStatus=217\n"
-            "Next, on this host: getent passwd celery; getent group celery\n"
+            "Next, on worker1: getent passwd celery; getent group celery\n"
             "The whole log, on worker1: journalctl --unit=celery-worker@w1.service"
         )
     ]
@@ -217,7 +217,7 @@ def test_a_worker_that_answers_and_cannot_do_its_tasks_is_told() -> None:
         "another one, or no module that the worker loads holds it (`imports`, `include` or autodiscover_tasks of the "
         "app).\n"
         f"Celery says: {line}\n"
-        "Next, on this host: runuser -u celery -- sh -c 'set -a; . /etc/celery/w1.env; cd /opt/shop/src; "
+        "Next, on worker1: runuser -u celery -- sh -c 'set -a; . /etc/celery/w1.env; cd /opt/shop/src; "
         "/opt/shop/venv-pypy3/bin/celery --app=proj inspect registered'"
     )
     assert "--since=@700" in host.asked[-1]
