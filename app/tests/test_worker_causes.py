@@ -33,6 +33,7 @@ RECORDED = Path(__file__).parent / "worker_causes"
 FACTS = {
     "name": "w1",
     "unit": "celery-worker@w1.service",
+    "host": "worker1",
     "app": "proj",
     "directory": "/opt/shop/src",
     "virtualenv": "/opt/shop/venv",
@@ -133,7 +134,7 @@ def test_a_system_library_has_its_debian_package(causes: ModuleType, library: st
         f"why: a Python package needs the system library {library}, which is not on the host. Debian has it in the "
         f"package {package}: install that on every host with workers.\n"
         f"said: {line}\n"
-        f"next: this host: apt-get install {package}\n"
+        f"next: worker1: apt-get install {package}\n"
     )
 
 
@@ -242,7 +243,8 @@ def neutral(text: str, folder: Path, port: int, tls: int) -> str:
     if packages:
         text = text.replace(packages[1], "/opt/shop/venv/lib/python3.11/site-packages")
     text = re.sub(r'"/\S+?/lib/python3[.]\d+/', '"/usr/lib/python3.11/', text)
-    text = text.replace(str(folder), FACTS["directory"]).replace("/nowhere/venv", FACTS["virtualenv"])
+    text = text.replace(str(SOURCE), "/usr/local/lib/celery-worker").replace(str(folder), FACTS["directory"])
+    text = text.replace("/nowhere/venv", FACTS["virtualenv"])
     text = re.sub(rf"127\.0\.0\.1(?::|', )({port}|{tls}|1)\b", FACTS["broker"], text)
     # When and on which kernel it was, and where the app stood in memory.
     text = re.sub(r"Linux-\S+", "Linux-6.1.0-x86_64", text)

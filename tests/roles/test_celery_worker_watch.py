@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -103,7 +104,7 @@ def test_a_worker_that_has_ended_is_not_waited_for() -> None:
             "    Traceback (most recent call last):\n"
             "    ModuleNotFoundError: No module named 'psycopg2'\n"
             "Celery says: ModuleNotFoundError: No module named 'psycopg2'\n"
-            "Next, on this host: /opt/shop/venv-pypy3/bin/python -m pip list\n"
+            "Next, on worker1: /opt/shop/venv-pypy3/bin/python -m pip list\n"
             "The whole log, on worker1: journalctl --unit=celery-worker@w2.service"
         )
     ]
@@ -141,7 +142,7 @@ def test_a_cause_that_systemd_alone_knows_is_told() -> None:
             "Why: there is no user celery on this host, or no group of that name (celery_worker_user).\n"
             "Its log is empty.\n"
             "systemd says: ExecMainStatus=217\n"
-            "Next, on this host: getent passwd celery; getent group celery\n"
+            "Next, on worker1: getent passwd celery; getent group celery\n"
             "The whole log, on worker1: journalctl --unit=celery-worker@w1.service"
         )
     ]
@@ -216,7 +217,7 @@ def test_a_worker_that_answers_and_cannot_do_its_tasks_is_told() -> None:
         "another one, or no module that the worker loads holds it (`imports`, `include` or autodiscover_tasks of the "
         "app).\n"
         f"Celery says: {line}\n"
-        "Next, on this host: runuser -u celery -- sh -c 'set -a; . /etc/celery/w1.env; cd /opt/shop/src; "
+        "Next, on worker1: runuser -u celery -- sh -c 'set -a; . /etc/celery/w1.env; cd /opt/shop/src; "
         "/opt/shop/venv-pypy3/bin/celery --app=proj inspect registered'"
     )
     assert "--since=@700" in host.asked[-1]
@@ -273,12 +274,28 @@ def test_ansible_shows_the_message_line_by_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interpreter", [sys.executable, "python2.7"])
-def test_the_program_runs_on_the_pythons_that_hosts_have(interpreter: str) -> None:
-    """Both files on one stdin, as the role gives them."""
+def test_the_program_runs_on_the_pythons_that_hosts_have(interpreter: str, tmp_path: Path) -> None:
+    """Both files on one stdin, as the role gives them: what is wrong comes on stderr, as UTF-8 in any locale."""
     if shutil.which(interpreter) is None or subprocess.run([interpreter, "-c", ""], check=False).returncode:
         pytest.skip(f"there is no {interpreter}")
-    done = subprocess.run([interpreter, "-", "outdated"], input=PROGRAM, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    properties = "\n".join(f"{key}={value}" for key, value in ENDED.items())
+    log = "ValueError: caf\u00e9\nModuleNotFoundError: No module named 'psycopg2'"
+    for name, text in (("systemctl", properties), ("journalctl", log)):
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'EOF'\n{text}\nEOF\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    options = ["--app=proj", "--directory=/nowhere", "--virtualenv=/nowhere", "--user=nobody", "--seconds=60"]
+    done = subprocess.run(
+        [interpreter, "-", "await", "w-of-no-host", *options],
+        input=PROGRAM.encode(),
+        capture_output=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "LC_ALL": "C"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    said = done.stderr.decode()
+    assert said.startswith("The worker w-of-no-host does not answer: it has ended.")
+    assert "\n    ValueError: caf\u00e9\n" in said
+    assert "\nCelery says: ModuleNotFoundError: No module named 'psycopg2'\n" in said
 
 
 def test_the_page_has_every_cause() -> None:

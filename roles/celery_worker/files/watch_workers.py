@@ -167,6 +167,7 @@ def facts(name, environment, options):
     return {
         "name": name,
         "unit": unit(name),
+        "host": socket.gethostname(),
         "app": options.app,
         "directory": options.directory,
         "virtualenv": environment.get("CELERY_WORKER_VIRTUALENV", options.virtualenv),

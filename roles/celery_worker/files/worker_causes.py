@@ -24,7 +24,7 @@ ENDED, TRIES, IN_VAIN, ANSWERS = "ended", "tries", "in vain", "answers"
 #: to be typed at `place`. In a sign PACKAGE stands for the app's own package.
 Cause = namedtuple("Cause", "name signs why place command state")
 
-HOST, BROKER = "this host", "the broker's host"
+HOST, BROKER = "{host}", "the broker's host"
 #: What systemd writes of a unit beside the unit's own lines.
 OF_SYSTEMD = re.compile(r"celery-worker@\S+\.service: |(?:Start|Stopp)(?:ed|ing) ")
 #: Of Debian 12; Debian 13 has the same names, or packages that provide them.
@@ -480,7 +480,7 @@ def explain_cause(lines, properties, facts):
     """Return in words why a worker does not come up, as a dictionary of text.
 
     `lines` are those of its log, `properties` those that systemd shows of its unit, by name. `facts` are text about the
-    worker: name, unit, app, directory, virtualenv, user, and of its broker's URL login and broker (HOST:PORT).
+    worker: name, unit, host, app, directory, virtualenv, user, and of its broker's URL login and broker (HOST:PORT).
 
     cause    name of the cause; empty if none is known, as are why and next
     state    ENDED, TRIES, IN_VAIN or ANSWERS
@@ -499,5 +499,5 @@ def explain_cause(lines, properties, facts):
         "state": cause.state,
         "why": cause.why.format(**known),
         "said": said(text, match),
-        "next": "{}: {}".format(cause.place, cause.command.format(**for_shell(known))),
+        "next": "{}: {}".format(cause.place.format(**known), cause.command.format(**for_shell(known))),
     }
