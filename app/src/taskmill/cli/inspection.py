@@ -19,6 +19,7 @@ from taskmill.inspection.facts import facts
 from taskmill.inspection.look import Options, look
 from taskmill.inspection.problems import problems
 from taskmill.model import errors
+from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,13 +85,18 @@ def inspect_command(app: Path, *, as_json: bool, directory: Path | None, **optio
             lambda words: click.echo(f"{words} ...", err=True),
         )
     told, hurts = facts(subject), problems(subject)
-    found = inventory.variables(subject, options["tasks"], arguments)
+    try:
+        found = inventory.variables(subject, options["tasks"], arguments)
+    except TaskmillError:
+        if directory is not None or options["tasks"]:
+            raise
+        found = None
     if as_json:
         outcome = {"facts": told, "problems": hurts, "variables": found}
         click.echo(json.dumps(msgspec.to_builtins(outcome), indent=2))
     else:
         click.echo(text.shown(told, hurts))
-    if directory is not None:
+    if directory is not None and found is not None:
         files = {**hosts, **inventory.files_of(subject, found)}
         inventory.write(directory, files)
         click.echo(written(directory, files, found), err=as_json)

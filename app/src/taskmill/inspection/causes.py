@@ -40,7 +40,7 @@ INSTALLING = (
     ),
     (
         r"No matching distribution found for (?P<what>[^\n]+)",
-        "the index has no {what} for this Python: correct its name, or set PIP_EXTRA_INDEX_URL to an index that has it",
+        "the index has no {what} for this Python: correct its name, or set PIP_EXTRA_INDEX_URL to one that has it",
     ),
     (r"requires a different Python", "a package wants another Python: give an environment with it by --python PATH"),
 )
@@ -106,8 +106,12 @@ def not_installed(source: str, output: str, *, timed_out: bool) -> str:
 def no_outcome(root: Path, code: int | None, output: str, seconds: float) -> str:
     """Return why the process that imports an app gave nothing."""
     if code is None:
+        # What faulthandler wrote shortly before, the innermost call first.
+        output, _, stack = output.partition("Timeout (")
+        frames = re.findall(r'File "([^"]+)", line (\d+) in', stack)
+        at = next((f" at {file}:{line}" for file, line in frames if file.startswith(str(root))), "")
         how = f"is not imported within {seconds:g} s"
-        mend = "the last lines say where it stands: do not wait at import, or give it more by --timeout SECONDS"
+        mend = f"it stands{at}: do not wait at import, or give it more by --timeout SECONDS"
     elif code < 0:
         how = f"ends its process by {signal.Signals(-code).name} when it is imported"
         mend = "a compiled package of its requirements is broken, or built for another Python"

@@ -149,7 +149,7 @@ def takes(versions: str, python: str) -> bool:
 
 
 def installed(folder: Path, requirements: Requirements | None, python: str) -> Path:
-    """Make an environment with what the app needs, and return its Python; raise ``TaskmillError`` with what pip says."""
+    """Make an environment with what the app needs, return its Python; raise ``TaskmillError`` with what pip says."""
     environment = folder / "environment"
     file, source = folder / "requirements.txt", "Celery"
     if requirements is None:

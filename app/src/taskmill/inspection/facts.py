@@ -40,8 +40,8 @@ def installation(subject: Subject) -> Iterator[Fact]:
     others = [one for one in subject.code.candidates if one.names != (seen.names if seen is not None else [])]
     for one in others[:3]:
         yield Fact("another app", one.names[0], f"{subject.place(one.file, one.line)}; --app takes it")
-    where = "its own Python" if subject.environment is None else str(subject.environment)
-    yield Fact("Celery", app.celery, f"imported with Python {app.python} ({where})")
+    where = "an environment of its own" if subject.environment is None else f"--python {subject.environment}"
+    yield Fact("Celery", f"{app.celery}, imported with Python {app.python}", where)
     if python is not None:
         yield Fact("Python", python.versions, subject.place(python.source, python.line))
     needs = subject.requirements

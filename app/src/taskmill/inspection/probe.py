@@ -45,9 +45,10 @@ class Environment:
             try:
                 value = plain(environ, name)
             except KeyError:
-                if frame is None or not at_once:
+                if frame is not None:
+                    self.note(name, frame, needed=at_once, given=False)
+                if not at_once or frame is None:
                     raise
-                self.note(name, frame, needed=True, given=False)
                 return "http://127.0.0.1:9/" if "URL" in name else "1"
             if frame is not None:
                 self.note(name, frame, needed=at_once or reader in READERS, given=True)
