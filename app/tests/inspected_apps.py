@@ -117,7 +117,7 @@ def count_widgets():
     return Widget.objects.count()
 
 
-@shared_task
+@shared_task(autoretry_for=(OSError,))
 def rename_widget(widget_id: int, name: str):
     Widget.objects.filter(id=widget_id).update(name=name)
 """,

@@ -70,7 +70,7 @@ IMPORTING = (
     (r"partially initialized module", "two modules import each other: import one of them inside a function"),
     (
         r"^ImportError: cannot import name",
-        "another version of the package is installed than the app is written for: pin it in {requirements}",
+        "that module has no such name: another version is installed, or a module of the app hides it",
     ),
     (
         r"Connection refused|timed out|Name or service not known|Temporary failure in name resolution|OperationalError",

@@ -55,7 +55,8 @@ def arguments_of(task: Task) -> list[Any] | None:
 def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], list[Any]]:
     """Return the tasks of a load, all called with the same arguments, and these.
 
-    Without ``names``, it is the most tasks that may be called alike. Raises ``TaskmillError`` where there are none.
+    Without ``names``, it is the most tasks that keep results and may be called alike. Raises ``TaskmillError`` where there
+    are none.
     """
     known = {task.name: task for task in tasks if task.queue}
     for name in names:
@@ -65,13 +66,14 @@ def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], li
             raise TaskmillError(f"--task {name}: the app registers no such task: {hint}")
     if not known:
         raise TaskmillError(
-            "the app registers no task whose queue is known: import the tasks' modules (include=, imports)"
+            "the app registers no task whose queue is known: import the tasks' modules (include=), or name one by --app"
         )
     if names:
         chosen = [known[name] for name in names]
         return chosen, arguments_of(chosen[0]) or []
     alike: dict[str, tuple[list[Task], list[Any]]] = {}
-    for task in known.values():
+    kept = [task for task in known.values() if not task.ignore_result] or list(known.values())
+    for task in kept:
         arguments = arguments_of(task)
         if arguments is not None:
             alike.setdefault(repr(arguments), ([], arguments))[0].append(task)
@@ -79,7 +81,8 @@ def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], li
         raise TaskmillError(
             "every task takes arguments by name alone: say which is the load, by --task NAME --args '[...]'"
         )
-    return max(alike.values(), key=lambda one: len(one[0]))
+    # Tasks without arguments are often those that clean up, or that beat sends.
+    return max(alike.values(), key=lambda one: (bool(one[1]), len(one[0])))
 
 
 def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | None) -> dict[str, Any]:

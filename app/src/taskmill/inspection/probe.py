@@ -197,9 +197,10 @@ def task_of(app: Any, task: Any, queues: dict[str, Any]) -> dict[str, Any]:
     described.update(exchange=exchange, routing_key=key, priority=route.get("priority"))
     for name in ("acks_late", "ignore_result", "serializer", "time_limit", "soft_time_limit"):
         described[name] = plain(getattr(task, name, None))
-    retries = bool(getattr(task, "autoretry_for", ()))
     described["retry_delay"] = plain(getattr(task, "default_retry_delay", None))
-    described["backoff"] = plain(getattr(task, "retry_backoff_max", 600)) if retries and task.retry_backoff else 0
+    # These attributes are there with autoretry_for alone.
+    backoff = getattr(task, "autoretry_for", ()) and getattr(task, "retry_backoff", False)
+    described["backoff"] = plain(getattr(task, "retry_backoff_max", 600)) if backoff else 0
     described["parameters"] = parameters_of(task.run)
     return described
 
@@ -278,10 +279,12 @@ def last_line(error: BaseException) -> str:
 def failure(error: BaseException, root: str) -> dict[str, Any]:
     """Return what an exception is, and where in the app's code it came up."""
     inside = os.path.join(os.path.realpath(root), "")
-    frames = [
-        one for one in traceback.extract_tb(error.__traceback__) if os.path.realpath(one.filename).startswith(inside)
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<")]
+    own = [
+        one
+        for one in frames
+        if os.path.realpath(one.filename).startswith(inside) and "-packages" + os.sep not in one.filename
     ]
-    own = [one for one in frames if "-packages" + os.sep not in one.filename]
     place = {"file": os.path.realpath(own[-1].filename), "line": own[-1].lineno} if own else {"file": "", "line": 0}
     if isinstance(error, SyntaxError):
         place = {"file": error.filename or "", "line": error.lineno or 0}
