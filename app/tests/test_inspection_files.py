@@ -13,9 +13,11 @@ from taskmill.inspection import inventory, locks, requirements
 from taskmill.inspection.causes import not_installed
 from taskmill.inspection.environment import fitting
 from taskmill.inspection.look import found, root_of
-from taskmill.inspection.probed import Distribution
+from taskmill.inspection.probed import App, Distribution
+from taskmill.inspection.problems import problems
 from taskmill.inspection.requirements import PythonVersion
 from taskmill.inspection.source_code import SourceCode
+from taskmill.inspection.subject import Subject
 from taskmill.inspection.system_packages import needed, packages
 from taskmill.model.errors import TaskmillError
 
@@ -341,6 +343,35 @@ def test_which_file_says_what_is_needed(tmp_path: Path, files: dict[str, str], s
     assert needs is not None
     assert (needs.source, needs.hashed) == (tmp_path / source, hashed)
     assert "celery" in needs.names
+
+
+@pytest.mark.parametrize(
+    ("files", "installed", "text", "hurts"),
+    [
+        (
+            {"requirements.txt": "celery\n"},
+            "celery",
+            "-r {}/requirements.txt\n# Stores results in memcached.\n{}\n",
+            False,
+        ),
+        ({"requirements.txt": "celery\n"}, "pymemcache", None, False),
+        ({"requirements.txt": HASHED}, "celery", None, True),
+        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "celery", EXPORTED, True),
+        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "pylibmc", EXPORTED, False),
+        ({}, "celery", None, False),
+    ],
+    ids=["adds", "has", "hashed", "lock", "lock-has", "none"],
+)
+def test_what_stores_results_is_required(
+    tmp_path: Path, files: dict[str, str], installed: str, text: str | None, *, hurts: bool
+) -> None:
+    """A client of memcached is added to what has no hashes, and asked for beside hashes; a lock is written out."""
+    code = SourceCode(write(tmp_path, files))
+    app = App("3.11", celery="5.5.3", distributions={installed: Distribution("1", carries=False)})
+    subject = Subject(code, tmp_path, None, requirements.find([tmp_path]), None, None, {}, app)
+    assert inventory.text_of(subject) == (text and text.format(tmp_path, inventory.MEMCACHED))
+    said = "nothing that is installed stores results in memcached, where results go to on the hosts"
+    assert [one.what for one in problems(subject)] == ([said] if hurts else [])
 
 
 def test_requirements_that_are_only_here(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def inspect_command(app: Path, *, as_json: bool, directory: Path | None, **optio
 def written(directory: Path, files: dict[Path, str], found: dict[str, Any]) -> str:
     """Return what was written, and the next command."""
     lines = ["", *(f"{directory / inventory.APP}:", files[inventory.APP].rstrip()), ""]
+    if inventory.REQUIREMENTS in files:
+        added = f", and {inventory.MEMCACHED}" if inventory.MEMCACHED in files[inventory.REQUIREMENTS] else ""
+        lines.append(f"{directory / inventory.REQUIREMENTS}: what the app needs{added}")
     lines.append(f"The load will call {', '.join(found['app_tasks'])} with {json.dumps(found['app_arguments'])}.")
     lines.append(
         "Arguments and tasks of your own: --task NAME --args '[...]', or app_tasks and app_arguments in that file."

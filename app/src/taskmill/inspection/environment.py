@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -157,7 +158,9 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
     elif requirements.as_it_is:
         file = requirements.source
     else:
-        file.write_text(requirements.text)
+        # What comes from a repository has no hash, and pip wants all or none.
+        plain = re.sub(r" \\\n    --hash=\S+", "", requirements.text)
+        file.write_text(requirements.text if requirements.hashed else plain)
     if requirements is not None:
         source = str(requirements.source)
     inside = environment / "bin" / "python"

@@ -28,6 +28,7 @@ GROUPS = {
     "client": ("client", "client"),
 }
 APP = Path("group_vars", "all", "app.yml")
+REQUIREMENTS = Path("requirements.txt")
 NETWORK = Path("group_vars", "all", "network.yml")
 MEANT = "broker=ADDRESS worker=ADDRESS client=ADDRESS; USER@ADDRESS, and several with commas between, are taken too"
 MEMCACHED = "python-memcached==1.62"
@@ -55,8 +56,8 @@ def arguments_of(task: Task) -> list[Any] | None:
 def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], list[Any]]:
     """Return the tasks of a load, all called with the same arguments, and these.
 
-    Without ``names``, it is the most tasks that keep results and may be called alike. Raises ``TaskmillError`` where there
-    are none.
+    Without ``names``, it is the most tasks that keep results and may be called alike. Raises ``TaskmillError`` where
+    there are none.
     """
     known = {task.name: task for task in tasks if task.queue}
     for name in names:
@@ -127,7 +128,7 @@ def text_of(subject: Subject) -> str | None:
     needs = subject.requirements
     if needs is None:
         return None
-    adds = subject.lacks_memcached and not needs.hashed
+    adds = subject.lacks_memcached and not needs.any_hashed
     if needs.as_it_is and not adds:
         return None
     text = f"-r {needs.source}\n" if needs.as_it_is else needs.text
@@ -189,7 +190,7 @@ def files_of(subject: Subject, found: dict[str, Any]) -> dict[Path, str]:
     """Return the files of an inventory that are the app's, with their text."""
     requirements = text_of(subject)
     files = {APP: f"---\n{as_yaml(found)}"}
-    return files if requirements is None else {**files, Path("requirements.txt"): requirements}
+    return files if requirements is None else {**files, REQUIREMENTS: requirements}
 
 
 def hosts_files(text: str) -> dict[Path, str]:

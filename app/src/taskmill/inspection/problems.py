@@ -54,7 +54,8 @@ def results(subject: Subject) -> Iterator[Problem]:
         where = subject.place(*(subject.code.lines_of({"backend", "result_backend"}) or ("", 0)))
         mend = "leave it to CELERY_RESULT_BACKEND, which each worker gets"
         yield Problem("results go to an address of the app's own", where, mend)
-    if app.backend_error:
+    # Without Celery's own client of memcached the workers have taskmill's; see below.
+    if app.backend_error and "memcache" not in app.backend_error.lower():
         yield Problem(
             f"the result backend cannot be made: {app.backend_error}", "", "add what it names to the requirements"
         )
@@ -68,7 +69,7 @@ def results(subject: Subject) -> Iterator[Problem]:
 def memcached(subject: Subject) -> Iterator[Problem]:
     """Results in memcached need a client of it."""
     needs = subject.requirements
-    if needs is not None and subject.lacks_memcached and needs.hashed:
+    if needs is not None and subject.lacks_memcached and needs.any_hashed:
         what = "nothing that is installed stores results in memcached, where results go to on the hosts"
         yield Problem(what, subject.place(needs.source), "add python-memcached to the requirements")
 

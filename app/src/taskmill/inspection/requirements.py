@@ -45,6 +45,11 @@ class Requirements:
         return bool(packages) and all("--hash=" in line for line in packages)
 
     @property
+    def any_hashed(self) -> bool:
+        """Whether some package has a hash, so that pip takes none without."""
+        return any("--hash=" in line for line in self.lines())
+
+    @property
     def names(self) -> set[str]:
         """The packages' names."""
         found = (re.match(r"[A-Za-z0-9][\w.-]*", line) for line in self.lines())

@@ -63,4 +63,4 @@ class Subject:
     @property
     def lacks_memcached(self) -> bool:
         """Whether nothing that is installed can store results in memcached."""
-        return self.requirements is not None and not any(name in self.app.distributions for name in MEMCACHED_CLIENTS)
+        return not any(name in self.app.distributions for name in MEMCACHED_CLIENTS)
