@@ -54,7 +54,7 @@ class Inspected:
 @pytest.fixture
 def inspect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Inspected]:
     """Return what looks at an app in the environment of these tests."""
-    for name in ("SECRET_KEY", "DJANGO_SETTINGS_MODULE", "SHOP_KEY"):
+    for name in ("SECRET_KEY", "DJANGO_SETTINGS_MODULE", "SHOP_KEY", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
         monkeypatch.delenv(name, raising=False)
 
     def run(app: Path, *options: str, python: str = sys.executable) -> Inspected:
