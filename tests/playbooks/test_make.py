@@ -161,12 +161,15 @@ def test_an_inventory_of_ones_own(make: Callable[..., Made]) -> None:
     assert [call["arguments"] for call in calls] == [[*written, "--like", "inventory/lab"]]
 
 
-def test_a_new_inventory_wants_an_app() -> None:
+@pytest.mark.parametrize("given", ["INVENTORY=inventory/mine", "APP=../shop"])
+def test_a_new_inventory_wants_an_app_and_a_place(given: str) -> None:
     """Before anything is begun."""
-    command = ["make", "new", "INVENTORY=inventory/mine", "--assume-old=.venv/controller"]
+    command = ["make", "new", given, "--assume-old=.venv/controller"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert done.stderr.rstrip().endswith("say which app: make new INVENTORY=inventory/mine APP=../shop.  Stop.")
+    assert done.stderr.rstrip().endswith(
+        "say which app, and where to: make new INVENTORY=inventory/mine APP=../shop.  Stop."
+    )
 
 
 @pytest.mark.parametrize(("old", "new"), [("post2017", "RELEASE=celery31"), ("modern", "RELEASE=celery5")])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 from ansible_playbook import ROOT
@@ -13,28 +12,23 @@ from wiring import GROUPS, HERE, play
 
 from taskmill.inspection import environment, inventory, problems
 
-
-def worker_of(folder: Path, **variables: Any) -> dict[str, str]:
-    """Return the broker's user of the workers, as the wiring makes it from an inventory with these variables."""
-    folder.mkdir()
-    groups = {group: {"hosts": {"own": None}} for group in GROUPS}
-    passwords = {"worker": "w", "client": "c", "monitor": "m"}
-    landscape = {
-        "all": {"hosts": {"own": HERE}, "children": groups, "vars": {"broker_passwords": passwords, **variables}}
-    }
-    output = folder / "users.json"
-    task = {"copy": {"content": "{{ rabbitmq_users | to_json }}", "dest": str(output)}}
-    play(folder, landscape, [task])
-    users: list[dict[str, str]] = json.loads(output.read_text())
-    return next(user for user in users if user["name"] == "worker")
+PASSWORDS = {"worker": "w", "client": "c", "monitor": "m"}
 
 
 def test_workers_that_declare_may_bind(tmp_path: Path) -> None:
     """A queue and its exchange are declared and bound by who may configure, write and read both; others may not."""
-    app = {"app_name": "proj", "app_tasks": {"proj.add": "celery"}}
-    plain = worker_of(tmp_path / "plain", **app)
-    declares = worker_of(tmp_path / "declares", **app, broker_workers_declare=True)
-    more = worker_of(tmp_path / "more", **app, broker_workers_declare=True, broker_task_queues="celery|media")
+    app = {"app_name": "proj", "app_tasks": {"proj.add": "celery"}, "broker_passwords": PASSWORDS}
+    hosts = {
+        "plain": {**HERE, **app},
+        "declares": {**HERE, **app, "broker_workers_declare": True},
+        "more": {**HERE, **app, "broker_workers_declare": True, "broker_task_queues": "celery|media"},
+    }
+    groups = {group: {"hosts": dict.fromkeys(hosts)} for group in GROUPS}
+    task = {"copy": {"content": "{{ rabbitmq_users | to_json }}", "dest": f"{tmp_path}/{{{{ inventory_hostname }}}}"}}
+    play(tmp_path, {"all": {"hosts": hosts, "children": groups}}, [task])
+    plain, declares, more = (
+        next(user for user in json.loads((tmp_path / host).read_text()) if user["name"] == "worker") for host in hosts
+    )
     for right in ("configure", "write", "read"):
         assert re.match(declares[right], "celery")
         assert re.match(more[right], "media")

@@ -211,9 +211,10 @@ def refuse_existing(directory: Path, names: Iterable[Path] = (Path("hosts.yml"),
     """Raise ``TaskmillError`` where an inventory has any of these files already."""
     there = [str(name) for name in names if (directory / name).exists()]
     if there:
+        more = f" and {len(there) - 1} more of the files" if len(there) > 1 else ""
+        named = f"{'hosts.yml' if 'hosts.yml' in there else there[0]}{more}"
         raise TaskmillError(
-            f"{directory} has {', '.join(there)} already, and nothing was changed: give another directory, "
-            f"or delete what is there"
+            f"{directory} has {named} already, and nothing was changed: give another directory, or delete what is there"
         )
 
 
