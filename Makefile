@@ -62,6 +62,14 @@ benchmark: $(VENV)/controller
 compare:
 	$(error make compare is called make benchmark now)
 
+# The lab's hosts, or those of HOSTS.
+.PHONY: new
+new: $(VENV)/controller ## An inventory for your own app: INVENTORY=inventory/mine APP=../shop HOSTS='broker=10.0.0.1 worker=10.0.0.2' (without HOSTS, the lab's)
+	$(if $(and $(value APP),$(filter-out file,$(origin INVENTORY))),,$(error say which app, and where to: make new INVENTORY=inventory/mine APP=../shop))
+	taskmill inspect $(call given,APP) --inventory '$(INVENTORY)' $(if $(value HOSTS),--hosts $(call given,HOSTS),--like inventory/lab) $(value ARGS)
+# A variable's value within the shell's quotes.
+given = '$(subst ','\'',$(value $1))'
+
 .PHONY: lab-down
 lab-down: $(VENV)/controller ## End the lab's hosts and remove what they leave (RELEASE= INVENTORY=)
 	$(PLAY) playbooks/lab-down.yml

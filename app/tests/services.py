@@ -78,6 +78,15 @@ FLOWER = User(
     write=f"^({ASK}|{EVENTS})$",
     read=rf"^((.+\.)?reply\.celery\.pidbox|{EVENTS})$",
 )
+# A worker that declares its own queues and their exchanges, as any app's does (broker_workers_declare).
+OWN_NAMES = "celery|default|images|mail|media"
+OWN = User(
+    "own",
+    "own-secret",
+    configure=f"^({PIDBOX}|{EVENTS}|{OWN_NAMES})$",
+    write=f"^(amq\\.default|{PIDBOX}|{EVENTS}|{OWN_NAMES})$",
+    read=f"^({OWN_NAMES}|{PIDBOX}|{EVENTS})$",
+)
 ADMIN = User("admin", "admin-secret", ".*", ".*", ".*")
 
 
@@ -214,7 +223,7 @@ class RabbitMQ:
 
     def definitions(self) -> dict[str, object]:
         """Return the vhost, users, permissions and queues, as RabbitMQ's definitions."""
-        users = (WORKER, CLIENT, FLOWER, ADMIN)
+        users = (WORKER, CLIENT, FLOWER, ADMIN, OWN)
         return {
             "vhosts": [{"name": vhost} for vhost in (VHOST, OTHER_VHOST)],
             "users": [

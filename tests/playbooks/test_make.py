@@ -38,9 +38,10 @@ def make(tmp_path: Path) -> Callable[..., Made]:
     environment = tmp_path / "venv"
     (environment / "bin").mkdir(parents=True)
     (environment / "bin" / "python").symlink_to(sys.executable)
-    program = environment / "bin" / "ansible-playbook"
-    program.write_text(PROGRAM)
-    program.chmod(0o755)
+    for name in ("ansible-playbook", "taskmill"):
+        program = environment / "bin" / name
+        program.write_text(PROGRAM)
+        program.chmod(0o755)
 
     def run(*arguments: str, checkout: Path = ROOT, **variables: str) -> Made:
         (environment / "controller").touch()
@@ -148,6 +149,27 @@ def test_an_option_arrives_as_it_was_given(make: Callable[..., Made], value: str
             {"celery_release": "celery31"},
         ]
         assert words[words.index("-i") + 1] == "inventory/lab-celery31"
+
+
+def test_an_inventory_of_ones_own(make: Callable[..., Made]) -> None:
+    """App, hosts and further options go to taskmill inspect as they were given; without hosts, it is the lab."""
+    app, hosts = "../it's mine", "broker=10.0.0.1 worker=10.0.0.2"
+    calls, _ = make("new", "INVENTORY=inventory/mine", f"APP={app}", f"HOSTS={hosts}", "ARGS=--python 'my env'")
+    written = ["inspect", app, "--inventory", "inventory/mine"]
+    assert [call["arguments"] for call in calls] == [[*written, "--hosts", hosts, "--python", "my env"]]
+    calls, _ = make("new", "INVENTORY=inventory/mine", f"APP={app}")
+    assert [call["arguments"] for call in calls] == [[*written, "--like", "inventory/lab"]]
+
+
+@pytest.mark.parametrize("given", ["INVENTORY=inventory/mine", "APP=../shop"])
+def test_a_new_inventory_wants_an_app_and_a_place(given: str) -> None:
+    """Before anything is begun."""
+    command = ["make", "new", given, "--assume-old=.venv/controller"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.rstrip().endswith(
+        "say which app, and where to: make new INVENTORY=inventory/mine APP=../shop.  Stop."
+    )
 
 
 @pytest.mark.parametrize(("old", "new"), [("post2017", "RELEASE=celery31"), ("modern", "RELEASE=celery5")])

@@ -10,6 +10,7 @@ from taskmill import __version__
 from taskmill.cli.capacity import capacity_command, tune_group
 from taskmill.cli.dead_letters import dead_letters_command
 from taskmill.cli.fault import fault_group
+from taskmill.cli.inspection import inspect_command
 from taskmill.cli.recover import repair_command, resume_command
 from taskmill.cli.renamed import Group
 from taskmill.cli.report import check_command, compare_command, profile_cost_command, report_command
@@ -41,6 +42,7 @@ for command in (
     check_command,
     capacity_command,
     dead_letters_command,
+    inspect_command,
     tune_group,
     fault_group,
     profile_cost_command,

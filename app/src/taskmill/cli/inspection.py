@@ -1,0 +1,137 @@
+"""``taskmill inspect``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from taskmill.cli.values import SECONDS, JsonType
+from taskmill.inspection import inventory, text
+from taskmill.inspection.facts import facts
+from taskmill.inspection.look import Options, look
+from taskmill.inspection.problems import problems
+from taskmill.model import errors
+from taskmill.model.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+
+def variable(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Read NAME=VALUE, or NAME alone for what the shell has."""
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{one!r} does not have the form NAME=VALUE")
+        found[name] = value
+    return found
+
+
+@click.command("inspect")
+@click.argument("app", type=click.Path(path_type=Path))
+@click.option(
+    "--app", "name", default="", metavar="NAME", help="What celery --app takes; found by itself when not given."
+)
+@click.option(
+    "--python", type=click.Path(path_type=Path), help="A Python, or its environment, that has the app's requirements."
+)
+@click.option("--requirements", type=click.Path(path_type=Path), help="The app's requirements or lock file.")
+@click.option(
+    "--env", "variables", multiple=True, callback=variable, metavar="NAME=VALUE", help="For the import; repeat it."
+)
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds that the import may take.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON in place of text.")
+@click.option(
+    "--inventory", "directory", type=click.Path(file_okay=False, path_type=Path), help="Write an inventory there."
+)
+@click.option("--hosts", default="", help="Hosts of it: 'broker=ADDRESS worker=ADDRESS client=ADDRESS'.")
+@click.option(
+    "--like",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="In place of --hosts: the inventory to copy them from.",
+)
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="A task of the load; repeat it.")
+@click.option("--args", "arguments", type=JsonType(), help="What these are called with, a JSON list.")
+def inspect_command(app: Path, *, as_json: bool, directory: Path | None, **options: Any) -> None:
+    """Look at the Celery app in the directory or file APP: what a cluster has to know of it, and what will hurt.
+
+    APP is imported in a process of its own, in an environment that is made from its requirements and deleted again.
+    """
+    arguments = options["arguments"][0] if options["arguments"] is not None else None
+    if arguments is not None and not isinstance(arguments, list):
+        raise click.BadParameter("give a JSON list, such as [20]", param_hint="--args")
+    if directory is not None:
+        if bool(options["hosts"]) == (options["like"] is not None):
+            raise click.UsageError("with --inventory, give one of --hosts and --like")
+        like = options["like"]
+        hosts = inventory.model(like) if like is not None else inventory.hosts_files(options["hosts"])
+        inventory.refuse_existing(directory, [*hosts, inventory.APP])
+    with stopped_alike():
+        subject = look(
+            app,
+            Options(
+                options["name"], options["python"], options["requirements"], options["variables"], options["timeout"]
+            ),
+            lambda words: click.echo(f"{words} ...", err=True),
+        )
+    told, hurts = facts(subject), problems(subject)
+    try:
+        found = inventory.variables(subject, options["tasks"], arguments)
+    except TaskmillError:
+        if directory is not None or options["tasks"]:
+            raise
+        found = None
+    if as_json:
+        outcome = {"facts": told, "problems": hurts, "variables": found}
+        click.echo(json.dumps(msgspec.to_builtins(outcome), indent=2))
+    else:
+        click.echo(text.shown(told, hurts))
+    if directory is not None and found is not None:
+        files = {**hosts, **inventory.files_of(subject, found)}
+        inventory.write(directory, files)
+        click.echo(written(directory, files, found), err=as_json)
+
+
+def written(directory: Path, files: dict[Path, str], found: dict[str, Any]) -> str:
+    """Return what was written, and the next command."""
+    lines = ["", *(f"{directory / inventory.APP}:", files[inventory.APP].rstrip()), ""]
+    if inventory.REQUIREMENTS in files:
+        added = f", and {inventory.MEMCACHED}" if inventory.MEMCACHED in files[inventory.REQUIREMENTS] else ""
+        lines.append(f"{directory / inventory.REQUIREMENTS}: what the app needs{added}")
+    lines.append(f"The load will call {', '.join(found['app_tasks'])} with {json.dumps(found['app_arguments'])}.")
+    lines.append(
+        "Arguments and tasks of your own: --task NAME --args '[...]', or app_tasks and app_arguments in that file."
+    )
+    where = shlex.quote(str(directory))
+    if "app_environment" in found:
+        names = ", ".join(f"vault_{name.lower()}" for name in found["app_environment"])
+        lines.append(f"First give a value to {names}: ansible-vault create {where}/group_vars/all/vault.yml")
+    vault = " ARGS=--ask-vault-pass" if "app_environment" in found else ""
+    return "\n".join([*lines, "Next:", f"  make load INVENTORY={where} TASKS=1000{vault}"])
+
+
+@contextmanager
+def stopped_alike() -> Iterator[None]:
+    """Have SIGTERM do as Ctrl-C does: nothing is left of the app's processes, and nothing is written."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("taskmill: stopped; nothing was written", err=True)
+        sys.exit(errors.INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)

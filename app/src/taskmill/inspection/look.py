@@ -1,0 +1,83 @@
+"""Looks at an app: reads its source and files, imports it in an environment of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskmill.inspection import causes, environment, requirements, system_packages
+from taskmill.inspection.source_code import SourceCode
+from taskmill.inspection.subject import Subject
+from taskmill.model.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from taskmill.inspection.source_code import Candidate
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to look; ``app`` is what ``celery --app`` takes, ``seconds`` the time that the import has."""
+
+    app: str = ""
+    python: Path | None = None
+    requirements: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 60
+
+
+def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
+    """Return what is known of the app at a path, and tell what is done; raise ``TaskmillError`` with what mends it."""
+    code = SourceCode(path)
+    candidate = None if options.app else found(code)
+    root = candidate.root if candidate is not None else root_of(code, options.app)
+    top = code.path if code.path.is_dir() else code.path.parent
+    directories = list(dict.fromkeys([top, root, *([top.parent] if root == top.parent else [])]))
+    if options.requirements is not None:
+        needs: requirements.Requirements | None = requirements.given(options.requirements)
+    else:
+        needs = requirements.find(directories)
+    version = requirements.python_version(directories)
+    if options.python is None:
+        tell(f"installing {needs.source if needs is not None else 'Celery'} into an environment of its own")
+    with environment.python_of(options.python, needs, version) as python:
+        tell("importing the app")
+        app, output = environment.probe(
+            python, root, candidate or options.app, variables=options.variables, seconds=options.seconds
+        )
+    if app.error is not None:
+        place = code.shown(app.error.file, app.error.line) if app.error.file else ""
+        made_from = str(options.python or (needs.source if needs is not None else "none found"))
+        raise TaskmillError(causes.not_imported(app, place, output, made_from))
+    system = system_packages.needed(app.distributions) if needs is not None else {}
+    return Subject(code, root, candidate, needs, version, options.python, system, app)
+
+
+def found(code: SourceCode) -> Candidate:
+    """Return the likeliest Celery object; raise ``TaskmillError`` where there is none."""
+    if code.candidates:
+        return code.candidates[0]
+    if code.factories:
+        name, file, line = code.factories[0]
+        raise TaskmillError(
+            f"the app is made by {name}() ({code.shown(file, line)}), which celery --app does not take: make a module "
+            f"that calls it, such as worker.py with `app = {name}()`, and give --app worker:app"
+        )
+    raise TaskmillError(
+        f"no module in {code.path} has a Celery object at its top: give what celery --app takes, by --app MODULE:NAME"
+    )
+
+
+def root_of(code: SourceCode, app: str) -> Path:
+    """Return the directory that the app of this name is imported from."""
+    if code.path.is_file():
+        return code.path.parent
+    if (code.path / "__init__.py").exists():
+        return code.path.parent
+    first = app.partition(":")[0].partition(".")[0]
+    inside = [
+        one for one in (code.path, code.path / "src") if (one / first).is_dir() or (one / f"{first}.py").is_file()
+    ]
+    return inside[0] if inside else code.path

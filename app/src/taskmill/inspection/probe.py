@@ -1,0 +1,323 @@
+"""Imports a Celery app and writes down what it is. The app's own Python reads this from its standard input.
+
+It needs nothing but the app's Celery (5) and Python 3.8. Its only argument is a JSON object:
+
+| key | value |
+|---|---|
+| ``root`` | directory that the app's modules are imported from; the current one |
+| ``output`` | file that the outcome is written to, as JSON: the keys of ``App``, or ``error`` |
+| ``names`` | what ``celery --app`` may be given, the best first |
+| ``module``, ``attribute`` | where the app was seen in the source; empty when ``names`` has one that the user gave |
+| ``seconds`` | how long the import may take, before the log gets where it stands |
+| ``settings`` | names of Celery's settings to tell |
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import traceback
+from importlib import metadata
+from typing import Any
+
+#: Read the environment for others.
+READERS = frozenset({"decouple", "dotenv", "environ", "environs", "pydantic_settings", "starlette"})
+MAPPINGS = frozenset({"os", "_collections_abc", "collections.abc"})
+
+
+class Environment:
+    """Which variables the app's code reads, and a made-up value for each that it cannot do without."""
+
+    def __init__(self, root: str) -> None:
+        """Take the directory of the app's code, and look on from here."""
+        self.root = os.path.join(os.path.realpath(root), "")
+        self.read: dict[str, dict[str, Any]] = {}
+        kind: Any = type(os.environ)
+        plain = kind.__getitem__
+
+        def getitem(environ: Any, name: Any) -> Any:
+            reader, at_once, frame = self.reader()
+            try:
+                value = plain(environ, name)
+            except KeyError:
+                if frame is not None:
+                    self.note(name, frame, needed=at_once, given=False)
+                if not at_once or frame is None:
+                    raise
+                return "http://127.0.0.1:9/" if "URL" in name else "1"
+            if frame is not None:
+                self.note(name, frame, needed=at_once or reader in READERS, given=True)
+            return value
+
+        kind.__getitem__ = getitem
+
+    def reader(self) -> tuple[str, bool, Any]:
+        """Return who reads, whether by ``environ[name]``, and the frame of the app's code; None where another reads."""
+        frame: Any = sys._getframe(2)
+        at_once = True
+        while frame is not None and frame.f_globals.get("__name__") in MAPPINGS:
+            at_once = False
+            frame = frame.f_back
+        reader = "" if frame is None else str(frame.f_globals.get("__name__")).partition(".")[0]
+        if reader in READERS:
+            at_once = False
+            while frame is not None and not self.own(frame):
+                frame = frame.f_back
+        return reader, at_once, frame if frame is not None and self.own(frame) else None
+
+    def own(self, frame: Any) -> bool:
+        """Return whether a frame is of the app's code."""
+        path = frame.f_code.co_filename
+        return (
+            not path.startswith("<")
+            and os.path.realpath(path).startswith(self.root)
+            and "-packages" + os.sep not in path
+        )
+
+    def note(self, name: Any, frame: Any, needed: bool, given: bool) -> None:
+        """Keep where a variable was first read."""
+        if isinstance(name, str) and name not in self.read:
+            source = {"file": os.path.realpath(frame.f_code.co_filename), "line": frame.f_lineno}
+            self.read[name] = dict(source, name=name, needed=needed, given=given)
+
+
+def find(names: list[str], module: str, attribute: str) -> tuple[Any, str]:
+    """Return the app and the name that ``celery --app`` finds it by; raise what its import raises."""
+    from celery import Celery
+    from celery.app.utils import find_app
+
+    wanted: Any = None
+    if module:
+        wanted = vars(importlib.import_module(module)).get(attribute)
+    last: Exception = ImportError(names[0])
+    for name in names:
+        try:
+            found = find_app(name)
+        except (AttributeError, ImportError) as error:
+            last = error
+            if len(names) == 1:
+                raise
+            continue
+        # A proxy of the app is an app, too.
+        if isinstance(found, Celery) and (not module or found is wanted):
+            return found, name
+        last = TypeError("%s is %s, not a Celery app" % (name, type(found).__name__))
+    raise last
+
+
+def described(app: Any, wanted: list[str]) -> dict[str, Any]:
+    """Return what the app is, as the worker that starts with it would see it."""
+    app.loader.import_default_modules()
+    app.finalize()
+    queues: dict[str, Any] = {}
+    tasks = [task_of(app, app.tasks[name], queues) for name in sorted(app.tasks) if not name.startswith("celery.")]
+    for queue in app.amqp.queues.values():
+        queues.setdefault(queue.name, queue)
+    error, backend = "", ""
+    try:
+        backend = app.backend.__class__.__name__
+        result_url = getattr(app.backend, "url", None)
+    except Exception as raised:  # noqa: BLE001  # whatever the app's backend raises
+        error, result_url = last_line(raised), None
+    broker = app.connection_for_read()
+    return {
+        "tasks": tasks,
+        "queues": [queue_of(queues[name]) for name in sorted(queues)],
+        "settings": {name: setting_of(app, name) for name in wanted if name in app.conf},
+        "beat": [
+            {"name": str(name), "task": str(entry["task"]), "schedule": str(entry["schedule"])}
+            for name, entry in sorted((app.conf.beat_schedule or {}).items(), key=str)
+        ],
+        "broker": scheme_of(app.conf.get("broker_url")),
+        "broker_heeded": (broker.hostname, broker.port) == ("127.0.0.1", 9),
+        "backend": backend,
+        "backend_heeded": not result_url or "127.0.0.1:9" in str(result_url),
+        "backend_error": error,
+        "own_backend": scheme_of(app.conf.get("result_backend")),
+    }
+
+
+def scheme_of(url: Any) -> str:
+    """Return the scheme of an address, which may have a password behind it."""
+    if isinstance(url, (list, tuple)):
+        url = url[0] if url else ""
+    return re.split("[:;]", str(url or ""))[0]
+
+
+def setting_of(app: Any, name: str) -> dict[str, Any]:
+    """Return a setting's value, and whether it is Celery's own."""
+    from celery.app.defaults import DEFAULTS
+
+    value = app.conf.get(name)
+    return {"value": plain(value), "default": value == DEFAULTS.get(name)}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can carry it."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    return getattr(value, "__qualname__", None) or str(value)[:200]
+
+
+def task_of(app: Any, task: Any, queues: dict[str, Any]) -> dict[str, Any]:
+    """Return what a task is; its queue is put to the others."""
+    function = inspect.unwrap(getattr(task.run, "__func__", task.run))
+    try:
+        place = {"file": inspect.getsourcefile(function) or "", "line": inspect.getsourcelines(function)[1]}
+    except (OSError, TypeError):
+        place = {"file": "", "line": 0}
+    described = dict(place, name=task.name, queue="", exchange="", routing_key="", priority=None, route_error="")
+    try:
+        route = app.amqp.router.route(dict(task._get_exec_options()), task.name, args=(), kwargs={})
+    except Exception as error:  # noqa: BLE001  # whatever the app's router raises
+        described["route_error"] = last_line(error)
+        route = {}
+    queue = route.get("queue")
+    if isinstance(queue, str):
+        queue = app.amqp.queues[queue]
+    exchange = route.get("exchange") or ""
+    exchange = getattr(exchange, "name", exchange)
+    key = route.get("routing_key") or ""
+    if queue is None and not described["route_error"]:
+        queue = bound(app, exchange, key)
+    if queue is not None:
+        queues.setdefault(queue.name, queue)
+        described["queue"] = queue.name
+    described.update(exchange=exchange, routing_key=key, priority=route.get("priority"))
+    for name in ("acks_late", "ignore_result", "serializer", "time_limit", "soft_time_limit"):
+        described[name] = plain(getattr(task, name, None))
+    described["retry_delay"] = plain(getattr(task, "default_retry_delay", None))
+    # These attributes are there with autoretry_for alone.
+    backoff = getattr(task, "autoretry_for", ()) and getattr(task, "retry_backoff", False)
+    described["backoff"] = plain(getattr(task, "retry_backoff_max", 600)) if backoff else 0
+    described["parameters"] = parameters_of(task.run)
+    return described
+
+
+def bound(app: Any, exchange: str, key: str) -> Any:
+    """Return the queue that a message to an exchange comes to, or None."""
+    for queue in app.amqp.queues.values():
+        kind = queue.exchange.type
+        words = "".join(
+            {"*": "[^.]+", "#": ".*"}.get(part, re.escape(part)) for part in re.split("([*#])", queue.routing_key)
+        )
+        fits = kind == "fanout" or queue.routing_key == key or (kind == "topic" and re.fullmatch(words, key))
+        if queue.exchange.name == (exchange or app.conf.task_default_exchange) and fits:
+            return queue
+    return None
+
+
+def parameters_of(function: Any) -> list[dict[str, Any]] | None:
+    """Return the parameters that a call has to give, with their annotations as text; None where they are not known."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    needed = []
+    for one in parameters:
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            annotation = "" if one.annotation is one.empty else one.annotation
+            text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+            needed.append({"name": one.name, "annotation": text, "keyword": one.kind == one.KEYWORD_ONLY})
+    return needed
+
+
+def queue_of(queue: Any) -> dict[str, Any]:
+    """Return a queue as the broker would be asked for it."""
+    from kombu.transport.base import to_rabbitmq_queue_arguments
+
+    options = ("expires", "message_ttl", "max_length", "max_length_bytes", "max_priority")
+    arguments = to_rabbitmq_queue_arguments(
+        dict(queue.queue_arguments or {}), **{name: getattr(queue, name) for name in options}
+    )
+    return {
+        "name": queue.name,
+        "exchange": queue.exchange.name if queue.exchange is not None else "",
+        "arguments": plain(arguments),
+        "declared": not (queue.no_declare or (queue.exchange is not None and queue.exchange.no_declare)),
+        "durable": bool(queue.durable),
+    }
+
+
+def installed() -> dict[str, dict[str, Any]]:
+    """Return each installed distribution's version, and whether it brings its system libraries along."""
+    found = {}
+    for one in metadata.distributions():
+        name = one.metadata["Name"]
+        if name:
+            carries = any(str(path).split("/")[0].endswith(".libs") for path in one.files or ())
+            found[re.sub("[-_.]+", "-", name).lower()] = {"version": one.version, "carries": carries}
+    return found
+
+
+def django_of() -> dict[str, Any] | None:
+    """Return Django's settings module and DEBUG, where the app has set Django up."""
+    if "django.conf" not in sys.modules or not sys.modules["django.conf"].settings.configured:
+        return None
+    return {
+        "settings": os.environ.get("DJANGO_SETTINGS_MODULE", ""),
+        "debug": bool(sys.modules["django.conf"].settings.DEBUG),
+    }
+
+
+def last_line(error: BaseException) -> str:
+    """Return an exception in one line."""
+    return traceback.format_exception_only(type(error), error)[-1].strip()
+
+
+def failure(error: BaseException, root: str) -> dict[str, Any]:
+    """Return what an exception is, and where in the app's code it came up."""
+    inside = os.path.join(os.path.realpath(root), "")
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<")]
+    own = [
+        one
+        for one in frames
+        if os.path.realpath(one.filename).startswith(inside) and "-packages" + os.sep not in one.filename
+    ]
+    place = {"file": os.path.realpath(own[-1].filename), "line": own[-1].lineno} if own else {"file": "", "line": 0}
+    if isinstance(error, SyntaxError):
+        place = {"file": error.filename or "", "line": error.lineno or 0}
+    return dict(place, kind=type(error).__name__, text=last_line(error), module=getattr(error, "name", None) or "")
+
+
+def main() -> None:
+    """Do it all; whatever the app does, the outcome is written, if its process lives on."""
+    asked = json.loads(sys.argv[1])
+    sys.argv = ["celery"]
+    faulthandler.dump_traceback_later(asked["seconds"])
+    environment = Environment(asked["root"])
+    outcome: dict[str, Any] = {"python": "%d.%d.%d" % sys.version_info[:3]}
+    try:
+        import celery
+
+        outcome["celery"] = celery.__version__
+        app, outcome["name"] = find(asked["names"], asked["module"], asked["attribute"])
+        outcome.update(described(app, asked["settings"]))
+        outcome["django"] = django_of()
+        outcome["distributions"] = installed()
+    except BaseException as error:  # noqa: BLE001  # whatever the app raises, SystemExit included
+        traceback.print_exc()
+        outcome["error"] = failure(error, asked["root"])
+    outcome["environment"] = list(environment.read.values())
+    with open(asked["output"] + ".part", "w") as file:
+        json.dump(outcome, file)
+    os.replace(asked["output"] + ".part", asked["output"])
+    # Threads and handlers of the app's own do not keep it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

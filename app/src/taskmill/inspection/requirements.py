@@ -1,0 +1,161 @@
+"""What an app needs to be installed, and for which Python: found in the files that its tools leave."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from taskmill.inspection.locks import LOCKS
+from taskmill.inspection.toml import read_toml
+from taskmill.model.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Requirements files by their names, the likeliest first.
+FILES = (
+    "requirements.txt",
+    "requirements/production.txt",
+    "requirements/prod.txt",
+    "requirements/requirements.txt",
+    "requirements/base.txt",
+    "requirements/main.txt",
+    "requirements-prod.txt",
+)
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What the app needs: the ``file`` that says it, or the ``text`` that one would have."""
+
+    source: Path
+    line: int
+    text: str
+    #: Whether ``source`` is a requirements file that pip takes as it stands.
+    as_it_is: bool
+
+    @property
+    def hashed(self) -> bool:
+        """Whether every package has its hashes."""
+        packages = [line for line in self.lines() if not line.startswith("-")]
+        return bool(packages) and all("--hash=" in line for line in packages)
+
+    @property
+    def any_hashed(self) -> bool:
+        """Whether some package has a hash, so that pip takes none without."""
+        return any("--hash=" in line for line in self.lines())
+
+    @property
+    def names(self) -> set[str]:
+        """The packages' names."""
+        found = (re.match(r"[A-Za-z0-9][\w.-]*", line) for line in self.lines())
+        return {str(canonicalize_name(one[0])) for one in found if one}
+
+    def lines(self) -> Iterator[str]:
+        """Yield each requirement and option, those of included files too."""
+        yield from lines_of(self.text, self.source.parent, {self.source})
+
+    @property
+    def local(self) -> list[str]:
+        """Requirements that are paths of this machine."""
+        paths = re.compile(r"(-e|--editable)[ =](?!git\+)|\.{0,2}/|file:|.* @ file:")
+        return [line for line in self.lines() if paths.match(line)]
+
+
+def lines_of(text: str, directory: Path, seen: set[Path]) -> Iterator[str]:
+    """Yield the lines of a requirements file, continued ones joined; raise ``TaskmillError`` for what is not there."""
+    for raw in re.sub(r"\\\n", " ", text).splitlines():
+        line = re.sub(r"(^|\s)#.*", "", raw).strip()
+        included = re.match(r"(?:-r|--requirement)[ =]?\s*(\S+)", line)
+        if included:
+            path = directory / included[1]
+            if path in seen:
+                continue
+            seen.add(path)
+            try:
+                yield from lines_of(path.read_text(), path.parent, seen)
+            except FileNotFoundError as error:
+                raise TaskmillError(f"{path} is not there, which a requirements file includes") from error
+        elif line:
+            yield line
+
+
+def given(path: Path) -> Requirements:
+    """Return those of the file that the user names."""
+    if not path.is_file():
+        raise TaskmillError(f"{path} is not there: give --requirements a requirements file or a lock file")
+    if path.name in LOCKS:
+        return Requirements(path.resolve(), 0, "\n".join(LOCKS[path.name](path)) + "\n", as_it_is=False)
+    return Requirements(path.resolve(), 0, path.read_text(), as_it_is=True)
+
+
+def find(directories: list[Path]) -> Requirements | None:
+    """Return what the first directory says that says anything: hashed requirements, a lock, others, a project."""
+    for directory in directories:
+        plain = next((given(directory / name) for name in FILES if (directory / name).is_file()), None)
+        if plain is not None and plain.hashed:
+            return plain
+        for name in LOCKS:
+            if (directory / name).is_file():
+                return given(directory / name)
+        if plain is not None:
+            return plain
+        project = directory / "pyproject.toml"
+        dependencies = read_toml(project).get("project", {}).get("dependencies", [])
+        if dependencies:
+            line = line_of(project, "dependencies")
+            return Requirements(project, line, "".join(f"{one}\n" for one in dependencies), as_it_is=False)
+    return None
+
+
+@dataclass(frozen=True)
+class PythonVersion:
+    """Which versions of Python an app takes, as its own files say it, and where."""
+
+    versions: str
+    source: Path
+    line: int
+
+
+def python_version(directories: list[Path]) -> PythonVersion | None:
+    """Return the first that is said, in ``pyproject.toml``, ``Pipfile``, ``.python-version``."""
+    for directory in directories:
+        project = directory / "pyproject.toml"
+        data = read_toml(project)
+        wanted = data.get("project", {}).get("requires-python")
+        poetry = data.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python")
+        if wanted:
+            return PythonVersion(wanted, project, line_of(project, "requires-python"))
+        if poetry:
+            return PythonVersion(specifier(poetry), project, line_of(project, "python"))
+        pipfile = directory / "Pipfile"
+        requires = read_toml(pipfile).get("requires", {})
+        for key in ("python_full_version", "python_version"):
+            if key in requires:
+                return PythonVersion(specifier(requires[key]), pipfile, line_of(pipfile, key))
+        pinned = directory / ".python-version"
+        if pinned.is_file() and (found := re.search(r"^\D*(\d+\.\d+)", pinned.read_text(), re.MULTILINE)):
+            return PythonVersion(f"=={found[1]}.*", pinned, 1)
+    return None
+
+
+def specifier(version: str) -> str:
+    """Return poetry's or pipenv's way of saying versions as PEP 440 says it."""
+    if version.startswith("^"):
+        return f">={version[1:]},<{int(version[1:].split('.', maxsplit=1)[0]) + 1}"
+    if version.startswith("~") and not version.startswith("~="):
+        major, minor = [*version[1:].split("."), "0"][:2]
+        return f">={version[1:]},<{major}.{int(minor) + 1}"
+    if version[:1].isdigit():
+        return f"=={'.'.join(version.split('.')[:2])}.*"
+    return "" if version == "*" else version
+
+
+def line_of(path: Path, key: str) -> int:
+    """Return the line in which a key stands; 0 where it is not found."""
+    lines = path.read_text().splitlines()
+    return next((number for number, line in enumerate(lines, 1) if re.match(rf"\s*{re.escape(key)}\s*=", line)), 0)

@@ -1,0 +1,66 @@
+"""Everything that is known of an app that was looked at; facts, problems and inventory are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskmill.inspection.probed import App, Queue, Task
+from taskmill.inspection.requirements import PythonVersion, Requirements
+from taskmill.inspection.source_code import Candidate, SourceCode
+from taskmill.inspection.system_packages import Needs
+
+#: The role celery_worker gives them to each worker.
+OF_THE_ROLE = frozenset({"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "HOME", "LANG", "PATH", "TMPDIR", "USER"})
+#: Any of these stores results in memcached: the first in taskmill's workers, the others in Celery's own backend.
+MEMCACHED_CLIENTS = ("python-memcached", "pymemcache", "pylibmc")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An app, as its source, its files and its import say; ``root`` is the directory that it is imported from."""
+
+    code: SourceCode
+    root: Path
+    candidate: Candidate | None
+    requirements: Requirements | None
+    python: PythonVersion | None
+    #: The directory or file that ``--python`` named; None where the environment was made for this.
+    environment: Path | None
+    system: dict[str, Needs]
+    app: App
+
+    def place(self, file: str | Path, line: int = 0) -> str:
+        """Return a place as the user would look for it."""
+        return self.code.shown(file, line) if str(file) else ""
+
+    def setting_place(self, name: str) -> str:
+        """Return where a setting is made: file and line, or that it is Celery's own."""
+        setting = self.app.settings.get(name)
+        if setting is None or setting.default:
+            return "Celery's default"
+        found = self.code.lines_of({name, name.upper(), f"CELERY_{name.upper()}"})
+        return self.place(*found) if found else f"setting {name}"
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that the app itself registers, or all of them where it registers none."""
+        inside = str(self.root.resolve())
+        own = [task for task in self.app.tasks if task.file.startswith(inside) and "-packages/" not in task.file]
+        return own or self.app.tasks
+
+    @property
+    def queues(self) -> list[Queue]:
+        """The queues that its tasks go to."""
+        used = {task.queue for task in self.tasks}
+        return [queue for queue in self.app.queues if queue.name in used] or self.app.queues
+
+    @property
+    def needed_variables(self) -> list[str]:
+        """Variables of the environment that the app cannot do without, save those that every worker gets."""
+        return sorted(one.name for one in self.app.environment if one.needed and one.name not in OF_THE_ROLE)
+
+    @property
+    def lacks_memcached(self) -> bool:
+        """Whether nothing that is installed can store results in memcached."""
+        return not any(name in self.app.distributions for name in MEMCACHED_CLIENTS)

@@ -1,0 +1,488 @@
+"""What ``taskmill inspect`` finds in an app's files, and the hosts that it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inspected_apps import write
+from taskmill.inspection import inventory, locks, requirements
+from taskmill.inspection.causes import not_installed
+from taskmill.inspection.environment import fitting
+from taskmill.inspection.look import found, root_of
+from taskmill.inspection.probed import App, Distribution
+from taskmill.inspection.problems import problems
+from taskmill.inspection.requirements import PythonVersion
+from taskmill.inspection.source_code import SourceCode
+from taskmill.inspection.subject import Subject
+from taskmill.inspection.system_packages import needed, packages
+from taskmill.model.errors import TaskmillError
+
+CELERY = "from celery import Celery\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "root", "name"),
+    [
+        (
+            {
+                "proj/__init__.py": "",
+                "proj/celery.py": CELERY + "app = Celery()\n",
+                "tasks.py": CELERY + "app = Celery()\n",
+            },
+            "",
+            "proj",
+        ),
+        ({"src/shop/__init__.py": CELERY + "worker = Celery()\n"}, "src", "shop"),
+        # A package without __init__.py.
+        ({"proj/celery.py": CELERY + "app = Celery()\n"}, "", "proj"),
+        # Flask's way: a function makes it, and a module of its own calls that.
+        (
+            {
+                "web/__init__.py": CELERY + "def make_celery():\n    return Celery()\n",
+                "worker.py": "from web import make_celery\ncelery = make_celery()\n",
+            },
+            "",
+            "worker",
+        ),
+        (
+            {
+                "web/__init__.py": CELERY + "def celery_init(app):\n    app.extensions['celery'] = Celery()\n",
+                "make_celery.py": "from web import create\nflask = create()\ncelery_app = flask.extensions['celery']\n",
+            },
+            "",
+            "make_celery",
+        ),
+        # Neither tests nor an environment within.
+        (
+            {
+                "tests/tasks.py": CELERY + "app = Celery()\n",
+                "env/pyvenv.cfg": "",
+                "env/tasks.py": CELERY + "app = Celery()\n",
+                "jobs.py": "import celery\nif True:\n    queue = celery.Celery()\n",
+            },
+            "",
+            "jobs",
+        ),
+    ],
+    ids=["package", "src", "no-init", "factory", "flask", "aside"],
+)
+def test_the_celery_object_is_found(tmp_path: Path, files: dict[str, str], root: str, name: str) -> None:
+    """The likeliest one of an app, with the directory that it is imported from."""
+    one = found(SourceCode(write(tmp_path, files)))
+    assert (one.root, one.names[0]) == (tmp_path / root, name)
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (
+            {"a.py": ""},
+            "no module in {0} has a Celery object at its top: give what celery --app takes, by --app MODULE:NAME",
+        ),
+        (
+            {"a.py": CELERY + "def create():\n    return Celery()\n"},
+            "the app is made by create() (a.py:2), which celery --app does not take: {call}",
+        ),
+    ],
+    ids=["none", "factory"],
+)
+def test_no_celery_object(tmp_path: Path, files: dict[str, str], text: str) -> None:
+    """What there is in its place, and what to give."""
+    with pytest.raises(TaskmillError) as raised:
+        found(SourceCode(write(tmp_path, files)))
+    call = "make a module that calls it, such as worker.py with `app = create()`, and give --app worker:app"
+    assert str(raised.value) == text.format(tmp_path, call=call)
+
+
+def test_what_is_no_app(tmp_path: Path) -> None:
+    """A path that is not there, and one that is no Python."""
+    with pytest.raises(
+        TaskmillError, match="shop is not there: give the directory that holds your app, or its one file"
+    ):
+        SourceCode(tmp_path / "shop")
+    (tmp_path / "shop.whl").touch()
+    with pytest.raises(TaskmillError, match=r"shop\.whl is neither a directory nor a \.py file: give the directory"):
+        SourceCode(tmp_path / "shop.whl")
+
+
+def test_a_named_app_is_imported_from_where_its_module_is(tmp_path: Path) -> None:
+    """A layout with src is known."""
+    code = SourceCode(write(tmp_path, {"src/shop/__init__.py": ""}))
+    assert (root_of(code, "shop.worker:app"), root_of(code, "other")) == (tmp_path / "src", tmp_path)
+
+
+UV = """
+version = 1
+requires-python = ">=3.11"
+
+[[package]]
+name = "shop"
+version = "0.1.0"
+source = { virtual = "." }
+dependencies = [
+    { name = "celery", extra = ["redis"] },
+    { name = "colorama", marker = "sys_platform == 'win32'" },
+    { name = "tool" },
+]
+
+[package.dev-dependencies]
+dev = [{ name = "pytest" }]
+
+[[package]]
+name = "celery"
+version = "5.5.3"
+source = { registry = "https://pypi.org/simple" }
+dependencies = [{ name = "backport", marker = "python_full_version < '3.13'" }]
+sdist = { url = "https://example.com/celery.tar.gz", hash = "sha256:aa", size = 1 }
+wheels = [{ url = "https://example.com/celery.whl", hash = "sha256:bb", size = 1 }]
+
+[package.optional-dependencies]
+redis = [{ name = "redis" }]
+
+[[package]]
+name = "backport"
+version = "1.0"
+source = { registry = "https://pypi.org/simple" }
+sdist = { url = "https://example.com/b.tar.gz", hash = "sha256:cc" }
+
+[[package]]
+name = "redis"
+version = "6.0"
+source = { registry = "https://pypi.org/simple" }
+sdist = { url = "https://example.com/r.tar.gz", hash = "sha256:dd" }
+
+[[package]]
+name = "colorama"
+version = "0.4"
+source = { registry = "https://pypi.org/simple" }
+
+[[package]]
+name = "pytest"
+version = "8.0"
+source = { registry = "https://pypi.org/simple" }
+
+[[package]]
+name = "tool"
+version = "2.0"
+source = { git = "https://example.com/tool.git?rev=main#0123456" }
+"""
+POETRY = """
+[[package]]
+name = "celery"
+version = "5.5.3"
+optional = false
+python-versions = ">=3.8"
+files = [
+    {file = "celery.whl", hash = "sha256:bb"},
+    {file = "celery.tar.gz", hash = "sha256:aa"},
+]
+
+[package.dependencies]
+backport = {version = ">=1", markers = "python_version < \\"3.13\\""}
+redis = {version = ">=4", optional = true, markers = "extra == \\"redis\\""}
+
+[package.extras]
+redis = ["redis (>=4)"]
+
+[[package]]
+name = "backport"
+version = "1.0"
+files = [{file = "b", hash = "sha256:cc"}]
+
+[[package]]
+name = "redis"
+version = "6.0"
+files = [{file = "r", hash = "sha256:dd"}]
+
+[[package]]
+name = "pytest"
+version = "8.0"
+files = [{file = "p", hash = "sha256:ee"}]
+
+[[package]]
+name = "tool"
+version = "2.0"
+files = []
+
+[package.source]
+type = "git"
+url = "https://example.com/tool.git"
+reference = "main"
+resolved_reference = "0123456"
+
+[metadata]
+lock-version = "2.1"
+python-versions = ">=3.11,<4.0"
+"""
+POETRY_PROJECT = """
+[tool.poetry.dependencies]
+python = "^3.11"
+celery = {version = "^5.5", extras = ["redis"]}
+tool = {git = "https://example.com/tool.git"}
+
+[tool.poetry.group.dev.dependencies]
+pytest = "^8"
+"""
+PDM = """
+[[package]]
+name = "celery"
+version = "5.5.3"
+groups = ["default"]
+dependencies = ["backport>=1; python_version < \\"3.13\\""]
+files = [{file = "celery.whl", hash = "sha256:bb"}, {file = "celery.tar.gz", hash = "sha256:aa"}]
+
+[[package]]
+name = "celery"
+version = "5.5.3"
+extras = ["redis"]
+dependencies = ["celery==5.5.3", "redis>=4"]
+files = [{file = "celery.whl", hash = "sha256:bb"}, {file = "celery.tar.gz", hash = "sha256:aa"}]
+
+[[package]]
+name = "backport"
+version = "1.0"
+files = [{file = "b", hash = "sha256:cc"}]
+
+[[package]]
+name = "redis"
+version = "6.0"
+files = [{file = "r", hash = "sha256:dd"}]
+
+[[package]]
+name = "tool"
+version = "2.0"
+git = "https://example.com/tool.git"
+revision = "0123456"
+
+[[package]]
+name = "pytest"
+version = "8.0"
+files = [{file = "p", hash = "sha256:ee"}]
+"""
+PDM_PROJECT = """
+[project]
+requires-python = ">=3.11"
+dependencies = ["celery[redis]", "tool @ git+https://example.com/tool.git"]
+"""
+EXPORTED = """\
+backport==1.0 ; python_version == "3.11" or python_version == "3.12" \\
+    --hash=sha256:cc
+celery==5.5.3 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+redis==6.0 \\
+    --hash=sha256:dd
+tool @ git+https://example.com/tool.git@0123456
+"""
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"uv.lock": UV, "pyproject.toml": PDM_PROJECT},
+        {"poetry.lock": POETRY, "pyproject.toml": POETRY_PROJECT},
+        {"pdm.lock": PDM, "pyproject.toml": PDM_PROJECT},
+    ],
+    ids=["uv", "poetry", "pdm"],
+)
+def test_a_lock_is_exported(tmp_path: Path, files: dict[str, str]) -> None:
+    """What the app needs on Linux, with hashes, without what develops it; a marker where only some Pythons need it."""
+    needs = requirements.find([write(tmp_path, files)])
+    assert needs is not None
+    assert needs.text == EXPORTED
+    assert (needs.source, needs.as_it_is) == (tmp_path / next(iter(files)), False)
+    assert needs.names == {"backport", "celery", "redis", "tool"}
+
+
+def test_pipenvs_lock_is_exported(tmp_path: Path) -> None:
+    """Its packages have their markers; the develop section is left out."""
+    one = {"hashes": ["sha256:aa"], "version": "==5.5.3", "markers": "python_version >= '3.8'"}
+    windows = {"hashes": ["sha256:bb"], "version": "==0.4", "markers": "sys_platform == 'win32'"}
+    lock = {"default": {"celery": one, "colorama": windows}, "develop": {"pytest": one}}
+    needs = requirements.find([write(tmp_path, {"Pipfile.lock": json.dumps(lock)})])
+    assert needs is not None
+    assert needs.text == "celery==5.5.3 \\\n    --hash=sha256:aa\n"
+    assert needs.hashed
+
+
+def test_two_versions_of_a_package_in_one_lock(tmp_path: Path) -> None:
+    """Each is for the Pythons that need it."""
+    edges = [
+        locks.Edge("b", "python_version < '3.12'", specifier="==1"),
+        locks.Edge("b", "python_version >= '3.12'", specifier="==2"),
+    ]
+    lines = locks.exported(edges, [locks.Package("b", "1", []), locks.Package("b", "2", [])], ">=3.11,<3.13")
+    assert lines == ['b==1 ; python_version == "3.11"', 'b==2 ; python_version == "3.12"']
+    assert tmp_path.exists()
+
+
+HASHED = "celery==5.5.3 \\\n    --hash=sha256:aa\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "hashed"),
+    [
+        ({"requirements.txt": HASHED, "uv.lock": UV}, "requirements.txt", True),
+        ({"requirements.txt": "celery\n", "uv.lock": UV}, "uv.lock", False),
+        ({"requirements.txt": "celery\n", "pyproject.toml": PDM_PROJECT}, "requirements.txt", False),
+        (
+            {"requirements/base.txt": "celery\n", "requirements/prod.txt": "-r base.txt\n"},
+            "requirements/prod.txt",
+            False,
+        ),
+        ({"pyproject.toml": PDM_PROJECT}, "pyproject.toml", False),
+    ],
+)
+def test_which_file_says_what_is_needed(tmp_path: Path, files: dict[str, str], source: str, *, hashed: bool) -> None:
+    """Hashed requirements, then a lock, then other requirements, then the project."""
+    needs = requirements.find([write(tmp_path, files)])
+    assert needs is not None
+    assert (needs.source, needs.hashed) == (tmp_path / source, hashed)
+    assert "celery" in needs.names
+
+
+@pytest.mark.parametrize(
+    ("files", "installed", "text", "hurts"),
+    [
+        (
+            {"requirements.txt": "celery\n"},
+            "celery",
+            "-r {}/requirements.txt\n# Stores results in memcached.\n{}\n",
+            False,
+        ),
+        ({"requirements.txt": "celery\n"}, "pymemcache", None, False),
+        ({"requirements.txt": HASHED}, "celery", None, True),
+        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "celery", EXPORTED, True),
+        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "pylibmc", EXPORTED, False),
+        ({}, "celery", None, False),
+    ],
+    ids=["adds", "has", "hashed", "lock", "lock-has", "none"],
+)
+def test_what_stores_results_is_required(
+    tmp_path: Path, files: dict[str, str], installed: str, text: str | None, *, hurts: bool
+) -> None:
+    """A client of memcached is added to what has no hashes, and asked for beside hashes; a lock is written out."""
+    code = SourceCode(write(tmp_path, files))
+    app = App("3.11", celery="5.5.3", distributions={installed: Distribution("1", carries=False)})
+    subject = Subject(code, tmp_path, None, requirements.find([tmp_path]), None, None, {}, app)
+    assert inventory.text_of(subject) == (text and text.format(tmp_path, inventory.MEMCACHED))
+    said = "nothing that is installed stores results in memcached, where results go to on the hosts"
+    assert [one.what for one in problems(subject)] == ([said] if hurts else [])
+
+
+def test_requirements_that_are_only_here(tmp_path: Path) -> None:
+    """Paths are named; what is included counts, and what is not there is said."""
+    text = "-r more.txt\n./wheels/a.whl\n-e .\n-e git+https://example.com/a#egg=a\nb @ file:///b\n"
+    needs = requirements.find([write(tmp_path, {"requirements.txt": text, "more.txt": "../c  # why\ncelery\n"})])
+    assert needs is not None
+    assert needs.local == ["../c", "./wheels/a.whl", "-e .", "b @ file:///b"]
+    (tmp_path / "more.txt").unlink()
+    with pytest.raises(TaskmillError, match=r"more\.txt is not there, which a requirements file includes"):
+        _ = needs.names
+
+
+@pytest.mark.parametrize(
+    ("files", "versions", "source", "line"),
+    [
+        ({"pyproject.toml": PDM_PROJECT}, ">=3.11", "pyproject.toml", 3),
+        ({"pyproject.toml": POETRY_PROJECT}, ">=3.11,<4", "pyproject.toml", 3),
+        ({"Pipfile": '[requires]\npython_version = "3.12"\n'}, "==3.12.*", "Pipfile", 2),
+        ({".python-version": "3.11.7\n"}, "==3.11.*", ".python-version", 1),
+    ],
+)
+def test_the_version_of_python(tmp_path: Path, files: dict[str, str], versions: str, source: str, line: int) -> None:
+    """It is said as PEP 440 says it, with its place."""
+    assert requirements.python_version([write(tmp_path, files)]) == PythonVersion(versions, tmp_path / source, line)
+
+
+def test_no_python_that_the_app_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes and where that is said, and what to give."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TaskmillError) as raised:
+        fitting(PythonVersion("<3", tmp_path / "pyproject.toml", 1))
+    assert str(raised.value) == (
+        f"the app takes Python <3 ({tmp_path}/pyproject.toml), and PATH has none such: install one, or give an "
+        f"environment that has the app's requirements by --python PATH"
+    )
+
+
+def test_system_packages_only_where_the_wheel_has_none() -> None:
+    """psycopg2 is built with libpq, psycopg2-binary brings it, as a wheel with a directory of libraries does."""
+    bare, carries = Distribution("1", carries=False), Distribution("1", carries=True)
+    assert packages(needed({"psycopg2": bare}).values()) == ["libpq5", "libpq-dev", "gcc", "python3-dev"]
+    assert needed({"psycopg2-binary": bare, "lxml": carries, "pillow": carries, "psycopg2": carries}) == {}
+    assert packages(needed({"psycopg": bare}).values()) == ["libpq5"]
+    assert needed({"psycopg": bare, "psycopg-binary": carries}) == {}
+
+
+@pytest.mark.parametrize(
+    ("output", "mend"),
+    [
+        (
+            "Error: pg_config executable not found.",
+            "psycopg2 is built with libpq: apt-get install libpq-dev gcc python3-dev, or psycopg2-binary",
+        ),
+        (
+            "ERROR: Could not find a version\nERROR: No matching distribution found for shopp",
+            "the index has no shopp for this Python: correct its name, or set PIP_EXTRA_INDEX_URL to one that has it",
+        ),
+        ("ERROR: something else", "make an environment with the requirements by hand, and give it by --python PATH"),
+    ],
+)
+def test_what_pip_cannot_install(output: str, mend: str) -> None:
+    """Its last lines, and the likely mend."""
+    said = not_installed("/shop/requirements.txt", output, timed_out=False)
+    lines = "\n".join(f"    {line}" for line in output.splitlines())
+    assert said == f"/shop/requirements.txt cannot be installed; the last lines of pip:\n{lines}\n  {mend}"
+
+
+def test_hosts_by_their_groups() -> None:
+    """A host has one name in all its groups; results, monitor and client are the broker's unless they are named."""
+    files = inventory.hosts_files("broker=10.0.0.1 worker=10.0.0.2,me@10.0.0.3 client=10.0.0.2")
+    assert yaml.safe_load(files[Path("hosts.yml")]) == {
+        "all": {
+            "hosts": {
+                "broker1": {"ansible_host": "10.0.0.1"},
+                "worker1": {"ansible_host": "10.0.0.2"},
+                "worker2": {"ansible_host": "10.0.0.3", "ansible_user": "me"},
+            },
+            "children": {
+                "broker": {"hosts": {"broker1": None}},
+                "results": {"hosts": {"broker1": None}},
+                "monitor": {"hosts": {"broker1": None}},
+                "workers": {"hosts": {"worker1": None, "worker2": None}},
+                "client": {"hosts": {"worker1": None}},
+            },
+        }
+    }
+    assert files[inventory.NETWORK] == "---\ntls: true\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("broker=10.0.0.1", "HOSTS names no worker: add worker=ADDRESS"),
+        ("worker=10.0.0.1", "HOSTS names no broker: add broker=ADDRESS"),
+        ("brokr=10.0.0.1", "HOSTS has 'brokr=10.0.0.1': give "),
+        ("10.0.0.1", "HOSTS has '10.0.0.1': give "),
+        ("broker=10.0.0.1,,10.0.0.2", "HOSTS has 'broker=10.0.0.1,,10.0.0.2': give "),
+    ],
+)
+def test_hosts_that_are_none(text: str, error: str) -> None:
+    """What is wrong, and how it is given."""
+    with pytest.raises(TaskmillError) as raised:
+        inventory.hosts_files(text)
+    assert str(raised.value) == (error + inventory.MEANT if error.endswith("give ") else error)
+
+
+def test_an_inventory_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Where a file cannot be written, none is left."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "b").touch()
+    with pytest.raises(FileExistsError):
+        inventory.write(tmp_path / "mine", {Path("a.yml"): "a", Path("b/c.yml"): "c"})
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["b"]
