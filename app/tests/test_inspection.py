@@ -459,6 +459,8 @@ def test_an_environment_is_made_from_the_requirements(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TMPDIR": str(tmp_path / "tmp")}
     command = [sys.executable, "-m", "taskmill", "inspect", str(app), "--inventory", str(tmp_path / "mine"), *HOSTS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    if "the index is not reached" in done.stderr:
+        pytest.skip("no index is reached from this machine")
     assert done.returncode == 0, done.stderr
     variables = yaml.safe_load((tmp_path / "mine/group_vars/all/app.yml").read_text())
     assert variables["app_requirements"] == "{{ inventory_dir }}/requirements.txt"
