@@ -73,6 +73,34 @@ def test_messages_come_in_order_while_answers_are_waited_for(
     assert came == bodies
 
 
+def test_slow_messages_leave_time_for_heartbeats(rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop goes around between two of them, though all are read at once."""
+    monkeypatch.setattr(Transport, "_make_reader", read_ahead.make_reader)
+    purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
+    one = channel(rabbitmq, vhost=OTHER_VHOST)
+    for number in range(5):
+        one.basic_publish(amqp.Message(str(number)), routing_key=QUEUE)
+    one.connection.close()
+    hub = Hub()
+    came: list[bytes] = []
+
+    def take(message: Any) -> None:
+        came.append(message.body)
+        time.sleep(2 * read_ahead.SECONDS)
+
+    with Connection(rabbitmq.url(ADMIN, OTHER_VHOST)) as connection:
+        connection.transport.register_with_event_loop(connection.connection, hub)
+        connection.channel().basic_consume(QUEUE, no_ack=True, callback=take)
+        loop = hub.create_loop()
+        end = time.monotonic() + 60
+        in_turns = []
+        while len(came) < 5 and time.monotonic() < end:
+            before = len(came)
+            next(loop)
+            in_turns.append(len(came) - before)
+    assert (len(came), max(in_turns)) == (5, 1)
+
+
 def test_a_connection_that_ended_is_noticed(rabbitmq: RabbitMQ) -> None:
     """As an error of the connection, which a consumer takes as the reason to connect anew."""
     hub = Hub()

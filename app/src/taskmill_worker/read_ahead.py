@@ -11,6 +11,7 @@ the same order: nothing is overtaken, and none is left behind in memory while th
 from __future__ import annotations
 
 import struct
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 PIECE = 1 << 16
 #: Pieces that are read before the event loop sees to something else.
 PIECES = 16
+#: Seconds after which the event loop sees to heartbeats: the solo pool runs a task as its message is handled.
+SECONDS = 0.05
 #: Type (octet), channel (short), size of the payload (long); behind the payload stands one octet (AMQP 0-9-1, 4.2.3).
 HEADER = struct.Struct(">BHI")
 END = 0xCE
@@ -86,6 +89,7 @@ def make_reader(_: Transport, connection: Any) -> Callable[[Any], None]:
     def read(loop: Any) -> None:
         if not connection.connected:
             raise RecoverableConnectionError("Socket was disconnected")
+        end = time.monotonic() + SECONDS
         try:
             for _ in range(PIECES):
                 # There are some where handling one has failed.
@@ -93,6 +97,8 @@ def make_reader(_: Transport, connection: Any) -> Callable[[Any], None]:
                     ahead.fill()
                 while ahead.frames:
                     connection.on_inbound_frame(ahead.frames.popleft())
+                    if ahead.frames and time.monotonic() > end:
+                        return
         except TimeoutError:
             return
         finally:

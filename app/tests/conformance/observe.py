@@ -149,7 +149,10 @@ def records_by_label(seen: Seen, normal: Normaliser) -> dict[str, list[str]]:
                 continue
             label = f"{WORKER}//log"
         last = f" ... {normal(lines[-1])}" if len(lines) > 1 else ""
-        found[label].append(f"{level} {logger} {normal(lines[0])}{last}")
+        entry = f"{level} {logger} {normal(lines[0])}{last}"
+        # Python says the same warning once in each process, and any number of these has run into it.
+        if logger != "py.warnings" or entry not in found[label]:
+            found[label].append(entry)
     return found
 
 
