@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celery.backends.base import DisabledBackend, KeyValueStoreBackend
+from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend
 from celery.backends.database import DatabaseBackend
 from celery.result import AsyncResult
 
@@ -198,10 +198,11 @@ class Driver:
         def settled() -> bool:
             self.revive()
             self.look()
+            # At all times: a client of RPC is at a loss where more than 1,000 results wait for it.
+            enough = SILENCE if self.has_results and all(map(self.ready, self.posted)) else LONG_SILENCE
             silence = time.monotonic() - listener.last
             if silence < SILENCE:
                 return False
-            enough = SILENCE if self.has_results and all(map(self.ready, self.posted)) else LONG_SILENCE
             enough = PATIENCE + SILENCE if self.watched else enough
             return silence > STUCK or (silence > enough and not self.waiting())
 
@@ -234,7 +235,7 @@ class Driver:
         if self.alive():
             assert self.worker.process is not None
             self.worker.process.terminate()
-            wait(lambda: not self.alive(), 20)
+            wait(lambda: not self.alive(), 60)
             self.seen.exit_code = self.worker.process.poll()
         self.worker.stop()
         self.seen.left = [waiting, self.waiting() - waiting]
@@ -252,7 +253,7 @@ class Driver:
             seen.dead.append(str(message.headers.get("id")))
         seen.labels |= labels(seen, self.results)
         seen.log = self.log()
-        if isinstance(app.backend, (KeyValueStoreBackend, DatabaseBackend)):
+        if isinstance(app.backend, (BaseKeyValueStoreBackend, DatabaseBackend)):
             everything = {label: AsyncResult(identifier, app=app) for identifier, label in seen.labels.items()}
         else:  # only whom a result is sent to has it
             everything = self.results

@@ -29,6 +29,9 @@ EVENT_FIELDS = ("name", "args", "kwargs", "root_id", "parent_id", "retries", "re
                 "terminated", "signum", "expired", "queue", "routing_key")  # fmt: skip
 #: Events that a pool process sends, in no order with those of the worker's main process.
 OF_THE_POOL = ("task-sent", "task-own")
+#: Where a result backend has no count of a chord's results, this task looks for them again and again. How often depends
+#: on the time that they take, so only how it ended is compared.
+POLL = "celery.chord_unlock"
 #: Longest text that is compared by itself and not by its length alone.
 LONGEST = 600
 #: The key that taskmill_worker adds to a result: when its task ran (task_times). Celery's clients do not look at it.
@@ -125,10 +128,16 @@ def event_fields(event: dict[str, Any], normal: Normaliser) -> list[str]:
 def events_by_label(seen: Seen, normal: Normaliser) -> dict[str, dict[str, list[str]]]:
     """Return the events of each task: those of the worker in order, those of pool processes and the client sorted."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: {"worker": [], "others": []})
+    polls = {event["uuid"]: "" for event in seen.events if event.get("name") == POLL}
     for event in seen.events:
+        if event["uuid"] in polls:
+            polls[event["uuid"]] = event["type"]
+            continue
         label = seen.labels.get(event["uuid"], f"{WORKER}//events")
         whose = "others" if event["type"] in OF_THE_POOL else "worker"
         found[label][whose].append(" ".join([event["type"], *event_fields(event, normal)]))
+    if polls:
+        found[f"{WORKER}//{POLL}"]["worker"] = sorted(polls.values())
     for events in found.values():
         events["others"].sort()
         # A batch's tasks are told of when it ends: by then the next try of one that retries may have arrived.

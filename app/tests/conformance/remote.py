@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from conformance import tasks
 from conformance.app import app, note, sign, times_noted
-from conformance.posting import PROCESSES, Poster, Visitor, feature
+from conformance.posting import PROCESSES, SHARING, Poster, Visitor, feature
 from services import wait_until
 
 #: Seconds that a worker has to begin a task, to get what is posted, and to answer.
@@ -53,7 +53,7 @@ def revoke_by_stamped_headers(post: Poster) -> None:
         app.control.revoke_by_stamped_headers({"color": ["red"]}, reply=True, timeout=ANSWER, limit=1)
 
 
-@feature(PROCESSES, alone=True, forks=True)
+@feature(PROCESSES, alone=True, without=SHARING)
 def terminate(post: Poster) -> None:
     running = post(tasks.hold, step="runs")
     wait_for(post.label("runs"))

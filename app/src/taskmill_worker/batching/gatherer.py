@@ -199,6 +199,9 @@ class Gatherer:
                     self.on_channel("acknowledge", tag, multiple)
                 case GiveBack(entry):
                     self.on_channel("reject", entry.tag, True)
+                    if self.events:
+                        # As Celery's own request does.
+                        self.event("task-rejected", entry, requeue=True)
                 case Revoke(entry):
                     unlist([entry])
                     with put_off(failures):
