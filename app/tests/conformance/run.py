@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from conformance.app import DEAD, QUEUE
 from conformance.drive import ALL, BESIDE, Job, Seen
 from services import ADMIN, OTHER_VHOST, OURS, STOCK, VHOST, Memcached, RabbitMQ, Redis, channel
 
@@ -86,12 +87,11 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def delete_traces(rabbitmq: RabbitMQ, vhost: str) -> None:
-    """Delete queues and exchanges of the comparison, which other tests of the same broker do not expect."""
+    """Delete queues and exchange of the comparison, which other tests of the same broker do not expect."""
     broker = channel(rabbitmq, vhost=vhost)
-    for kind, delete in (("queues", broker.queue_delete), ("exchanges", broker.exchange_delete)):
-        for name in rabbitmq.ctl(f"list_{kind}", "-p", vhost, "name").split():
-            if name.startswith("conformance"):
-                delete(name)
+    for name in (QUEUE, DEAD):
+        broker.queue_delete(name)
+    broker.exchange_delete(QUEUE)
     broker.connection.close()
 
 
