@@ -140,8 +140,10 @@ def events_by_label(seen: Seen, normal: Normaliser) -> dict[str, dict[str, list[
         found[f"{WORKER}//{POLL}"]["worker"] = sorted(polls.values())
     for events in found.values():
         events["others"].sort()
-        # A batch's tasks are told of when it ends: by then the next try of one that retries may have arrived.
-        if any(one.startswith("task-retried") for one in events["worker"]):
+        # What a pool process does comes to notice by a way of its own: by then the next try of a task that retries, or
+        # what a task is replaced by under its id, may have arrived. What is rejected comes again after that.
+        kinds = Counter(one.partition(" ")[0] for one in events["worker"])
+        if kinds["task-received"] > 1 and not kinds["task-rejected"]:
             events["worker"].sort()
     return found
 
