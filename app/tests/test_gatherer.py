@@ -138,6 +138,7 @@ def test_a_failure_is_settled_by_itself_among_successes(worker: Worker) -> None:
     assert worker.app.AsyncResult("3").result == 4
     assert failing.ends == ["acknowledged"]
     assert messages[-1].ends == ["acknowledged up to it"]
+    assert set(state.successful_requests) == {"1", "3"}
 
 
 def test_a_lost_batch_goes_back_to_its_queue(worker: Worker) -> None:
