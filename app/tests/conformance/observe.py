@@ -140,10 +140,9 @@ def events_by_label(seen: Seen, normal: Normaliser) -> dict[str, dict[str, list[
         found[f"{WORKER}//{POLL}"]["worker"] = sorted(polls.values())
     for events in found.values():
         events["others"].sort()
-        # What a pool process does comes to notice by a way of its own: by then the next try of a task that retries, or
-        # what a task is replaced by under its id, may have arrived. What is rejected comes again after that.
-        kinds = Counter(one.partition(" ")[0] for one in events["worker"])
-        if kinds["task-received"] > 1 and not kinds["task-rejected"]:
+        # What a pool process or thread does comes to notice by a way of its own: by then what comes again under the
+        # task's id, since it retries, is replaced or rejected, may have arrived.
+        if sum(one.startswith("task-received") for one in events["worker"]) > 1:
             events["worker"].sort()
     return found
 

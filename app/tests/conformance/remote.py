@@ -39,7 +39,8 @@ def revoke(post: Poster) -> None:
     with occupied(post):
         waiting = [post(tasks.add, number, step=f"waits {number}") for number in range(4)]
         time.sleep(ARRIVE)
-        app.control.revoke([waiting[1].id, waiting[3].id], reply=True, timeout=ANSWER, limit=1)
+        for result in waiting[1::2]:
+            app.control.revoke(result.id, reply=True, timeout=ANSWER, limit=1)
 
 
 @feature(PROCESSES, alone=True)
