@@ -23,6 +23,7 @@ VARIES = (
     (re.compile(r"\bdatetime\.datetime\([^)]*\)"), "<time>"),
     (re.compile(r"(Job|Task handler raised error: .*Job): \d+"), r"\1: <number>"),
     (re.compile(r"\((job|pid)[:=] ?\d+\)|\bpid:\d+"), "<process>"),
+    (re.compile(r"\bThread-\d+"), "<thread>"),
 )  # fmt: skip
 #: Fields of events that are compared; the rest are times, numbers of the clock, and what stands in others.
 EVENT_FIELDS = ("name", "args", "kwargs", "root_id", "parent_id", "retries", "result", "exception", "requeue",
