@@ -65,7 +65,8 @@ def terminate(post: Poster) -> None:
 def inspect(post: Poster) -> None:
     with occupied(post):
         waiting = [post(tasks.add, number, step=f"waits {number}") for number in range(2)]
-        post(tasks.add, 5, step="scheduled", countdown=3)
+        # It is still to come when the last question is answered.
+        post(tasks.add, 5, step="scheduled", countdown=8)
         time.sleep(ARRIVE)
         ask = app.control.inspect(timeout=ANSWER, limit=1)
         for command in ("active", "reserved", "scheduled"):
