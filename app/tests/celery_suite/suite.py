@@ -33,8 +33,9 @@ LOCK = APP.parent / "requirements" / "celery-suite.txt"
 TESTS = tuple(f"t/integration/test_{name}.py" for name in ("tasks", "group_chains", "inspect"))
 #: It expects a task to expire in a broker that has not been used for ten minutes.
 LEFT_OUT = ("t/integration/test_tasks.py::test_tasks::test_expired",)
-#: Seconds that one test may take; what fails in stock Celery waits in vain for 300 otherwise.
-TEST_TIMEOUT = 45
+#: Seconds that one test may take; what fails in stock Celery waits in vain for 300 otherwise. The longest of those that
+#: pass took 18 with stock Celery and 30 with ours on a machine with a load of 20, and once more than 45.
+TEST_TIMEOUT = 90
 
 
 @dataclass
