@@ -15,6 +15,7 @@ from unittest import mock
 import amqp
 import pytest
 from celery import Celery
+from celery.concurrency import get_implementation
 
 from conftest import Taskmill
 from services import (
@@ -230,12 +231,14 @@ def test_tasks_that_only_waited_in_lost_workers_are_not_counted(
     assert done.code == 0, done.out + done.err
 
 
-def test_unknown_task_is_told_of_and_stored_as_by_celery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event names exception and task, and the result has no children."""
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_unknown_task_is_told_of_and_stored_as_by_celery(monkeypatch: pytest.MonkeyPatch, pool: str) -> None:
+    """The event names exception and task, and the result has no children; the worker itself goes on."""
     app = Celery("keeping", broker="memory://", backend="cache+memory://", set_as_current=False)
     monkeypatch.setattr(dead_lettering, "current_app", app)
     consumer = mock.Mock()
-    consumer.pool.apply_async = lambda target, args: target(*args)
+    consumer.pool = get_implementation(pool)(1, app=app)
+    consumer.pool.start()
     fields = headers("no.such.task")
     one = mock.Mock(headers=fields, delivery_info={}, properties={}, body="[]", content_type="application/json")
     unknown: Callable[..., None] = dead_lettering.on_unknown_task
@@ -244,6 +247,7 @@ def test_unknown_task_is_told_of_and_stored_as_by_celery(monkeypatch: pytest.Mon
     consumer.event_dispatcher.send.assert_called_once_with(
         "task-failed", uuid=fields["id"], exception="NotRegistered('no.such.task')"
     )
+    consumer.pool.stop()
     stored = app.backend.get_task_meta(fields["id"])
     assert (stored["status"], stored["children"]) == ("FAILURE", [])
 

@@ -138,15 +138,19 @@ def test_a_failure_is_settled_by_itself_among_successes(worker: Worker) -> None:
     assert worker.app.AsyncResult("3").result == 4
     assert failing.ends == ["acknowledged"]
     assert messages[-1].ends == ["acknowledged up to it"]
+    assert set(state.successful_requests) == {"1", "3"}
 
 
 def test_a_lost_batch_goes_back_to_its_queue(worker: Worker) -> None:
-    """None of it is acknowledged, and what comes after is."""
+    """None of it is acknowledged, and what comes after is; monitors are told."""
     messages = adds(1, 2)
+    events = worker.consumer.event_dispatcher = MagicMock(enabled=True)
     worker.deliver(*messages)
     worker.pool.die()
     worker.pool.run()
     assert [message.ends for message in messages] == [["back"], ["acknowledged up to it"]]
+    told = [one for one in events.send.call_args_list if one.args == ("task-rejected",)]
+    assert [one.kwargs for one in told] == [{"uuid": "1", "requeue": True}]
 
 
 @pytest.mark.parametrize("asks", ASKING)

@@ -6,11 +6,13 @@ import itertools
 import random
 import time
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import amqp
 import pytest
 from amqp.exceptions import UnexpectedFrame
+from celery.concurrency import get_implementation
 from kombu import Connection
 from kombu.asynchronous import Hub
 from kombu.transport.pyamqp import Transport
@@ -37,13 +39,20 @@ def test_a_frame_that_ends_otherwise_is_refused() -> None:
         read_ahead.cut(WIRE[:-1] + b"\0")
 
 
+@pytest.mark.parametrize(("pool", "ahead"), [("prefork", True), ("solo", False), ("threads", False)])
+def test_only_a_pool_of_processes_reads_ahead(monkeypatch: pytest.MonkeyPatch, pool: str, ahead: bool) -> None:
+    """The solo pool would run a thousand tasks without a heartbeat."""
+    monkeypatch.setattr(Transport, "_make_reader", Transport._make_reader)
+    read_ahead.begin(SimpleNamespace(pool_cls=get_implementation(pool)))
+    assert (Transport._make_reader is read_ahead.make_reader) == ahead
+
+
 def test_messages_come_in_order_while_answers_are_waited_for(
     rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2,000 of them of all sizes, with `basic.qos` and its answer among them, through kombu's own event loop."""
     monkeypatch.setattr(Transport, "_make_reader", Transport._make_reader)
-    read_ahead.install(None)
-    assert Transport._make_reader is read_ahead.make_reader
+    read_ahead.begin(SimpleNamespace(pool_cls="prefork"))
     purge_queue(rabbitmq, QUEUE, OTHER_VHOST)
     source = random.Random(1)
     bodies = [f"{number} ".encode() + b"." * source.choice((0, 1, 50, 5000)) for number in range(2000)]

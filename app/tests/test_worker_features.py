@@ -18,12 +18,13 @@ ALWAYS = ["memcached_backend", "task_times", "dead_lettering", "jit"]
 #: Builds a worker of an app, as `celery worker` does, and prints what it has.
 WORKER = """
 import sys
-from celery import Celery
+from celery import Celery, signals
 {before}
 app = Celery("alone", broker="memory://", backend="{backend}")
 app.set_current()
 {after}
-app.Worker(pool="solo", include={include!r}, hostname="w1@here")
+worker = app.Worker(pool="prefork", include={include!r}, hostname="w1@here")
+signals.celeryd_after_setup.send(sender=worker.hostname, instance=worker, conf=app.conf)
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.transport.pyamqp import Transport

@@ -92,8 +92,15 @@ def reject(consumer, message, why, outcome):
     properties = message.properties or {}
     # By a pool process: the worker's main process, where this is, has a broker to answer.
     consumer.pool.apply_async(
-        keep, args=(task_id, outcome, properties.get("reply_to"), properties.get("correlation_id"))
+        keep,
+        args=(task_id, outcome, properties.get("reply_to"), properties.get("correlation_id")),
+        # Pools without processes call it, asked for or not.
+        callback=nothing,
     )
+
+
+def nothing(_):
+    """Do nothing with the outcome of a call."""
 
 
 def keep(task_id, outcome, reply_to, correlation_id):

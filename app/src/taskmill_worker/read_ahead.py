@@ -1,4 +1,4 @@
-"""Read what the broker has sent in large pieces, for any app on AMQP.
+"""Read what the broker has sent in large pieces, for any app on AMQP, in the prefork pool.
 
 py-amqp reads a frame in three calls of the system and sets the socket's timeout before and after, and a message is
 three frames; kombu's event loop goes once around for each of them. Here a worker takes what is there, up to
@@ -6,6 +6,8 @@ three frames; kombu's event loop goes once around for each of them. Here a worke
 
 Whoever waits for an answer of the broker meanwhile, as `basic.qos` does, gets the frames that were read ahead first, in
 the same order: nothing is overtaken, and none is left behind in memory while the socket is silent.
+
+The solo pool runs a task as its message is handled, and sends its heartbeats in between: it reads as ever.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
+from celery import signals
+from celery.concurrency import get_implementation
+from celery.concurrency.prefork import TaskPool
 from kombu.transport.pyamqp import Transport
 
 if TYPE_CHECKING:
@@ -104,6 +109,12 @@ def make_reader(_: Transport, connection: Any) -> Callable[[Any], None]:
     return read
 
 
+def begin(instance: Any, **_: Any) -> None:
+    """Have every connection of a worker with a pool of processes read so; a receiver of `celeryd_after_setup`."""
+    if issubclass(get_implementation(instance.pool_cls), TaskPool):
+        Transport._make_reader = make_reader
+
+
 def install(_app: Any) -> None:
-    """Have every connection of this process read so."""
-    Transport._make_reader = make_reader
+    """Have that looked at when the pool is known."""
+    signals.celeryd_after_setup.connect(begin, weak=False)

@@ -28,12 +28,14 @@ from services import ADMIN, OTHER_VHOST, OURS, STOCK, VHOST, Memcached, RabbitMQ
 
 APP = Path(__file__).resolve().parents[2]
 LOCK = APP.parent / "requirements" / "celery-suite.txt"
-#: What of the suite concerns a worker; the rest starts brokers in containers, or tests the client alone.
-TESTS = tuple(f"t/integration/test_{name}.py" for name in ("tasks", "group_chains", "canvas", "inspect"))
+#: What of the suite concerns a worker; the rest starts brokers in containers, or tests the client alone. Not the canvas,
+#: whose tests came to a stop in the middle with a stock worker and memcached, beyond any time that one of them may take.
+TESTS = tuple(f"t/integration/test_{name}.py" for name in ("tasks", "group_chains", "inspect"))
 #: It expects a task to expire in a broker that has not been used for ten minutes.
 LEFT_OUT = ("t/integration/test_tasks.py::test_tasks::test_expired",)
-#: Seconds that one test may take; what fails in stock Celery waits in vain for 300 otherwise.
-TEST_TIMEOUT = 45
+#: Seconds that one test may take; what fails in stock Celery waits in vain for 300 otherwise. The longest of those that
+#: pass took 18 with stock Celery and 30 with ours on a machine with a load of 20, and once more than 45.
+TEST_TIMEOUT = 90
 
 
 @dataclass
@@ -94,6 +96,7 @@ def run(
     broker.queue_delete("celery")  # what a run before has left
     broker.connection.close()
     report = folder / f"{which}.xml"
+    report.unlink(missing_ok=True)
     command = [str(environment.python), "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:rerunfailures", "-rA", "-q",
                "-o", "addopts=", "--timeout", str(TEST_TIMEOUT), f"--junitxml={report}",
                *(f"--deselect={name}" for name in LEFT_OUT), *(arguments or TESTS)]  # fmt: skip

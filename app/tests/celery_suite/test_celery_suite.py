@@ -21,7 +21,7 @@ from celery_suite.suite import (
 )
 from services import OURS, STOCK, Memcached, RabbitMQ, Redis
 
-#: So many tests pass with stock Celery, or the suite did not do its work. Without the canvas it was 60, with memcached.
+#: So many tests pass with stock Celery, or the suite did not do its work. With memcached it was 60.
 FEWEST = 50
 
 

@@ -46,6 +46,7 @@ app.conf.update(
     task_send_sent_event=True,
     worker_send_task_events=True,
     worker_prefetch_multiplier=10,
+    worker_proc_alive_timeout=60,
     result_chord_join_timeout=20,
     result_chord_retry_interval=0.3,
     worker_log_format=FIELD.join([RECORD + "%(levelname)s", "%(name)s", "%(message)s"]),

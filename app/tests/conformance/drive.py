@@ -19,9 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celery.backends.base import DisabledBackend, KeyValueStoreBackend
+from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend
 from celery.backends.database import DatabaseBackend
+from celery.backends.rpc import RPCBackend
 from celery.result import AsyncResult
+from celery.states import PENDING, READY_STATES
 
 from conformance.app import DEAD, FOLDER, PATIENCE, QUEUE, app, sign
 from conformance.every import FEATURES
@@ -111,6 +113,32 @@ class Listener:
         self.thread.join(10)
 
 
+class Replies:
+    """The results that a client of RPC is sent.
+
+    Celery looks for them in the reply queue, until a group is posted. From then on they go to a consumer, which takes
+    what is there only while somebody waits for a result, and forgets all states but final ones.
+    """
+
+    def __init__(self, backend: RPCBackend) -> None:
+        """Begin to consume."""
+        #: The latest, as the backend decodes them, by id.
+        self.latest: dict[str, dict[str, Any]] = {}
+        self.backend = backend
+        self.consumer = backend.result_consumer
+        self.consumer.on_message = self._keep
+        self.consumer.start(None)
+
+    def _keep(self, meta: dict[str, Any]) -> None:
+        self.latest[meta["task_id"]] = self.backend.meta_from_decoded(dict(meta))
+
+    def take(self) -> None:
+        """Take what has come."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.consumer.drain_events(timeout=0.01)
+
+
 class Driver:
     """One worker, and what is posted to it."""
 
@@ -125,6 +153,7 @@ class Driver:
         self.watched: dict[str, tuple[str, str]] = {}
         self.deadline = time.monotonic() + ALL
         self.has_results = not isinstance(app.backend, DisabledBackend)
+        self.replies = Replies(app.backend) if isinstance(app.backend, RPCBackend) else None
         ours = job.which == OURS
         batches = {"CELERY_WORKER_BATCH": "20", "CELERY_WORKER_BATCH_SECONDS": "5"} if ours else {}
         include = [f"--include={OURS}"] if ours else []
@@ -172,19 +201,29 @@ class Driver:
         self.seen.labels.update(poster.ids)
         if self.has_results:
             self.watched.update(poster.watched)
+        else:  # nobody will see anything
+            for _, signed in poster.watched.values():
+                sign(signed).touch()
 
-    @staticmethod
-    def ready(result: AsyncResult) -> bool:
+    def meta(self, result: AsyncResult) -> dict[str, Any]:
+        """Return all that the client knows of a task's result; raise what it raises that cannot be read."""
+        if self.replies is not None:
+            return self.replies.latest.get(result.id, {"status": PENDING, "result": None})
+        return dict(result._get_task_meta())  # all of it, where the public properties have a part each
+
+    def ready(self, result: AsyncResult) -> bool:
         """Say whether a task has its final result."""
         try:
-            return bool(result.ready())
+            return self.meta(result)["status"] in READY_STATES
         except Exception:  # noqa: BLE001  # what cannot be read will be put down as such
             return True
 
     def look(self) -> None:
         """Look for the states that tasks wait to be seen, and say so."""
+        if self.replies is not None:
+            self.replies.take()
         for label, (state, signed) in list(self.watched.items()):
-            if self.results[label].state == state:
+            if self.meta(self.results[label])["status"] == state:
                 sign(signed).touch()
                 del self.watched[label]
 
@@ -234,7 +273,7 @@ class Driver:
         if self.alive():
             assert self.worker.process is not None
             self.worker.process.terminate()
-            wait(lambda: not self.alive(), 20)
+            wait(lambda: not self.alive(), 60)
             self.seen.exit_code = self.worker.process.poll()
         self.worker.stop()
         self.seen.left = [waiting, self.waiting() - waiting]
@@ -252,12 +291,22 @@ class Driver:
             seen.dead.append(str(message.headers.get("id")))
         seen.labels |= labels(seen, self.results)
         seen.log = self.log()
-        if isinstance(app.backend, (KeyValueStoreBackend, DatabaseBackend)):
+        if isinstance(app.backend, (BaseKeyValueStoreBackend, DatabaseBackend)):
             everything = {label: AsyncResult(identifier, app=app) for identifier, label in seen.labels.items()}
         else:  # only whom a result is sent to has it
             everything = self.results
         if self.has_results:
-            seen.results = {label: stored(result) for label, result in everything.items()}
+            seen.results = {label: self.stored(result) for label, result in everything.items()}
+
+    def stored(self, result: AsyncResult) -> dict[str, Any]:
+        """Return what the client knows of a task's result, as text."""
+        try:
+            meta = self.meta(result)
+        except Exception as error:  # noqa: BLE001  # that it cannot be read is what was seen
+            return {"unreadable": f"{type(error).__name__}: {error}"}
+        fields = {key: repr(meta.get(key)) for key in ("status", "result", "children")}
+        trace = (meta.get("traceback") or "").strip().splitlines()
+        return {**fields, "traceback": trace[-1:] and trace[-1], "keys": sorted(meta)}
 
 
 def wait(condition: Callable[[], bool], seconds: float, step: float = 0.05) -> bool:
@@ -278,17 +327,6 @@ def labels(seen: Seen, results: dict[str, AsyncResult]) -> dict[str, str]:
         if rest and event["uuid"] not in found:
             found[event["uuid"]] = rest.partition("'")[0]
     return found | {result.id: label for label, result in results.items()}
-
-
-def stored(result: AsyncResult) -> dict[str, Any]:
-    """Return what the backend has of a task."""
-    try:
-        meta = result._get_task_meta()  # all of it, where the public properties have a part each
-    except Exception as error:  # noqa: BLE001  # that it cannot be read is what was seen
-        return {"unreadable": f"{type(error).__name__}: {error}"}
-    fields = {key: repr(meta.get(key)) for key in ("status", "result", "children")}
-    trace = (meta.get("traceback") or "").strip().splitlines()
-    return {**fields, "traceback": trace[-1:] and trace[-1], "keys": sorted(meta)}
 
 
 def main() -> None:

@@ -23,12 +23,16 @@ VARIES = (
     (re.compile(r"\bdatetime\.datetime\([^)]*\)"), "<time>"),
     (re.compile(r"(Job|Task handler raised error: .*Job): \d+"), r"\1: <number>"),
     (re.compile(r"\((job|pid)[:=] ?\d+\)|\bpid:\d+"), "<process>"),
+    (re.compile(r"\bThread-\d+"), "<thread>"),
 )  # fmt: skip
 #: Fields of events that are compared; the rest are times, numbers of the clock, and what stands in others.
 EVENT_FIELDS = ("name", "args", "kwargs", "root_id", "parent_id", "retries", "result", "exception", "requeue",
                 "terminated", "signum", "expired", "queue", "routing_key")  # fmt: skip
 #: Events that a pool process sends, in no order with those of the worker's main process.
 OF_THE_POOL = ("task-sent", "task-own")
+#: Where a result backend has no count of a chord's results, this task looks for them again and again. How often depends
+#: on the time that they take, so only how it ended is compared.
+POLL = "celery.chord_unlock"
 #: Longest text that is compared by itself and not by its length alone.
 LONGEST = 600
 #: The key that taskmill_worker adds to a result: when its task ran (task_times). Celery's clients do not look at it.
@@ -125,14 +129,21 @@ def event_fields(event: dict[str, Any], normal: Normaliser) -> list[str]:
 def events_by_label(seen: Seen, normal: Normaliser) -> dict[str, dict[str, list[str]]]:
     """Return the events of each task: those of the worker in order, those of pool processes and the client sorted."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: {"worker": [], "others": []})
+    polls = {event["uuid"]: "" for event in seen.events if event.get("name") == POLL}
     for event in seen.events:
+        if event["uuid"] in polls:
+            polls[event["uuid"]] = event["type"]
+            continue
         label = seen.labels.get(event["uuid"], f"{WORKER}//events")
         whose = "others" if event["type"] in OF_THE_POOL else "worker"
         found[label][whose].append(" ".join([event["type"], *event_fields(event, normal)]))
+    if polls:
+        found[f"{WORKER}//{POLL}"]["worker"] = sorted(polls.values())
     for events in found.values():
         events["others"].sort()
-        # A batch's tasks are told of when it ends: by then the next try of one that retries may have arrived.
-        if any(one.startswith("task-retried") for one in events["worker"]):
+        # What a pool process or thread does comes to notice by a way of its own: by then what comes again under the
+        # task's id, since it retries, is replaced or rejected, may have arrived.
+        if sum(one.startswith("task-received") for one in events["worker"]) > 1:
             events["worker"].sort()
     return found
 
@@ -149,7 +160,10 @@ def records_by_label(seen: Seen, normal: Normaliser) -> dict[str, list[str]]:
                 continue
             label = f"{WORKER}//log"
         last = f" ... {normal(lines[-1])}" if len(lines) > 1 else ""
-        found[label].append(f"{level} {logger} {normal(lines[0])}{last}")
+        entry = f"{level} {logger} {normal(lines[0])}{last}"
+        # Python says the same warning once in each process, and any number of these has run into it.
+        if logger != "py.warnings" or entry not in found[label]:
+            found[label].append(entry)
     return found
 
 

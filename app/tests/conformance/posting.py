@@ -17,6 +17,9 @@ from conformance import tasks
 #: Pools in which a task can be ended from outside.
 PROCESSES = ("prefork",)
 POOLS = ("prefork", "threads", "solo", "gevent")
+#: Where a process is forked when the worker's main process has stored something, such as that a task has expired. With
+#: pymemcache, stock Celery has both use one connection to memcached then: results get mixed up, or never come.
+SHARING = ("memcached",)
 
 
 @dataclass
@@ -73,24 +76,25 @@ class Feature:
     pools: tuple[str, ...] = POOLS
     #: It ends processes, and what else is in the worker meanwhile would not be as ever.
     alone: bool = False
-    #: A process is forked when the worker's main process has stored something, such as that a task has expired. With
-    #: pymemcache, stock Celery has both use one connection to memcached then: results get mixed up, or never come.
-    forks: bool = False
+    #: Result backends with which it cannot be compared.
+    without: tuple[str, ...] = ()
 
     def runs(self, pool: str, backend: str) -> bool:
         """Say whether it can be compared with a pool and a result backend."""
-        return pool in self.pools and not (self.forks and backend == "memcached")
+        return pool in self.pools and backend not in self.without
 
 
 FEATURES: dict[str, Feature] = {}
 
 
-def feature(pools: tuple[str, ...] = POOLS, *, alone: bool = False, forks: bool = False) -> Callable[[Any], Any]:
+def feature(
+    pools: tuple[str, ...] = POOLS, *, alone: bool = False, without: tuple[str, ...] = ()
+) -> Callable[[Any], Any]:
     """Have a function be a feature of its name."""
 
     def register(post: Callable[[Poster], object]) -> Callable[[Poster], object]:
         name = post.__name__.replace("_", " ")
-        FEATURES[name] = Feature(name, post, pools, alone, forks)
+        FEATURES[name] = Feature(name, post, pools, alone, without)
         return post
 
     return register

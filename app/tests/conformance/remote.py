@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from conformance import tasks
 from conformance.app import app, note, sign, times_noted
-from conformance.posting import PROCESSES, Poster, Visitor, feature
+from conformance.posting import PROCESSES, SHARING, Poster, Visitor, feature
 from services import wait_until
 
 #: Seconds that a worker has to begin a task, to get what is posted, and to answer.
@@ -39,7 +39,8 @@ def revoke(post: Poster) -> None:
     with occupied(post):
         waiting = [post(tasks.add, number, step=f"waits {number}") for number in range(4)]
         time.sleep(ARRIVE)
-        app.control.revoke([waiting[1].id, waiting[3].id], reply=True, timeout=ANSWER, limit=1)
+        for result in waiting[1::2]:
+            app.control.revoke(result.id, reply=True, timeout=ANSWER, limit=1)
 
 
 @feature(PROCESSES, alone=True)
@@ -53,7 +54,7 @@ def revoke_by_stamped_headers(post: Poster) -> None:
         app.control.revoke_by_stamped_headers({"color": ["red"]}, reply=True, timeout=ANSWER, limit=1)
 
 
-@feature(PROCESSES, alone=True, forks=True)
+@feature(PROCESSES, alone=True, without=SHARING)
 def terminate(post: Poster) -> None:
     running = post(tasks.hold, step="runs")
     wait_for(post.label("runs"))
@@ -64,7 +65,8 @@ def terminate(post: Poster) -> None:
 def inspect(post: Poster) -> None:
     with occupied(post):
         waiting = [post(tasks.add, number, step=f"waits {number}") for number in range(2)]
-        post(tasks.add, 5, step="scheduled", countdown=3)
+        # It is still to come when the last question is answered.
+        post(tasks.add, 5, step="scheduled", countdown=8)
         time.sleep(ARRIVE)
         ask = app.control.inspect(timeout=ANSWER, limit=1)
         for command in ("active", "reserved", "scheduled"):

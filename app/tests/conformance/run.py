@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from conformance.app import DEAD, QUEUE
 from conformance.drive import ALL, BESIDE, Job, Seen
 from services import ADMIN, OTHER_VHOST, OURS, STOCK, VHOST, Memcached, RabbitMQ, Redis, channel
 
@@ -23,42 +24,41 @@ BACKENDS = ("memcached", "redis", "rpc", "database", "none")
 END = 40.0
 
 
-@dataclass
-class Services:
-    """The private services of the comparison."""
-
-    rabbitmq: RabbitMQ
-    memcached: Memcached
-    redis: Redis
-    folder: Path
-
-    def backend(self, name: str, number: int, folder: Path) -> str:
-        """Return the URL of a result backend; `number` tells the workers apart."""
-        urls: dict[str, Callable[[], str]] = {
-            "memcached": lambda: self.memcached.url,
-            "redis": lambda: self.redis.url(number),
-            "rpc": lambda: "rpc://",
-            "database": lambda: f"db+sqlite:///{folder / 'results.sqlite'}",
-            "none": lambda: "disabled://",
-        }
-        return urls[name]()
+@contextmanager
+def store(backend: str, folder: Path) -> Iterator[str]:
+    """Yield the URL of a result backend that nobody else uses: some ids are the same with both workers."""
+    server = Memcached() if backend == "memcached" else Redis(folder) if backend == "redis" else None
+    if server is None:
+        others = {"rpc": "rpc://", "database": f"db+sqlite:///{folder / 'results.sqlite'}", "none": "disabled://"}
+        yield others[backend]
+        return
+    try:
+        server.start()
+        yield server.url if isinstance(server, Memcached) else server.url()
+    finally:
+        server.stop()
 
 
-def both(services: Services, pool: str, backend: str, features: list[str]) -> dict[str, Seen]:
+def both(rabbitmq: RabbitMQ, parent: Path, pool: str, backend: str, features: list[str]) -> dict[str, Seen]:
     """Run both workers at the same time; raise ``RuntimeError`` with what a driver said when it could not.
 
     Whatever becomes of it, no driver runs afterwards, and nothing of the comparison is left in the broker.
     """
     begun: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+    vhosts = {STOCK: VHOST, OURS: OTHER_VHOST}
     end = time.monotonic() + ALL + BESIDE
-    try:
-        for number, which in enumerate((STOCK, OURS)):
-            begun[which] = begin(services, pool, backend, features, which, number)
-        return {which: outcome(which, *one, end - time.monotonic()) for which, one in begun.items()}
-    finally:
-        stop([process for process, _ in begun.values()])
-        for vhost in (VHOST, OTHER_VHOST):
-            delete_traces(services.rabbitmq, vhost)
+    with ExitStack() as stores:
+        try:
+            for which, vhost in vhosts.items():
+                folder = parent / f"{pool}-{backend}-{which}-{uuid.uuid4().hex[:6]}"
+                folder.mkdir()
+                url = stores.enter_context(store(backend, folder))
+                begun[which] = begin(rabbitmq.url(ADMIN, vhost), url, folder, pool, which, features), folder
+            return {which: outcome(which, *one, end - time.monotonic()) for which, one in begun.items()}
+        finally:
+            stop([process for process, _ in begun.values()])
+            for vhost in vhosts.values():
+                delete_traces(rabbitmq, vhost)
 
 
 def outcome(which: str, process: subprocess.Popen[bytes], folder: Path, seconds: float) -> Seen:
@@ -87,26 +87,19 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def delete_traces(rabbitmq: RabbitMQ, vhost: str) -> None:
-    """Delete queues and exchanges of the comparison, which other tests of the same broker do not expect."""
+    """Delete queues and exchange of the comparison, which other tests of the same broker do not expect."""
     broker = channel(rabbitmq, vhost=vhost)
-    for kind, delete in (("queues", broker.queue_delete), ("exchanges", broker.exchange_delete)):
-        for name in rabbitmq.ctl(f"list_{kind}", "-p", vhost, "name").split():
-            if name.startswith("conformance"):
-                delete(name)
+    for name in (QUEUE, DEAD):
+        broker.queue_delete(name)
+    broker.exchange_delete(QUEUE)
     broker.connection.close()
 
 
 def begin(
-    services: Services, pool: str, backend: str, features: list[str], which: str, number: int
-) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start the driver of one worker; return it with its folder."""
-    folder = services.folder / f"{pool}-{backend}-{which}-{uuid.uuid4().hex[:6]}"
-    folder.mkdir()
-    addresses = {
-        "CONFORMANCE_BROKER": services.rabbitmq.url(ADMIN, (VHOST, OTHER_VHOST)[number]),
-        "CONFORMANCE_BACKEND": services.backend(backend, number, folder),
-        "CONFORMANCE_FOLDER": str(folder),
-    }
+    broker: str, backend: str, folder: Path, pool: str, which: str, features: list[str]
+) -> subprocess.Popen[bytes]:
+    """Start the driver of one worker."""
+    addresses = {"CONFORMANCE_BROKER": broker, "CONFORMANCE_BACKEND": backend, "CONFORMANCE_FOLDER": str(folder)}
     modules = {"PYTHONPATH": os.pathsep.join(map(str, [TESTS.parent / "src", TESTS]))}
     job = Job(
         str(folder / "seen.json"), pool, which, features, environment=addresses | modules,
@@ -114,8 +107,7 @@ def begin(
     (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_", "TASKMILL_"))}
     with (folder / "driver.log").open("wb") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "conformance.drive", str(folder / "job.json")],
             env=clean | addresses | modules, cwd=TESTS, stdout=log, stderr=log,
         )  # fmt: skip
-    return process, folder

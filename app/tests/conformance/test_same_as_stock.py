@@ -8,21 +8,25 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from conformance.app import FIELD, RECORD
 from conformance.differences import BEING_MENDED, DIFFERS_ON_PURPOSE, Difference, judge, listed
 from conformance.drive import Seen
 from conformance.every import FEATURES
-from conformance.observe import WORKER, Observation, differences, most_at_once, observations
+from conformance.observe import POLL, WORKER, Observation, differences, most_at_once, observations
 from conformance.posting import POOLS
-from conformance.run import BACKENDS, Services, both, outcome, stop
+from conformance.run import BACKENDS, both, outcome, stop
 from services import OURS, STOCK
 
 #: What everyone runs. The rest is for a night.
 SHORT = ("prefork", "memcached")
+#: With RPC, Celery has several greenlets wait on one socket, which gevent refuses at times (ConcurrentObjectUseError).
+PAIRS = [(pool, backend) for pool in POOLS for backend in BACKENDS if (pool, backend) != ("gevent", "rpc")]
 Pass = dict[str, Seen]
 
 
@@ -42,12 +46,9 @@ def seen_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with (shared / f"{result.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not result.exists():
-                services = Services(
-                    request.getfixturevalue("rabbitmq"), request.getfixturevalue("memcached"),
-                    request.getfixturevalue("redis"), tmp_path_factory.mktemp("both"),
-                )  # fmt: skip
+                rabbitmq, folder = request.getfixturevalue("rabbitmq"), tmp_path_factory.mktemp("both")
                 features = [name for name, one in FEATURES.items() if one.runs(pool, backend)]
-                keep(result, lambda: both(services, pool, backend, features))
+                keep(result, lambda: both(rabbitmq, folder, pool, backend, features))
         known[pool, backend] = kept(result)
         return known[pool, backend]
 
@@ -78,11 +79,14 @@ def kept(result: Path) -> Pass:
 
 def cases() -> Iterator[object]:
     """Yield feature, pool and backend of every case, with its marks."""
-    for pool in POOLS:
-        for backend in BACKENDS:
-            for feature in [*(name for name, one in FEATURES.items() if one.runs(pool, backend)), WORKER]:
-                marks = [] if (pool, backend) == SHORT else [pytest.mark.thorough, pytest.mark.stock]
-                yield pytest.param(feature, pool, backend, marks=marks, id=f"{feature}-{pool}-{backend}")
+    for pool, backend in PAIRS:
+        for feature in [*(name for name, one in FEATURES.items() if one.runs(pool, backend)), WORKER]:
+            yield pytest.param(feature, pool, backend, marks=marks(pool, backend), id=f"{feature}-{pool}-{backend}")
+
+
+def marks(pool: str, backend: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a test of a pair of workers with a pool and a backend."""
+    return [] if (pool, backend) == SHORT else [pytest.mark.thorough, pytest.mark.stock]
 
 
 @pytest.mark.service
@@ -100,6 +104,24 @@ def test_a_worker_does_the_same_as_with_stock_celery(
     assert not wrong, "\n".join(wrong)
     if faults:
         pytest.xfail("; ".join(one.reason for one in faults))
+
+
+@pytest.mark.service
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("pool", "backend"),
+    [
+        pytest.param(pool, backend, marks=marks(pool, backend), id=f"{pool}-{backend}")
+        for pool, backend in PAIRS
+        if backend != "none"
+    ],
+)
+def test_results_were_seen(seen_of: Callable[[str, str], Pass], pool: str, backend: str) -> None:
+    """The comparison is one of results: of nearly all tasks both clients have had one."""
+    for which, seen in seen_of(pool, backend).items():
+        states = Counter(one.get("status", "unreadable") for one in seen.results.values())
+        final = states["'SUCCESS'"] + states["'FAILURE'"]
+        assert final > 0.9 * states.total(), f"{which}: {dict(states)}"
 
 
 @pytest.mark.service
@@ -135,6 +157,26 @@ def test_a_listed_difference_covers_no_other_line_of_its_aspect() -> None:
     found = differences(stock, ours)
     difference = Difference("a", {"log": ("a/: stock alone: WARNING old", "a/: ours alone: WARNING n.w")}, "so")
     assert judge(found, [difference]) == ["log differs: a/: ours alone: ERROR broken"]
+
+
+def test_a_warning_that_each_process_gives_counts_once() -> None:
+    """How many of them have run into it is no difference; that one of the workers never has is."""
+    warning = FIELD.join([f"{RECORD}WARNING", "py.warnings", "odd\n"])
+    once, twice, never = (observations(Seen(log=log)) for log in (warning, 2 * warning, ""))
+    assert not differences(once[WORKER], twice[WORKER])
+    assert "log" in differences(once[WORKER], never[WORKER])
+
+
+def test_how_a_task_that_polls_has_ended_is_compared_alone() -> None:
+    """How often it had to look depends on the time."""
+    kinds = ["task-received", "task-started", "task-retried"]
+    events = [{"uuid": "a", "type": kind, "name": POLL} for kind in kinds]
+    end, failure = ({"uuid": "a", "type": kind} for kind in ("task-succeeded", "task-failed"))
+    once, twice, failed = (
+        observations(Seen(events=one))[WORKER] for one in ([*events, end], [*events, *events, end], [*events, failure])
+    )
+    assert not differences(once, twice)
+    assert "events" in differences(once, failed)
 
 
 def test_all_processes_of_pytest_have_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,8 @@ def waiting_for_another_task(post: Poster) -> None:
     post(canvas.wait_for_another)
 
 
-@feature()
+# Whether a task may wait for another is one flag of the whole process, and what threads do about it goes together.
+@feature(("prefork", "solo"))
 def another_task_applied(post: Poster) -> None:
     post(canvas.apply_another)
 

@@ -158,6 +158,10 @@ class Gatherer:
         if self.closed:
             self.forget_connection()
         failures: list[BaseException] = []
+        for place, entry in enumerate(batch.entries):
+            if place not in outcomes:
+                # As `state.task_ready`: what is on it is not cancelled when the connection is lost.
+                state.successful_requests.add(entry.id)
         for entry, result in self.machine.ended(batch, outcomes):
             self.settle(entry, result, failures)
         if self.events:
@@ -199,6 +203,9 @@ class Gatherer:
                     self.on_channel("acknowledge", tag, multiple)
                 case GiveBack(entry):
                     self.on_channel("reject", entry.tag, True)
+                    if self.events:
+                        # As Celery's own request does.
+                        self.event("task-rejected", entry, requeue=True)
                 case Revoke(entry):
                     unlist([entry])
                     with put_off(failures):
