@@ -132,7 +132,7 @@ def test_a_system_library_has_its_debian_package(causes: ModuleType, library: st
         "cause: system library\n"
         "state: ended\n"
         f"why: a Python package needs the system library {library}, which is not on the host. Debian has it in the "
-        f"package {package}: install that on every host with workers.\n"
+        f"package {package}: add that to app_system_packages.\n"
         f"said: {line}\n"
         f"next: worker1: apt-get install {package}\n"
     )

@@ -148,8 +148,8 @@ CAUSES = [
             r"settings are not configured\. You must either define the environment variable (?P<variable>\w+)",
             r"UndefinedValueError: (?P<variable>\w+) not found\. Declare it as envvar",
         ],
-        "the app reads {variable} from the environment, and the worker has no such variable. Give it in the "
-        "worker's `environment` (celery_worker_nodes); a secret belongs into a vault.",
+        "the app reads {variable} from the environment, and the worker has no such variable. Give it in "
+        "app_environment, or in this worker's `environment` (celery_worker_nodes); a secret belongs into a vault.",
         HOST,
         "grep --only-matching '^[A-Za-z_]*=' /etc/celery/{name}.env",
         ENDED,
@@ -443,10 +443,10 @@ def about(caught, facts):
     known["broker_host"] = re.sub(r":\d+$", "", known.get("broker", ""))
     library = known.get("library")
     package = DEBIAN_PACKAGES.get(library)
-    known["debian"] = "Debian has it in the package {}: install that on every host with workers.".format(package)
+    known["debian"] = "Debian has it in the package {}: add that to app_system_packages.".format(package)
     known["find_library"] = "apt-get install {}".format(package)
     if not package:
-        known["debian"] = "Install the Debian package that has it on every host with workers."
+        known["debian"] = "Add the Debian package that has it to app_system_packages."
         known["find_library"] = "apt-file search {}".format(library)
     return known
 
