@@ -28,8 +28,8 @@ from services import ADMIN, OTHER_VHOST, OURS, STOCK, VHOST, Memcached, RabbitMQ
 
 APP = Path(__file__).resolve().parents[2]
 LOCK = APP.parent / "requirements" / "celery-suite.txt"
-#: What of the suite concerns a worker; the rest starts brokers in containers, or tests the client alone. Not the canvas,
-#: whose tests came to a stop in the middle with a stock worker and memcached, beyond any time that one of them may take.
+#: What of the suite concerns a worker; the rest starts brokers in containers, or tests the client alone. The canvas is
+#: left out: with a stock worker and memcached its tests stopped in the middle, beyond any time that one of them may take.
 TESTS = tuple(f"t/integration/test_{name}.py" for name in ("tasks", "group_chains", "inspect"))
 #: It expects a task to expire in a broker that has not been used for ten minutes.
 LEFT_OUT = ("t/integration/test_tasks.py::test_tasks::test_expired",)
