@@ -141,6 +141,14 @@ def test_a_failure_is_settled_by_itself_among_successes(worker: Worker) -> None:
     assert set(state.successful_requests) == {"1", "3"}
 
 
+def test_the_pool_writes_a_batch_before_the_event_loop_waits(worker: Worker) -> None:
+    """Whichever of both the loop calls first: the pool's own look comes once more when the batch is there."""
+    seen: list[list[int]] = []
+    worker.pool._pool = SimpleNamespace(on_poll_start=lambda: seen.append(worker.pool.sizes()))
+    worker.deliver(*adds(1))
+    assert seen == [[1]]
+
+
 def test_a_lost_batch_goes_back_to_its_queue(worker: Worker) -> None:
     """None of it is acknowledged, and what comes after is; monitors are told."""
     messages = adds(1, 2)

@@ -106,6 +106,11 @@ class Gatherer:
                 self.scheduled = True
         if self.scheduled:
             self.hand_out()
+            # The pool looks for what it is to write at the same moment, before this or after it; where it was before,
+            # a task would wait for whatever wakes the event loop next, up to ten seconds.
+            look = getattr(getattr(self.consumer.pool, "_pool", None), "on_poll_start", None)
+            if look is not None:
+                look()
 
     def hand_out(self) -> None:
         """Hand out what may be handed out now."""
