@@ -48,7 +48,10 @@ BAD_WORKERS = [
     ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
     ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
     ([worker(environment={"A": None})], ["'w1' has the environment variable 'A', whose value is no text. Write it in"]),
-    ([worker(queues=["red", "a b", "c,d"])], ["queue 'a b', which cannot be said", "queue 'c,d', which cannot be said"]),
+    (
+        [worker(queues=["red", "a b", "c,d"])],
+        ["queue 'a b', which cannot be said", "queue 'c,d', which cannot be said"],
+    ),
     ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
     ([worker(environment={"CELERY_BROKER_CA": "x"})], ["'w1' sets CELERY_BROKER_CA"]),
     ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),

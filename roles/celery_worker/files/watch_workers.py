@@ -248,7 +248,11 @@ def complaint(name, state, since, options):
     if cause["state"] != "answers":
         return ""
     hide = secrets(installed_environment(name))
-    said = ["The worker {} answers, but: {}".format(name, cause["why"]), saying(cause, hide), "Next, on " + cause["next"]]
+    said = [
+        "The worker {} answers, but: {}".format(name, cause["why"]),
+        saying(cause, hide),
+        "Next, on " + cause["next"],
+    ]
     return mask("\n".join(said), hide)
 
 
