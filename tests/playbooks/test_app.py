@@ -56,6 +56,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"app_function": "shop.prices:gross", "app_expected": "19"},
         "app_expected is '19': give MODULE:FUNCTION",
     ),
+    "a-text-for-packages": ({"app_packages": "shop"}, 'app_packages is "shop": give a list, such as [shop], or'),
+    "no-list-of-packages": (
+        {"app_system_packages": None},
+        "app_system_packages is null: give a list, such as [libpq5]",
+    ),
+    "no-requirements": ({"app_requirements": None}, "app_requirements is null: give a text."),
+    "no-source": ({"app_source": None}, "app_source is null: give a text."),
+    "a-number-for-a-name": ({"app_name": 5}, "app_name is 5: give a text."),
+    "an-environment-of-nothing": (
+        {"app_environment": None},
+        "app_environment is no dictionary: give NAME: value for each variable of the workers, or {} for none.",
+    ),
+    "an-environment-as-text": ({"app_environment": f"SECRET_KEY={SECRET}"}, "app_environment is no dictionary: give"),
     "a-value-without-a-function": (
         {"app_expected": "shop.prices:expected"},
         (

@@ -175,7 +175,11 @@ SOURCES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "directory": ({}, {"shop/__init__.py", "shop/celery.py", "other/__init__.py", "tasks.py"}),
     "packages": ({"celery_app_packages": ["shop"]}, {"shop/__init__.py", "shop/celery.py"}),
     "file": (
-        {"celery_app_source": "FOLDER/project/tasks.py", "celery_app_name": "tasks"},
+        {
+            "celery_app_source": "FOLDER/project/tasks.py",
+            "celery_app_name": "tasks",
+            "celery_app_requirements": "~/requirements.txt",
+        },
         {"tasks.py"},
     ),
     "git": (
@@ -202,15 +206,24 @@ def played(play_cases: Callable[..., Any], folder: Path) -> Any:
         home = folder / "hosts" / name
         (home / "src/before").mkdir(parents=True)
         (home / "src/before/module.py").touch()
+        (home / "venv").symlink_to("venv.d")
         mine = {"celery_app_home": str(home), "celery_app_cache": str(folder / "cache")}
         cases[name] = {**this, **inputs(folder, **given, **mine)}
+    for name, made in {"foreign": ["src", "venv"], "bare": ["src"], "blank": [], "venv alone": ["venv"]}.items():
+        for directory in made:
+            (folder / "hosts" / name / directory).mkdir(parents=True)
+            (folder / "hosts" / name / directory / "theirs").touch()
+        cases[name] = {**this, **inputs(folder, celery_app_home=str(folder / "hosts" / name))}
     # All of the role that needs no packages of the distribution.
     tasks: list[dict[str, Any]] = [
         {"import_role": {"name": "celery_app", "tasks_from": "validate"}},
+        {"import_role": {"name": "celery_app", "tasks_from": "look"}},
         {"import_role": {"name": "celery_app", "tasks_from": "fetch"}, "when": "__celery_app_kind == 'git'"},
         {"import_role": {"name": "celery_app", "tasks_from": "copy"}},
     ]
-    return play_cases([{"hosts": "all", "gather_facts": False, "tasks": tasks}], cases)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        return play_cases([{"hosts": "all", "gather_facts": False, "tasks": tasks}], cases)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -220,6 +233,24 @@ def test_a_host_gets_the_source_and_nothing_else(played: Any, folder: Path, name
     source = folder / "hosts" / name / "src"
     assert source.is_dir()
     assert {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()} == SOURCES[name][1]
+
+
+@pytest.mark.parametrize("name", ["foreign", "bare"])
+def test_what_an_app_of_that_name_has_there_stays(played: Any, folder: Path, name: str) -> None:
+    """A directory that the role has not made is not made equal to anything."""
+    home = folder / "hosts" / name
+    assert played.cases[name].said == (
+        f"{home}/src is on {name} already, and not from here: {home}/venv is no link of this role's. All of it would "
+        "be removed. Move it away if nothing needs it, or set celery_app_home (app_home) to another directory."
+    )
+    assert (home / "src/theirs").exists()
+
+
+@pytest.mark.parametrize("name", ["blank", "venv alone"])
+def test_where_there_is_no_source_it_is_copied(played: Any, folder: Path, name: str) -> None:
+    """As on a host that has nothing of the app."""
+    assert played.cases[name].failed == [], played.cases[name].said
+    assert (folder / "hosts" / name / "src/shop/celery.py").exists()
 
 
 def test_the_commit_of_a_repository_is_told(played: Any, folder: Path) -> None:

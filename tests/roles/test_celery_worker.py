@@ -47,6 +47,11 @@ BAD_WORKERS = [
     ([worker(memory_max="lots")], ["'w1' has memory_max 'lots'"]),
     ([worker(environment={"A B": 1})], ["environment variable 'A B'"]),
     ([worker(environment={"A": "1\n2"})], ["environment variable 'A'"]),
+    ([worker(environment={"A": None})], ["'w1' has the environment variable 'A', whose value is no text. Write it in"]),
+    (
+        [worker(queues=["red", "a b", "c,d"])],
+        ["queue 'a b', which cannot be said", "queue 'c,d', which cannot be said"],
+    ),
     ([worker(environment={"CELERY_BROKER_URL": "x"})], ["'w1' sets CELERY_BROKER_URL"]),
     ([worker(environment={"CELERY_BROKER_CA": "x"})], ["'w1' sets CELERY_BROKER_CA"]),
     ([worker(environment={"CELERY_WORKER_REDELIVERIES": 9})], ["'w1' sets CELERY_WORKER_REDELIVERIES"]),
@@ -83,6 +88,38 @@ BAD_INPUTS: list[tuple[dict[str, Any], str]] = [
         {"celery_worker_environment": {"CELERY_RESULT_BACKEND": "not-to-be-seen"}},
         "celery_worker_environment: every worker sets CELERY_RESULT_BACKEND in its environment, which this role sets.",
     ),
+    *[
+        (
+            {"celery_worker_environment": {"KEY": value}},
+            (
+                "celery_worker_environment: every worker has the environment variable 'KEY', whose value is no text. "
+                "Write it in quotes ('' for an empty one), or leave the variable out."
+            ),
+        )
+        for value in (None, {"of": "not-to-be-seen"}, ["not-to-be-seen"])
+    ],
+    (
+        {"celery_worker_environment": "KEY=not-to-be-seen"},
+        (
+            "celery_worker_environment: every worker has an environment that is no dictionary. Give NAME: value, one a "
+            "line, or {} for none."
+        ),
+    ),
+    (
+        {"celery_worker_unit_options": {"UMask": ["0027\nUser=root"]}},
+        "celery_worker_unit_options: UMask has a value that a unit's file cannot hold.",
+    ),
+    *[
+        (
+            {"celery_worker_writable_paths": [path]},
+            (
+                f"celery_worker_writable_paths: '{path}' is below /nowhere/src, where the next deployment removes what "
+                "is not of the app's source. Use another place, such as /var/lib/NAME."
+            ),
+        )
+        for path in ("/nowhere/src", "/nowhere/src/media")
+    ],
+    ({"celery_worker_writable_paths": ["/srv/o'neil"]}, "'/srv/o'neil' is no path that a unit's file can hold."),
     (
         {"celery_worker_unit_options": {"PrivateDevice": False}},
         "celery_worker_unit_options: PrivateDevice is no directive that confines the workers. These are: UMask,",

@@ -242,6 +242,45 @@ def test_no_password_is_shown() -> None:
     ]
 
 
+def test_no_piece_of_a_password_is_shown() -> None:
+    """What is long is masked before it is cut: of half a password nothing tells that it is one."""
+    room = 400 - len("amqp://worker:")
+    leaks = [
+        "x" * (room - 8) + " amqp://worker:of-somebody-else@10.0.0.5/",
+        "y" * (room + 10) + " sk_live_1",
+    ]
+    said = Host({"w1": [ENDED]}, {"w1": leaks}, set()).wait()[0]
+    assert not re.search("worker:of|sk_l", said)
+
+
+@pytest.mark.parametrize("interpreter", [sys.executable, "python2.7"])
+def test_variables_need_not_be_ascii(interpreter: str, tmp_path: Path) -> None:
+    """They are read from a worker's process and handed to another one, by the Pythons that hosts have."""
+    if shutil.which(interpreter) is None or subprocess.run([interpreter, "-c", ""], check=False).returncode:
+        pytest.skip(f"there is no {interpreter}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text('#!/bin/sh\nprintf %s "$WORD"\n')
+    (tmp_path / "bin/python").chmod(0o755)
+    code = (
+        "import argparse, os, sys\n"
+        "names = {'__name__': 'watch_workers'}\n"
+        "exec(compile(sys.stdin.read(), 'watch_workers.py', 'exec'), names)\n"
+        "names['become'] = lambda user: None\n"
+        "found = names['process_environment'](os.getpid())\n"
+        "options = argparse.Namespace(seconds=9, directory='/', user='nobody')\n"
+        "said = names['run_as_worker']('', [], sys.argv[1], found, options)\n"
+        "names['tell'](sys.stdout, [found['WORD']] + said)\n"
+    )
+    done = subprocess.run(
+        [interpreter, "-c", code, tmp_path],
+        input=PROGRAM.encode(),
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C", "WORD": "p\u00e4ss"},
+        check=False,
+    )
+    assert (done.stdout.decode(), done.stderr) == ("p\u00e4ss\n\np\u00e4ss\n\n", b"")
+
+
 def test_the_environment_file_is_read_as_systemd_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what the role has escaped, and the digest, which has no quotes."""
     (tmp_path / "w1.env").write_text('# A comment.\nKEY="a \\"b\\" \\$c \\\\ = d"\nEMPTY=""\nCELERY_WORKER_DIGEST=0f\n')

@@ -164,6 +164,13 @@ def test_a_requirement_without_a_hash_beside_others_is_refused_at_once(
     ]
 
 
+def test_no_password_of_an_address_is_shown(given: Callable[..., dict[str, Any]]) -> None:
+    """A message stands in logs."""
+    line = "shop @ https://user:not-to-be-seen@files.example/shop-1-py3-none-any.whl"
+    [fault] = given(main=f"celery==5.7.0 {HASH}\n{line}\n")["faults"]
+    assert "'shop @ https://***@files.example/shop-1-py3-none-any.whl' has no hash" in fault
+
+
 def test_a_file_that_is_not_there_is_named_with_the_line_that_asks_for_it(
     given: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

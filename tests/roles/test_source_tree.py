@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +169,26 @@ def test_drift_is_set_right(install: Callable[..., bool], tmp_path: Path) -> Non
     (tmp_path / "target" / "__init__.py").chmod(0o666)
     assert install()
     assert (tmp_path / "target" / "__init__.py").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_cannot_be_read_is_told_whatever_the_locale(
+    resolve: Callable[[Any, dict[str, Any]], Any], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tar says it in the user's language, and the host would lose what is not in the archive."""
+    (tmp_path / "bin").mkdir()
+    tar = tmp_path / "bin/tar"
+    tar.write_text(
+        '#!/bin/sh\n[ "$LC_ALL" = C ] && echo "tar: ./in: Cannot open: Permission denied" >&2 && exit 2\n'
+        'echo "tar: ./in: Funktion open fehlgeschlagen: Keine Berechtigung" >&2\nexit 2\n'
+    )
+    tar.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    variables: dict[str, Any] = {}
+    for folder in ("defaults", "vars"):
+        variables |= DataLoader().load_from_file(str(ROLE / folder / "main.yml"), trusted_as_template=True)
+    unread = resolve("{{ __source_tree_unread }}", variables | {"source_tree_from": str(source)})
+    assert unread == ["tar: ./in: Cannot open: Permission denied"]
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def process_environment(pid):
     """Return the environment that the process `pid` was started with; empty if there is none."""
     try:
         with open("/proc/{}/environ".format(pid), "rb") as stream:
-            entries = stream.read().decode().split("\0")
+            entries = stream.read().decode("utf-8", "replace").split("\0")
     except (IOError, OSError):
         return {}
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
@@ -108,10 +108,12 @@ def run_as_worker(code, arguments, virtualenv, environment, options):
     # An app that hangs when it is imported must not hang the play.
     command = ["timeout", "--kill-after=5", str(options.seconds + 10)]
     command += [os.path.join(virtualenv, "bin/python"), "-c", code] + arguments  # noqa: RUF005  runs on Python 2.7 too
+    # Python 2.7 would take nothing but ASCII for text.
+    variables = {key.encode("utf-8"): value.encode("utf-8") for key, value in environment.items()}
     done = subprocess.Popen(
         command,
         cwd=options.directory,
-        env=environment,
+        env=variables,
         preexec_fn=lambda: become(options.user),  # noqa: PLW1509  there is one thread
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -213,7 +215,7 @@ def hidden_error(name, options):
 
 def message(name, state, error, options):
     """Return what is wrong with a worker that does not answer, what it said, and what to type next."""
-    lines = journal(name, state)
+    lines, hide = journal(name, state), secrets(installed_environment(name))
     cause = look(name, state, lines, options)
     hidden = hidden_error(name, options) if cause["cause"] == "app in a package" else []
     if hidden:
@@ -226,17 +228,18 @@ def message(name, state, error, options):
     said[0] = "The worker {} does not answer: {}".format(name, said[0])
     said += ["Why: " + cause["why"]] if cause["why"] else []
     said += ["The last lines of its log:"] if lines else ["Its log is empty."]
-    said += ["    " + line[:LONGEST] for line in lines[-SHOWN:]]
+    # Of a password that was cut nothing would tell that it is one.
+    said += ["    " + mask(line, hide)[:LONGEST] for line in lines[-SHOWN:]]
     said += ["The last ping said: " + plain(error[0])] if error and not has_ended(state) else []
-    said += [saying(cause), "Next, on " + cause["next"]] if cause["why"] else [saying(cause)]
+    said += [saying(cause, hide), "Next, on " + cause["next"]] if cause["why"] else [saying(cause, hide)]
     said += ["The whole log, on {}: journalctl --unit={}".format(socket.gethostname(), unit(name))]
-    return mask("\n".join(line for line in said if line), secrets(installed_environment(name)))
+    return mask("\n".join(line for line in said if line), hide)
 
 
-def saying(cause):
-    """Return who tells the cause, and in which words; empty if nobody says anything."""
+def saying(cause, hide):
+    """Return who tells the cause, and in which words but for what is to `hide`; empty if nobody says anything."""
     who = "systemd" if re.match(r"(Result|ExecMainStatus)=", cause["said"]) else "Celery"
-    return "{} says: {}".format(who, cause["said"][:LONGEST]) if cause["said"] else ""
+    return "{} says: {}".format(who, mask(cause["said"], hide)[:LONGEST]) if cause["said"] else ""
 
 
 def complaint(name, state, since, options):
@@ -244,8 +247,13 @@ def complaint(name, state, since, options):
     cause = look(name, {}, journal(name, state, since), options)
     if cause["state"] != "answers":
         return ""
-    said = ["The worker {} answers, but: {}".format(name, cause["why"]), saying(cause), "Next, on " + cause["next"]]
-    return mask("\n".join(said), secrets(installed_environment(name)))
+    hide = secrets(installed_environment(name))
+    said = [
+        "The worker {} answers, but: {}".format(name, cause["why"]),
+        saying(cause, hide),
+        "Next, on " + cause["next"],
+    ]
+    return mask("\n".join(said), hide)
 
 
 def in_vain(names, states, since, options):

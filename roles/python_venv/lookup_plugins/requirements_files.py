@@ -63,6 +63,11 @@ class Line:
         return f"{self.file}, line {self.number}"
 
     @property
+    def shown(self) -> str:
+        """What it says, without the user and the password of an address, for a message."""
+        return re.sub(r"://[^/@\s]+@", "://***@", self.says)
+
+    @property
     def is_requirement(self) -> bool:
         """Whether it asks for a package, and is no option."""
         return bool(self.says) and not re.match(r"-(?!e\s|-editable)", self.says)
@@ -131,13 +136,13 @@ def lines_of(path: Path, text: str) -> list[Line]:
 def complaints(lines: list[Line], hashed: bool) -> list[str]:
     """Return what is wrong with requirements: those that a host does not have, and those that pip would refuse."""
     faults = [
-        f"{line.place}: '{line.says}' is a path on this machine, which the hosts do not have. Take it out: the app's "
+        f"{line.place}: '{line.shown}' is a path on this machine, which the hosts do not have. Take it out: the app's "
         f"own source is copied without it, and another package may be a wheel on an index, or come from git."
         for line in lines
         if LOCAL.match(line.says)
     ]
     return faults + [
-        f"{line.place}: '{line.says}' has no hash, and others have one, so that pip refuses it. Give a hash to all of "
+        f"{line.place}: '{line.shown}' has no hash, and others have one, so that pip refuses it. Give a hash to all of "
         f"them, as `uv pip compile --generate-hashes` does, or to none."
         for line in lines
         if hashed
