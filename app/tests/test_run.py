@@ -187,8 +187,8 @@ def test_failing_task_is_counted_with_its_exception(taskmill: Taskmill) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_task_that_the_workers_do_not_know_is_failed(taskmill: Taskmill) -> None:
-    """An unregistered task's name comes back as a failure instead of a silence."""
-    done = taskmill("run", "--task=no.such.task=red", "--tasks=3", "--n=5", "--deadline=10")
+    """Where nobody asks the workers first, a name that is not registered comes back as a failure, not as silence."""
+    done = taskmill("run", "--task=no.such.task=red", "--tasks=3", "--n=5", "--deadline=10", "--no-workers")
     assert done.code == 1
     assert [fault["outcome"] for fault in faults(taskmill.latest)] == ["failed"] * 3
     assert "NotRegistered" in faults(taskmill.latest)[0]["detail"]
