@@ -242,6 +242,28 @@ def test_no_password_is_shown() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "log", "shown"),
+    [
+        ("DB_PWD", "hunter22", "no hunter22", "no ***"),
+        ("FERNET_KEYS", "k1k1,k2k2", "no k1k1,k2k2", "no ***"),
+        (
+            "SENTRY",
+            "https://0a1b2c@sentry.example/1",
+            "at https://0a1b2c@sentry.example",
+            "at https://***@sentry.example",
+        ),
+        ("DB", "postgres://u:p@ss/w@db/x", "to postgres://u:p@ss/w@db/x, p@ss/w", "to postgres://u:***@db/x, ***"),
+        ("DBS", "redis://:w1w1@a/0;redis://:w2w2@b/0", "w1w1 w2w2 a b", "*** *** a b"),
+        ("DB", "amqp://worker@db/x", "The worker of db", "The worker of db"),
+    ],
+)
+def test_a_secret_is_known_by_its_name_and_in_an_address(name: str, value: str, log: str, shown: str) -> None:
+    """As apps have them: no more than the secret itself is left out."""
+    program = Host({}, {}, set()).program
+    assert program.mask(log, program.secrets({name: value})) == shown
+
+
 def test_no_piece_of_a_password_is_shown() -> None:
     """What is long is masked before it is cut: of half a password nothing tells that it is one."""
     room = 400 - len("amqp://worker:")

@@ -31,7 +31,7 @@ GRACE = 10
 #: Seconds of the past in which a complaint in the log is news.
 RECENT = 300
 #: A variable with such a name holds a secret; what has fewer characters than this could be a piece of any word.
-SECRET, SHORTEST = re.compile("PASS|SECRET|TOKEN|CREDENTIAL|DSN|KEY$", re.IGNORECASE), 4
+SECRET, SHORTEST = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|DSN|AUTH|SALT|KEYS?$", re.IGNORECASE), 4
 
 #: Prints what the nodes answer, by name, in a line of its own, as the app may print too. `celery inspect` has no JSON
 #: before Celery 4.
@@ -146,7 +146,11 @@ def secrets(environment):
     """Return what no message may show of a worker's variables: passwords in URLs, and what is a secret by its name."""
     found = set()
     for name, value in environment.items():
+        # Of one address or of several; the longer one is of a password with a slash or an @ that is not escaped.
         found.update(re.findall(r"://[^:/@\s]*:([^@/\s]+)@", value))
+        found.update(re.findall(r"://[^:/@\s]*:(\S+)@", value))
+        # A token in the place of the user.
+        found.update(re.findall(r"https?://([^:/@\s]+)@", value))
         if SECRET.search(name):
             found.add(value)
     # As the app reads them, too.
@@ -156,10 +160,9 @@ def secrets(environment):
 
 def mask(text, hidden):
     """Return a text without the passwords of its URLs, and without what is `hidden`."""
-    text = re.sub(r"(://[^:/@\s]*:)[^@/\s]+@", r"\1***@", text)
     for value in sorted(hidden, key=len, reverse=True):
         text = re.sub(r"(?<!\w){}(?!\w)".format(re.escape(value)), "***", text)
-    return text
+    return re.sub(r"(://[^:/@\s]*:)[^@/\s]+@", r"\1***@", text)
 
 
 def facts(name, environment, options):
