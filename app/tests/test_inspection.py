@@ -132,6 +132,79 @@ def test_a_package_is_copied_without_what_lies_beside_it(inspect: Callable[..., 
     assert (variables["app_source"], variables["app_packages"]) == (str(tmp_path), ["proj"])
 
 
+@pytest.mark.parametrize(("given", "name"), [("proj/celery.py", "proj"), ("proj/inner", "proj.inner.tasks")])
+def test_what_lies_within_a_package_is_copied_with_it(
+    inspect: Callable[..., Inspected], tmp_path: Path, given: str, name: str
+) -> None:
+    """Given a module or a package within a package, all of the outermost one is copied, and nothing beside it."""
+    inner = {"proj/inner/__init__.py": "", "proj/inner/tasks.py": inspected_apps.SINGLE["tasks.py"]}
+    inspected_apps.write(tmp_path, {**inspected_apps.DOCS, **inner})
+    variables = inspect(tmp_path / given, "--json").json["variables"]
+    assert (variables["app_name"], variables["app_source"], variables["app_packages"]) == (
+        name,
+        str(tmp_path),
+        ["proj"],
+    )
+
+
+def test_values_as_celery_lets_apps_write_them(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """1 for True, text for numbers and a timedelta for seconds are read as Celery reads them."""
+    app = inspected_apps.write(
+        tmp_path,
+        {
+            "tasks.py": """\
+from datetime import timedelta
+
+from celery import Celery
+
+app = Celery("tasks", broker="amqp://")
+app.conf.update(task_acks_late=1, task_routes={"tasks.add": {"queue": "sums", "priority": "5"}})
+
+
+@app.task(ignore_result=0, soft_time_limit="30", default_retry_delay=timedelta(hours=1))
+def add(x, y):
+    return x + y
+"""
+        },
+    )
+    done = inspect(app, "--json")
+    assert {
+        ("task", "tasks.add(x, y) to sums, priority 5", "tasks.py:9"),
+        ("acknowledgement", "late", "tasks.py:6"),
+        ("soft time limit", "30 s for tasks.add", "tasks.py:9"),
+    } <= set(done.facts)
+    what = (
+        "a retry of tasks.add may wait 3600 s in a worker, unacknowledged: at the end of RabbitMQ's consumer_timeout "
+        "(1800 s) it comes again"
+    )
+    assert (what, "tasks.py:9") in done.hurts
+
+
+def test_an_address_from_the_environment(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """What was made up for a variable that is not there is not told as the app's own."""
+    app = inspected_apps.write(
+        tmp_path,
+        {
+            "tasks.py": """\
+import os
+
+from celery import Celery
+
+app = Celery("tasks", broker=os.environ["BROKER"], backend=os.environ["RESULTS_URL"])
+
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+        },
+    )
+    assert {
+        ("broker", "from the environment; on the hosts, CELERY_BROKER_URL", "tasks.py:5"),
+        ("result backend", "from the environment; on the hosts, CELERY_RESULT_BACKEND", "tasks.py:5"),
+    } <= set(inspect(app, "--json").facts)
+
+
 def test_a_django_project(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """Its apps' tasks are found, its settings have their lines, and a secret that it needs is asked of the vault."""
     app = inspected_apps.write(tmp_path, inspected_apps.DJANGO)

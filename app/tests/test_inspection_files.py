@@ -10,7 +10,7 @@ import yaml
 
 from inspected_apps import write
 from taskmill.inspection import inventory, locks, requirements
-from taskmill.inspection.causes import not_installed
+from taskmill.inspection.causes import last_lines, not_installed
 from taskmill.inspection.environment import fitting
 from taskmill.inspection.look import found, root_of
 from taskmill.inspection.probed import App, Distribution
@@ -39,6 +39,26 @@ CELERY = "from celery import Celery\n"
         ({"src/shop/__init__.py": CELERY + "worker = Celery()\n"}, "src", "shop"),
         # A package without __init__.py.
         ({"proj/celery.py": CELERY + "app = Celery()\n"}, "", "proj"),
+        # Packages without __init__.py that the app's own code imports from.
+        (
+            {
+                "app/worker.py": CELERY + "celery = Celery(include=['app.tasks'])\n",
+                "app/tasks.py": "from app.worker import celery\n",
+            },
+            "",
+            "app.worker",
+        ),
+        (
+            {
+                "src/acme/billing/__init__.py": "",
+                "src/acme/billing/celery.py": CELERY + "app = Celery()\n",
+                "src/acme/billing/tasks.py": "from acme.billing.celery import app\n",
+            },
+            "src",
+            "acme.billing",
+        ),
+        # A directory that is called as a package of others is none.
+        ({"django/tasks.py": CELERY + "from django.conf import settings\napp = Celery()\n"}, "django", "tasks"),
         # Flask's way: a function makes it, and a module of its own calls that.
         (
             {
@@ -68,7 +88,7 @@ CELERY = "from celery import Celery\n"
             "jobs",
         ),
     ],
-    ids=["package", "src", "no-init", "factory", "flask", "aside"],
+    ids=["package", "src", "no-init", "imported", "namespace", "foreign", "factory", "flask", "aside"],
 )
 def test_the_celery_object_is_found(tmp_path: Path, files: dict[str, str], root: str, name: str) -> None:
     """The likeliest one of an app, with the directory that it is imported from."""
@@ -374,6 +394,23 @@ def test_what_stores_results_is_required(
     assert [one.what for one in problems(subject)] == ([said] if hurts else [])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_requirements_as_pip_reads_them(tmp_path: Path, encoding: str) -> None:
+    """Windows' PowerShell writes UTF-16."""
+    (tmp_path / "requirements.txt").write_text("celery==5.6.3\n", encoding=encoding)
+    needs = requirements.find([tmp_path])
+    assert needs is not None
+    assert needs.names == {"celery"}
+
+
+def test_requirements_that_are_no_text(tmp_path: Path) -> None:
+    """The line is named that is not UTF-8."""
+    (tmp_path / "requirements.txt").write_bytes(b"celery\n# caf\xe9\n")
+    with pytest.raises(TaskmillError) as raised:
+        requirements.find([tmp_path])
+    assert str(raised.value) == (f"{tmp_path / 'requirements.txt'}:2 is not UTF-8: write the file anew in UTF-8")
+
+
 def test_requirements_that_are_only_here(tmp_path: Path) -> None:
     """Paths are named; what is included counts, and what is not there is said."""
     text = "-r more.txt\n./wheels/a.whl\n-e .\n-e git+https://example.com/a#egg=a\nb @ file:///b\n"
@@ -438,6 +475,17 @@ def test_what_pip_cannot_install(output: str, mend: str) -> None:
     said = not_installed("/shop/requirements.txt", output, timed_out=False)
     lines = "\n".join(f"    {line}" for line in output.splitlines())
     assert said == f"/shop/requirements.txt cannot be installed; the last lines of pip:\n{lines}\n  {mend}"
+
+
+def test_the_import_machinery_takes_no_lines_of_the_apps() -> None:
+    """Of the last lines those are left out that are Python's own steps."""
+    frozen = '  File "<frozen importlib._bootstrap>", line 1204, in _gcd_import\n'
+    output = (
+        '  File "/shop/app.py", line 1, in <module>\n    import acme\n' + 12 * frozen + "ModuleNotFoundError: acme\n"
+    )
+    assert last_lines(output) == (
+        '      File "/shop/app.py", line 1, in <module>\n        import acme\n    ModuleNotFoundError: acme'
+    )
 
 
 def test_hosts_by_their_groups() -> None:

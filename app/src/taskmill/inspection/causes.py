@@ -86,7 +86,8 @@ IMPORTING = (
 
 def last_lines(output: str) -> str:
     """Return the end of what a program wrote."""
-    lines = [line for line in output.rstrip().splitlines() if line.strip()]
+    # What Python's import machinery adds says nothing of the app.
+    lines = [line for line in output.rstrip().splitlines() if line.strip() and 'File "<frozen ' not in line]
     return "\n".join(f"    {line}" for line in lines[-LAST:]) or "    (it wrote nothing)"
 
 

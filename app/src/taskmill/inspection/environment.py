@@ -199,4 +199,5 @@ def probe(
         )
         if not output.exists():
             raise TaskmillError(causes.no_outcome(root, ended.code, ended.output, seconds))
-        return msgspec.json.decode(output.read_bytes(), type=App), ended.output
+        # An app may say 1 for True, and "30" for seconds, as Celery lets it.
+        return msgspec.json.decode(output.read_bytes(), type=App, strict=False), ended.output

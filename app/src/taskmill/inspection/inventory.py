@@ -91,8 +91,9 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
     app = subject.app
     chosen, guessed = load_of(subject.tasks, names)
     found: dict[str, Any] = {"app_name": app.name, "app_source": source_of(subject)}
-    if subject.code.path.is_dir() and subject.root == subject.code.path.parent:
-        found["app_packages"] = [subject.code.path.name]
+    path = subject.code.path
+    if source_of(subject) != str(path) and path.is_relative_to(subject.root):
+        found["app_packages"] = [path.relative_to(subject.root).parts[0]]
     needs = subject.requirements
     if needs is not None:
         found["app_requirements"] = (
@@ -120,7 +121,8 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
 
 def source_of(subject: Subject) -> str:
     """Return what is copied to the hosts: the one file, or the directory that the app is imported from."""
-    return str(subject.code.path if subject.code.path.is_file() else subject.root)
+    path = subject.code.path
+    return str(path if path.is_file() and path.parent == subject.root else subject.root)
 
 
 def text_of(subject: Subject) -> str | None:

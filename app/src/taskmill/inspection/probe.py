@@ -22,11 +22,14 @@ import os
 import re
 import sys
 import traceback
+from datetime import timedelta
 from importlib import metadata
 from typing import Any
 
 #: Read the environment for others.
 READERS = frozenset({"decouple", "dotenv", "environ", "environs", "pydantic_settings", "starlette"})
+#: Values of variables that are not there.
+MADE_UP = ("1", "http://127.0.0.1:9/")
 MAPPINGS = frozenset({"os", "_collections_abc", "collections.abc"})
 
 
@@ -49,7 +52,7 @@ class Environment:
                     self.note(name, frame, needed=at_once, given=False)
                 if not at_once or frame is None:
                     raise
-                return "http://127.0.0.1:9/" if "URL" in name else "1"
+                return MADE_UP["URL" in name]
             if frame is not None:
                 self.note(name, frame, needed=at_once or reader in READERS, given=True)
             return value
@@ -146,7 +149,7 @@ def scheme_of(url: Any) -> str:
     """Return the scheme of an address, which may have a password behind it."""
     if isinstance(url, (list, tuple)):
         url = url[0] if url else ""
-    return re.split("[:;]", str(url or ""))[0]
+    return "from the environment" if url in MADE_UP else re.split("[:;]", str(url or ""))[0]
 
 
 def setting_of(app: Any, name: str) -> dict[str, Any]:
@@ -161,6 +164,8 @@ def plain(value: Any) -> Any:
     """Return a value as JSON can carry it."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

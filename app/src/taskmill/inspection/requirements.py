@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +78,23 @@ def lines_of(text: str, directory: Path, seen: set[Path]) -> Iterator[str]:
                 continue
             seen.add(path)
             try:
-                yield from lines_of(path.read_text(), path.parent, seen)
+                yield from lines_of(read(path), path.parent, seen)
             except FileNotFoundError as error:
                 raise TaskmillError(f"{path} is not there, which a requirements file includes") from error
         elif line:
             yield line
+
+
+def read(path: Path) -> str:
+    """Return a requirements file's text; raise ``TaskmillError`` where that is neither UTF-8 nor marked as UTF-16."""
+    content = path.read_bytes()
+    # As Windows' PowerShell writes it, and pip reads it.
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TaskmillError(f"{path}:{line} is not UTF-8: write the file anew in UTF-8") from error
 
 
 def given(path: Path) -> Requirements:
@@ -90,7 +103,7 @@ def given(path: Path) -> Requirements:
         raise TaskmillError(f"{path} is not there: give --requirements a requirements file or a lock file")
     if path.name in LOCKS:
         return Requirements(path.resolve(), 0, "\n".join(LOCKS[path.name](path)) + "\n", as_it_is=False)
-    return Requirements(path.resolve(), 0, path.read_text(), as_it_is=True)
+    return Requirements(path.resolve(), 0, read(path), as_it_is=True)
 
 
 def find(directories: list[Path]) -> Requirements | None:

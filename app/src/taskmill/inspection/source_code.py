@@ -128,8 +128,7 @@ class SourceCode:
     def _makes_celery(value: ast.expr) -> bool:
         return called_name(value) == "Celery"
 
-    @staticmethod
-    def _assigned(file: Path, module: ast.Module, fits: Callable[[ast.expr], bool]) -> Iterator[Candidate]:
+    def _assigned(self, file: Path, module: ast.Module, fits: Callable[[ast.expr], bool]) -> Iterator[Candidate]:
         for statement in top_statements(module.body):
             match statement:
                 case ast.Assign(targets=[*_, ast.Name(id=name)], value=value) if fits(value):
@@ -138,8 +137,43 @@ class SourceCode:
                     pass
                 case _:
                     continue
-            root, dotted = imported_as(file)
+            root, dotted = self.imported_as(file)
             yield Candidate(root, dotted, name, file, statement.lineno)
+
+    def imported_as(self, file: Path) -> tuple[Path, str]:
+        """Return the directory that a file is imported from, and the dotted name of its module."""
+        parts = [] if file.stem == "__init__" else [file.stem]
+        directory = file.parent
+        # A package without __init__.py may hold celery.py; from within it would hide Celery itself.
+        while (directory / "__init__.py").exists() or parts == ["celery"] or self._is_namespace(directory):
+            parts.insert(0, directory.name)
+            directory = directory.parent
+        return directory, ".".join(parts)
+
+    @cached_property
+    def _imported(self) -> set[tuple[str, ...]]:
+        """The dotted names that its modules import, in parts."""
+        found = set()
+        for module in self.modules.values():
+            for node in ast.walk(module):
+                match node:
+                    case ast.Import(names=names):
+                        found |= {name.name for name in names}
+                    case ast.ImportFrom(module=str() as name, names=names, level=0):
+                        found |= {f"{name}.{one.name}" for one in names}
+        return {tuple(name.split(".")) for name in found}
+
+    def _is_namespace(self, directory: Path) -> bool:
+        """Say whether a directory below the app's own, without ``__init__.py``, is imported from as a package."""
+        if self.path not in directory.parents:
+            return False
+        parts = directory.relative_to(self.path).parts
+        # Somebody else's package may be called as the directory: what is imported of it has to be in it.
+        return any(
+            name[:length] == parts[-length:] and holds(directory, name[length])
+            for name in self._imported
+            for length in range(1, min(len(parts), len(name) - 1) + 1)
+        )
 
     def lines_of(self, names: Iterable[str]) -> tuple[Path, int] | None:
         """Return where one of these names is given a value: assigned, a keyword, or a key of a dictionary."""
@@ -180,15 +214,9 @@ class SourceCode:
         return f"{path}:{line}" if line else str(path)
 
 
-def imported_as(file: Path) -> tuple[Path, str]:
-    """Return the directory that a file is imported from, and the dotted name of its module."""
-    parts = [] if file.stem == "__init__" else [file.stem]
-    directory = file.parent
-    # A package without __init__.py may hold celery.py; from within it would hide Celery itself.
-    while (directory / "__init__.py").exists() or parts == ["celery"]:
-        parts.insert(0, directory.name)
-        directory = directory.parent
-    return directory, ".".join(parts)
+def holds(directory: Path, name: str) -> bool:
+    """Return whether a directory has a module or a package of this name."""
+    return (directory / name).is_dir() or (directory / f"{name}.py").is_file()
 
 
 def top_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
