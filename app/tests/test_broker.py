@@ -76,7 +76,7 @@ def test_worker_of_another_queue_and_one_that_is_silent_may_lack_a_task() -> Non
     """Only what would get a message is asked for its task, as far as it answers; of many tasks the first are listed."""
     red, blue, silent = (workers.worker(f"{name}@a", {}, [{"name": name}], {}) for name in ("red", "blue", "silent"))
     known = {"red@a": dict.fromkeys(("a.b", *map("p.{:02}".format, range(12))), True), "blue@a": {}}
-    routes = [Route("a.b", "red"), Route("a.b", "silent")]
+    routes = [Route("a.b", "red"), Route("a.b", "silent"), Route("celery.backend_cleanup", "red")]
     workers.check_registered(known, [red, blue, silent], routes)
     with pytest.raises(TaskmillError) as refused:
         workers.check_registered(known, [red, blue, silent], [*routes, Route("zzz", "red")])

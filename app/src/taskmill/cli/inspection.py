@@ -115,7 +115,10 @@ def written(directory: Path, files: dict[Path, str], found: dict[str, Any]) -> s
     where = shlex.quote(str(directory))
     if "app_environment" in found:
         names = ", ".join(f"vault_{name.lower()}" for name in found["app_environment"])
-        lines.append(f"First give a value to {names}: ansible-vault create {where}/group_vars/all/vault.yml")
+        # Where taskmill's own environment has it, a shell that has not entered that does not.
+        beside = Path(sys.executable).with_name("ansible-vault")
+        program = shlex.quote(str(beside)) if beside.exists() else "ansible-vault"
+        lines.append(f"First give a value to {names}: {program} create {where}/group_vars/all/vault.yml")
     vault = " ARGS=--ask-vault-pass" if "app_environment" in found else ""
     return "\n".join([*lines, "Next:", f"  make load INVENTORY={where} TASKS=1000{vault}"])
 

@@ -26,7 +26,7 @@ def facts(subject: Subject) -> list[Fact]:
     return [
         *installation(subject),
         *(Fact("task", called(task), subject.place(task.file, task.line)) for task in subject.tasks),
-        *(Fact("queue", described(queue), subject.setting_place("task_queues")) for queue in subject.queues),
+        *(Fact("queue", described(queue), place_of(queue, subject)) for queue in subject.queues),
         *settings(subject),
         *(Fact("beat", f"{one.task}: {one.schedule}", f"entry {one.name}") for one in subject.app.beat),
         *environment(subject),
@@ -68,6 +68,14 @@ def described(queue: Queue) -> str:
     if queue.exchange not in {"", queue.name}:
         words.append(f"at exchange {queue.exchange}")
     return " ".join(words) + ("" if queue.declared else ", not declared by its workers")
+
+
+def place_of(queue: Queue, subject: Subject) -> str:
+    """Return where a queue comes from: the app's list of them, its default, its routes, or its tasks' own options."""
+    named = [name for name in ("task_queues", "task_routes") if subject.app.setting(name)]
+    if queue.name == subject.app.setting("task_default_queue") and "task_queues" not in named:
+        named = ["task_default_queue"]
+    return subject.setting_place(named[0]) if named else "option queue of a task"
 
 
 def settings(subject: Subject) -> Iterator[Fact]:
