@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from python_file import load
 
 ROOT = Path(__file__).parents[1]
 #: Folders of the project, by which a path is told from other words; `benchmarks` may be absent.
@@ -116,13 +116,7 @@ def test_there_are_pages() -> None:
 
 def test_the_page_of_variables_is_current() -> None:
     """`make docs` writes it from the files that define the variables; whoever changes one runs it again."""
-    spec = importlib.util.spec_from_file_location("variables", ROOT / "docs" / "variables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    variables = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[spec.name] = variables
-    spec.loader.exec_module(variables)
+    variables = load(ROOT / "docs" / "variables.py")
     assert (ROOT / "docs" / "variables.md").read_text() == variables.page(), "Run `make docs`."
 
 

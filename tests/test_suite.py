@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from types import ModuleType
 import pytest
 import suite_step
 import yaml
+from python_file import load
 from rich.console import Console
 from wcmatch import glob
 
@@ -24,12 +24,7 @@ PROGRAM = Path(__file__).with_name("suite.py")
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program as a module, in a repository of its own."""
-    spec = importlib.util.spec_from_file_location("suite", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "suite", module)
-    spec.loader.exec_module(module)
+    module = load(PROGRAM)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     for part in (module, suite_step):
         monkeypatch.setattr(part, "ROOT", tmp_path)

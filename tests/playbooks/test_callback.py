@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pty
 import re
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_playbook import PROGRAM, ROOT
+from python_file import load
 
 FILE = ROOT / "plugins" / "callback" / "phases.py"
 #: Of every wait, in seconds: for what takes one or two.
@@ -380,12 +380,7 @@ def test_an_interrupted_play_leaves_what_it_had_said_and_a_clean_line(telling: t
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
     """The callback's module."""
-    spec = importlib.util.spec_from_file_location("phases", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(FILE)
 
 
 def test_changes_are_told_once_by_role_and_hosts(plugin: ModuleType) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import python_file
 from ansible.errors import AnsibleFilterError
 from ansible.utils.vars import load_extra_vars
 
@@ -16,12 +16,7 @@ FILTERS = Path(__file__).parents[2] / "plugins" / "filter"
 
 def load(name: str) -> Any:
     """Import a filter's module from where Ansible finds it."""
-    specification = importlib.util.spec_from_file_location(name, FILTERS / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return python_file.load(FILTERS / f"{name}.py")
 
 
 DEFAULTS = {"load_tasks": 1000000, "load_profile": True, "load_name": "fibonacci", "load_thresholds": []}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from python_file import load
 
 FILE = Path(__file__).parents[2] / "plugins" / "action" / "follow_unit.py"
 STATE = {"LoadState": "loaded", "SubState": "exited", "Result": "success", "ExecMainStatus": "1"}
@@ -16,12 +16,7 @@ STATE = {"LoadState": "loaded", "SubState": "exited", "Result": "success", "Exec
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
     """The action plugin."""
-    spec = importlib.util.spec_from_file_location("follow_unit", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(FILE)
 
 
 @pytest.mark.parametrize(

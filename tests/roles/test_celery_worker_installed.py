@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from python_file import load
 
 FILES = Path(__file__).parents[2] / "roles" / "celery_worker" / "files"
 LIMITS = "#\n# Ansible managed\n#\n\n[Service]\nMemoryMax=1G\n"
@@ -15,12 +15,7 @@ LIMITS = "#\n# Ansible managed\n#\n\n[Service]\nMemoryMax=1G\n"
 @pytest.fixture(scope="module")
 def inspect() -> Any:
     """Return the script that looks at a host, as a module."""
-    specification = importlib.util.spec_from_file_location("inspect_installed", FILES / "inspect_installed.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load(FILES / "inspect_installed.py")
 
 
 def environment(name: str | None) -> str:

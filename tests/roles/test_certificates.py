@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import re
 import ssl
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from python_file import load
 
 Refused = Callable[[dict[str, Any]], tuple[Any, str]]
 
@@ -20,13 +20,7 @@ REMEDY = "ansible-playbook playbooks/renew-certificates.yml"
 HOST: dict[str, Any] = {"name": "broker1", "names": ["10.0.0.11", "broker1"]}
 GIVEN = dict.fromkeys(["certificate", "key", "address", "ca"])
 
-spec = importlib.util.spec_from_file_location("certificates", ROLE / "library" / "certificates.py")
-assert spec is not None
-assert spec.loader is not None
-module: Any = importlib.util.module_from_spec(spec)
-# Its data classes look their module up.
-sys.modules[spec.name] = module
-spec.loader.exec_module(module)
+module: Any = load(ROLE / "library" / "certificates.py")
 
 
 def keep(folder: Path, renew: str = "nothing", hosts: list[dict[str, Any]] | None = None, **settings: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from python_file import load
 
 Render = Callable[[Path, dict[str, Any]], str]
 Refused = Callable[[dict[str, Any]], tuple[Any, str]]
@@ -20,11 +20,7 @@ ROLE = Path(__file__).parents[2] / "roles" / "rabbitmq"
 USER = {"name": "app", "password": "not-to-be-seen", "configure": ".*", "write": ".*", "read": ".*"}
 INPUT: dict[str, Any] = {"rabbitmq_vhost": "own", "rabbitmq_users": [USER]}
 
-spec = importlib.util.spec_from_file_location("rabbitmq_definitions", ROLE / "library" / "rabbitmq_definitions.py")
-assert spec is not None
-assert spec.loader is not None
-module: Any = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+module: Any = load(ROLE / "library" / "rabbitmq_definitions.py")
 
 
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from python_file import load
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "roles/python_venv/lookup_plugins/requirements_files.py"
@@ -18,13 +17,7 @@ HASH = "--hash=sha256:0123"
 @pytest.fixture(scope="module")
 def gather() -> Callable[[str], dict[str, Any]]:
     """Return the function of the lookup that reads one file."""
-    spec = importlib.util.spec_from_file_location("requirements_files", PLUGIN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # A dataclass looks its module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = load(PLUGIN)
     found: Callable[[str], dict[str, Any]] = module.gather
     return found
 

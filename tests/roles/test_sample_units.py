@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -16,22 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from python_file import load
 
 PROGRAM = Path(__file__).parents[2] / "roles" / "host_stats" / "files" / "sample_units.py"
 WORKER = "/system.slice/system-celery\\x2dworker.slice/celery-worker@w1.service"
 
 
-def load() -> Any:
-    """Import the sampler from where the role has it."""
-    specification = importlib.util.spec_from_file_location("sample_units", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-sampler = load()
+sampler = load(PROGRAM)
 
 
 class Machine:

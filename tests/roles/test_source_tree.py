@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible.parsing.dataloader import DataLoader
+from python_file import load
 
 Play = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -57,11 +57,7 @@ def install(
     The task's arguments are the role's own words, and its module is run with what they come to.
     """
     [task] = yaml.safe_load((ROLE / "tasks" / "install.yml").read_text())
-    specification = importlib.util.spec_from_file_location("mirror_tree", ROLE / "library" / "mirror_tree.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = load(ROLE / "library" / "mirror_tree.py")
     loader = DataLoader()
     variables: dict[str, Any] = {}
     for folder in ("defaults", "vars"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import tarfile
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
+from python_file import load
 
 MODULE = Path(__file__).parents[2] / "roles/source_tree/library/mirror_tree.py"
 SOURCE = b"PASSPHRASE = 'of the source'\n"
@@ -48,11 +48,7 @@ def test_the_source_is_not_in_the_hosts_log(
     monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps(arguments).encode())
     # How the arguments are written down, since ansible-core 2.19.
     monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-    specification = importlib.util.spec_from_file_location("mirror_tree", MODULE)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = load(MODULE)
     with pytest.raises(SystemExit):
         module.main()
     said = capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import python_file
 from ansible.errors import AnsibleFilterError
 
 ROOT = Path(__file__).parents[2]
@@ -66,12 +66,7 @@ KNOWN_TO_229 = {
 
 def load(name: str) -> ModuleType:
     """Return one of the filter plugins of the role systemd_unit."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "roles/systemd_unit/filter_plugins" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return python_file.load(ROOT / "roles/systemd_unit/filter_plugins" / f"{name}.py")
 
 
 @pytest.fixture(scope="module")
