@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 from ansible_playbook import ROOT
+from python_file import load
 from wiring import GROUPS, HERE, play
 
-from taskmill.inspection import environment, inventory, problems
+from taskmill.inspection import environment, inventory, problems, system_packages
 
 PASSWORDS = {"worker": "w", "client": "c", "monitor": "m"}
 
@@ -49,6 +50,12 @@ def test_what_is_known_of_roles_and_requirements() -> None:
     """The figures and pins that taskmill inspect names are those of the roles and of requirements/app.in."""
     defaults = yaml.safe_load((ROOT / "roles/celery_worker/defaults/main.yml").read_text())
     assert defaults["celery_worker_stop_timeout"] == problems.STOP_TIMEOUT
+    debian = load(ROOT / "roles/celery_worker/files/worker_causes.py").DEBIAN_PACKAGES
+    known = {library: system_packages.package_of(library) for library in debian}
+    assert {library: package for library, package in debian.items() if known[library]} == {
+        library: package for library, package in known.items() if package
+    }
+    assert set(system_packages.LIBRARIES.values()) <= set(debian.values())
     app = (ROOT / "requirements/app.in").read_text().split()
     assert inventory.MEMCACHED in app
     assert {re.split("==", line)[0] for line in app if "==" in line} == set(environment.OWN)

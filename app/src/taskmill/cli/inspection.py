@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from taskmill.cli.values import SECONDS, JsonType
+from taskmill.cli.values import SECONDS, JsonType, VariableType
 from taskmill.inspection import inventory, text
 from taskmill.inspection.facts import facts
 from taskmill.inspection.look import Options, look
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def variable(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Read NAME=VALUE, or NAME alone for what the shell has."""
-    found = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"{one!r} does not have the form NAME=VALUE")
-        found[name] = value
-    return found
-
-
 @click.command("inspect")
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
@@ -46,9 +35,7 @@ def variable(_context: click.Context, _parameter: click.Parameter, given: tuple[
     "--python", type=click.Path(path_type=Path), help="A Python, or its environment, that has the app's requirements."
 )
 @click.option("--requirements", type=click.Path(path_type=Path), help="The app's requirements or lock file.")
-@click.option(
-    "--env", "variables", multiple=True, callback=variable, metavar="NAME=VALUE", help="For the import; repeat it."
-)
+@click.option("--env", "variables", type=VariableType(), multiple=True, help="For the import; repeat it.")
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds that the import may take.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON in place of text.")
 @click.option(
@@ -76,14 +63,10 @@ def inspect_command(app: Path, *, as_json: bool, directory: Path | None, **optio
         like = options["like"]
         hosts = inventory.model(like) if like is not None else inventory.hosts_files(options["hosts"])
         inventory.refuse_existing(directory, [*hosts, inventory.APP])
+    variables = dict(options["variables"])
+    how = Options(options["name"], options["python"], options["requirements"], variables, options["timeout"])
     with stopped_alike():
-        subject = look(
-            app,
-            Options(
-                options["name"], options["python"], options["requirements"], options["variables"], options["timeout"]
-            ),
-            lambda words: click.echo(f"{words} ...", err=True),
-        )
+        subject = look(app, how, lambda words: click.echo(f"{words} ...", err=True))
     told, hurts = facts(subject), problems(subject)
     try:
         found = inventory.variables(subject, options["tasks"], arguments)

@@ -74,6 +74,19 @@ class NameType(click.ParamType[str]):
         return str(value)
 
 
+class VariableType(click.ParamType[tuple[str, str]]):
+    """``NAME=VALUE``."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Read one."""
+        name, equals, said = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r} does not have the form {self.name}", param, ctx)
+        return name, said
+
+
 class FigureType(click.ParamType[tuple[str, float]]):
     """``NAME=NUMBER``."""
 

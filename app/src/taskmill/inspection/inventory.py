@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskmill.inspection import system_packages
 from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
@@ -111,9 +112,8 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
         if exchanges - {queue.name for queue in subject.queues}:
             named = sorted(exchanges | {queue.name for queue in subject.queues})
             found["broker_task_queues"] = "|".join(re.escape(name).replace("\\-", "-") for name in named)
-    packages = list(dict.fromkeys(package for one in subject.system.values() for package in one.packages))
-    if packages:
-        found["app_system_packages"] = packages
+    if subject.system:
+        found["app_system_packages"] = system_packages.packages(subject.system.values())
     if subject.needed_variables:
         found["app_environment"] = {name: f"{{{{ vault_{name.lower()} }}}}" for name in subject.needed_variables}
     return found
