@@ -31,9 +31,12 @@ option = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
 OPTIONS := $(call options,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
          REQUIRE=load_thresholds PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots RELEASE=celery_release)
 
+# Playbooks that have a target.
+NAMED := site run-load capacity tune lab-up lab-down
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@printf '\n%s\n' "For ansible-playbook alone, each says at its beginning what it does: $(sort $(filter-out $(foreach known,$(NAMED),playbooks/$(known).yml),$(wildcard playbooks/*.yml)))"
 	@printf '\n%s\n' "What runs Ansible hands it ARGS: ARGS='-K --limit worker1 --check -v', ARGS=--ask-vault-pass, ARGS='--vault-id NAME@FILE'."
 
 .PHONY: load
@@ -140,7 +143,7 @@ test-%: .venv/dev
 		exit $$code; }
 
 .PHONY: test-role
-test-role: ## One scenario: ROLE=memcached, DISTRO=bookworm for Debian 12
+test-role: ## One scenario of molecule/, a role's or another: ROLE=memcached, DISTRO=bookworm for Debian 12
 	@$(MAKE) test-$(or $(ROLE),$(error say which: make test-role ROLE=memcached))@$(or $(DISTRO),trixie)
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
