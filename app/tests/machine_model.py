@@ -323,6 +323,13 @@ class World:
             self.on_channel(entry.tag)
         self.lose(job)
 
+    def drop_jobs(self) -> None:
+        """Have the pool forget some of what no process was given, as it does before a connection or the worker ends."""
+        for job in self.jobs[:]:
+            if self.choose(3) == 1:
+                self.jobs.remove(job)
+                self.machine.dropped(job.batch)
+
     def end_single(self) -> None:
         """Have Celery end a task that it runs by itself."""
         if self.singly:
@@ -358,6 +365,7 @@ class World:
 
     def lose_connection(self) -> None:
         """Lose the connection: the broker delivers once more what it has seen no end of."""
+        self.drop_jobs()
         for message in reversed(self.unacknowledged.values()):
             message.redelivered = True
             self.queue.appendleft(message)
@@ -372,6 +380,7 @@ class World:
     def restart(self) -> None:
         """Stop the worker, warmly: what was begun ends; then start another."""
         self.stopping = True
+        self.drop_jobs()
         self.perform(self.machine.stop(self.now))
         self.turn()
         while self.jobs:

@@ -192,6 +192,11 @@ class BeginsWhileItStops(Machine):
         return self._acknowledge(now)
 
 
+class KeepsThePlaceOfADroppedBatch(Machine):
+    def dropped(self, batch: Batch) -> None:
+        pass
+
+
 FAULTS = [
     AcknowledgesBeforeStoring,
     AcknowledgesOneTooMany,
@@ -210,6 +215,7 @@ FAULTS = [
     NeverAcknowledgesWhatLagsBehind,
     ReservesWhatItCannotHold,
     BeginsWhileItStops,
+    KeepsThePlaceOfADroppedBatch,
 ]
 
 

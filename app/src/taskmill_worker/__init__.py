@@ -52,6 +52,7 @@ def why_not(environ):
             ("task_times", ""),
             ("dead_lettering", ""),
             ("jit", python),
+            ("written_jobs", python),
             ("batching", batches),
             ("read_ahead", batches),
         ]

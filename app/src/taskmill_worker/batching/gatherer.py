@@ -42,6 +42,10 @@ class Gatherer:
         #: Whether messages came since they were handed out, and the moment for which a timer is set.
         self.scheduled = False
         self.timer_at: float | None = None
+        #: The pool's jobs of the batches that it has.
+        self.jobs: dict[Batch, Any] = {}
+        self.flush_pool: Callable[[], None] = consumer.pool.flush
+        consumer.pool.flush = self.flush
 
     def attach(self) -> None:
         """Watch the channel of the consumer's tasks; of a new connection, before anything is delivered."""
@@ -77,6 +81,22 @@ class Gatherer:
         """Have the machine know that the connection is gone."""
         unlist(self.machine.waiting)
         self.machine.lost()
+
+    def flush(self) -> None:
+        """Have the pool forget what no process was given, as Celery does when the worker stops or loses its connection.
+
+        The pool says nothing of a batch that it has forgotten, and that would keep its place for ever.
+        """
+        self.flush_pool()
+        kept = self.consumer.pool._pool._cache
+        for batch, job in list(self.jobs.items()):
+            if job._job not in kept:
+                del self.jobs[batch]
+                unlist(batch.entries)
+                self.machine.dropped(batch)
+        if stopping():
+            # The event loop has ended: nobody else acknowledges what waits for that.
+            self.perform(self.machine.stop(time.monotonic()))
 
     # Events.
 
@@ -159,6 +179,7 @@ class Gatherer:
     def done(self, batch: Batch, outcome: BatchOutcome) -> None:
         """Settle every message of a batch by what came of it."""
         durations, outcomes, succeeded = outcome
+        self.jobs.pop(batch, None)
         unlist(batch.entries)
         if self.closed:
             self.forget_connection()
@@ -182,6 +203,7 @@ class Gatherer:
 
     def failed(self, batch: Batch, error: Any) -> None:
         """Put every message back to its queue. The one that is to blame shows when they are run one by one."""
+        self.jobs.pop(batch, None)
         unlist(batch.entries)
         logger.warning(
             "%d messages go back to their queues: %s", len(batch.entries), getattr(error, "exception", error)
@@ -223,7 +245,7 @@ class Gatherer:
     def send(self, batch: Batch) -> None:
         """Hand a batch to the pool."""
         hostname = self.consumer.hostname
-        self.consumer.pool.apply_async(
+        self.jobs[batch] = self.consumer.pool.apply_async(
             run,
             args=([call(entry, hostname) for entry in batch.entries], self.events),
             accept_callback=partial(self.accepted, batch),

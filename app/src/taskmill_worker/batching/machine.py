@@ -241,6 +241,10 @@ class Machine:
                 actions.append(GiveBack(entry))
         return actions + self._acknowledge(now)
 
+    def dropped(self, batch: Batch) -> None:
+        """Take note that the pool has forgotten a batch that did not begin: its messages stay with the broker."""
+        self.in_flight.discard(batch)
+
     def reserved(self, count: int) -> None:
         """Take note of how many messages the broker delivers at once, on top of what the app's settings say."""
         self.prefetch = count
