@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def consuming(rabbitmq: RabbitMQ) -> set[str]:
     return {connection for connection, count in (line.split() for line in lines) if count.isdigit() and int(count)}
 
 
-def losses_of(worker: Worker) -> int:
-    """Return how many connections a worker has lost."""
-    return worker.log.read_text().count("Connection to broker lost")
+def has_lost(worker: Worker, connections: int) -> bool:
+    """Say whether a worker has lost so many connections."""
+    return worker.log.read_text().count("Connection to broker lost") == connections
 
 
 def values(results: list[Any]) -> list[Any]:
@@ -108,6 +109,6 @@ def test_a_worker_goes_on_after_connections_that_were_lost(
             cluster.ask("ping")
             for connection in consuming(rabbitmq):
                 rabbitmq.ctl("close_connection", connection, "a test")
-            wait_until(lambda losses=loss + 1: losses_of(worker) == losses, 60, "the loss")
+            wait_until(partial(has_lost, worker, loss + 1), 60, "the loss")
         assert values(results) == [2 * number for number in range(50)]
     wait_until(lambda: broker_has(rabbitmq, "messages") == 0, 60, "every message acknowledged")
