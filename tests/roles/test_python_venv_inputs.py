@@ -92,10 +92,11 @@ def test_no_index_is_in_an_argument_list_nor_shown() -> None:
     build = yaml.safe_load((ROLE / "tasks/build.yml").read_text())
     [block] = [task for task in build if "block" in task]
     [write] = [task for task in block["block"] if "ansible.builtin.template" in task]
+    assert write["ansible.builtin.template"]["dest"] == "{{ __python_venv_index_file }}"
     assert write["no_log"] is True
     assert write["ansible.builtin.template"]["mode"] == "0600"
     [remove] = block["always"]
     assert remove["ansible.builtin.file"]["state"] == "absent"
-    assert remove["ansible.builtin.file"]["path"] == write["ansible.builtin.template"]["dest"]
+    assert "__python_venv_index_file" in remove["loop"]
     tasks = "".join(path.read_text() for path in (ROLE / "tasks").glob("*.yml") if path.stem != "validate")
     assert "index_url" not in tasks
