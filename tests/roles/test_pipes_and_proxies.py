@@ -1,4 +1,4 @@
-"""Pipes on the controller, whose first command may fail: the last one's success is not theirs."""
+"""Pipes on the controller, whose first command may fail, and requests on a host, which has a proxy perhaps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
@@ -48,3 +49,15 @@ def test_a_wheel_that_cannot_be_read_is_no_empty_one(digest: Callable[[Path], st
     wheel.unlink()
     with pytest.raises(AnsibleError, match="pipe"):
         digest(wheel)
+
+
+def test_no_request_to_a_service_of_the_host_goes_by_its_proxy() -> None:
+    """Which /etc/environment may name, and which knows nothing of these services."""
+    tasks = [
+        task
+        for file in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")]
+        for task in yaml.safe_load(file.read_text()) or []
+        if "ansible.builtin.uri" in task
+    ]
+    assert len(tasks) >= 3
+    assert [task["name"] for task in tasks if task["ansible.builtin.uri"].get("use_proxy") is not False] == []

@@ -36,6 +36,13 @@ BAD = {
         {"python_venv_index_url": f"ftp://{SECRET}@index.example"},
         "python_venv_index_url, python_venv_extra_index_urls: an address of an index begins with https:// or http://",
     ),
+    "no proxy": (
+        {"python_venv_proxy": f"shop:{SECRET}@proxy.example:3128"},
+        (
+            "python_venv_proxy: the address of a proxy begins with http:// or https://, such as "
+            "http://USER:PASSWORD@HOST:3128. (What it holds may be a secret, and is not shown.)"
+        ),
+    ),
     "no further index": (
         {"python_venv_extra_index_urls": [f"https://shop:{SECRET}@index.example/simple https://other.example"]},
         "python_venv_index_url, python_venv_extra_index_urls: an address of an index begins with https:// or http://",
@@ -85,6 +92,9 @@ def test_pip_reads_the_indexes_from_its_file(render: Callable[[Path, dict[str, A
     assert config["global"]["extra-index-url"].split() == more
     text = render(ROLE / "templates/pip.conf.j2", {"python_venv_index_url": one})
     assert "extra" not in text
+    proxy = "http://shop:a%23b@proxy.example:3128"
+    config.read_string(render(ROLE / "templates/pip.conf.j2", {"python_venv_proxy": proxy}))
+    assert config["global"]["proxy"] == proxy
 
 
 def test_no_index_is_in_an_argument_list_nor_shown() -> None:
