@@ -114,6 +114,15 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         ("resume-load", TAKE_UP[1], "for the release celery31"),
         ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
         ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
+        (
+            "break-things",
+            '{"fault": "deploy,none", "app_source": "git+https://git.example/shop@v1"}',
+            (
+                "The fault deploy changes a line of the app's source and deploys it, and app_source is "
+                "git+https://git.example/shop@v1. Set app_source to the directory of the source, as in "
+                "-e app_source=../shop, or leave the fault out: -e fault=none"
+            ),
+        ),
     ],
 )
 def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
