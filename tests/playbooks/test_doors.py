@@ -240,6 +240,33 @@ def test_what_cannot_be_done_with_a_run_or_letters_is_refused(
     assert f"is '{option.partition('=')[2] if 'celery_release' not in option else 'resume'}', for the release" in said
 
 
+def test_what_is_done_on_this_machine_is_done_by_this_user(tmp_path: Path) -> None:
+    """An inventory that reaches all its hosts by SSH and as root does not reach this machine so."""
+    everywhere = {"ansible_become": True, "ansible_become_exe": "/nowhere/sudo", "ansible_connection": "ssh"}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"one": {}}, "vars": everywhere}}))
+    done = run_playbook("-i", tmp_path / "hosts.json", "playbooks/compare-runs.yml", "-e", "compare_runs=/no/a,/no/b")
+    assert "/no/a" in done.stdout
+    assert "does not exist" in " ".join(done.stdout.split())
+
+
+def test_every_task_on_this_machine_says_that_it_is_this_user() -> None:
+    """By a variable, which the inventory does not outrank, as it does the keyword `become`."""
+    told, tasks = {"ansible_become": False}.items(), 0
+    for file in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")]:
+        todo = list(yaml.safe_load(file.read_text()) or [])
+        while todo:
+            task = todo.pop()
+            todo += [inner for part in ("block", "rescue", "always", "tasks") for inner in task.get(part, [])]
+            if task.get("delegate_to") == "localhost":
+                tasks += 1
+                assert told <= task.get("vars", {}).items(), (file, task["name"])
+            only_checks = all("preflight" in str(inner) for inner in task.get("tasks", []))
+            if task.get("hosts") == "localhost" and not only_checks:
+                assert task["vars_files"] == "vars/on-this-machine.yml", (file, task["name"])
+            assert "connection" not in task, (file, task["name"])
+    assert tasks > 20
+
+
 @pytest.mark.parametrize("playbook", ["run-load", "tune", "break-things"])
 def test_a_limit_that_leaves_out_the_client_is_refused(playbook: str, tmp_path: Path) -> None:
     """There would be no load; nothing is measured, and no worker is changed."""
