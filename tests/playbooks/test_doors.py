@@ -197,6 +197,22 @@ def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> Non
     assert "Set up the broker" not in done.stdout
 
 
+def test_several_hosts_where_one_is_used_are_refused(tmp_path: Path) -> None:
+    """Two brokers make no cluster here, and two result stores are not parted: nothing is set up on either."""
+    inventory = tmp_path / "hosts.json"
+    children = {name: {"hosts": dict.fromkeys(["a", "b"])} for name in ("broker", "results", "workers", "client")}
+    inventory.write_text(json.dumps({"all": {"children": children}}))
+    done = run_playbook("-i", inventory, "site.yml")
+    assert done.returncode != 0
+    said = " ".join(done.stdout.split())
+    for group in ("broker", "results"):
+        assert (
+            f"The inventory ({inventory}) has several hosts in the group '{group}' (a, b), of which only a would be "
+            "used. Leave one there: brokers make no cluster here, and results have one store."
+        ) in said.replace("''", "'")
+    assert "Check that every host can carry its release" not in said
+
+
 def test_real_machines_meet_nothing_of_the_lab() -> None:
     """With an inventory that has no lab hosts, no host is matched by the lab's play."""
     done = run_playbook("-i", "inventory/vms", "site.yml", "--list-hosts")
@@ -238,6 +254,16 @@ def test_what_cannot_be_done_with_a_run_or_letters_is_refused(
     number = TAKE_UP.index(option) + 1 if playbook == "resume-load" else 1
     said = checks[f"{playbook}-{number}"].refusal(CHECKS)
     assert f"is '{option.partition('=')[2] if 'celery_release' not in option else 'resume'}', for the release" in said
+
+
+def test_a_load_without_a_client_does_not_end_green(tmp_path: Path) -> None:
+    """Its first plays have no host then; the group that is missing is named, and nothing is measured."""
+    groups = {name: {"hosts": {"one": HERE}} for name in ("broker", "results", "workers")}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    done = run_playbook("-i", tmp_path / "hosts.json", "run-load.yml")
+    assert done.returncode != 0
+    assert "has no host in the group 'client'" in " ".join(done.stdout.split()).replace("''", "'")
+    assert "measure-baseline" not in done.stdout
 
 
 def test_what_is_done_on_this_machine_is_done_by_this_user(tmp_path: Path) -> None:

@@ -285,8 +285,8 @@ def test_a_repository_that_another_user_has_fetched_is_not_trusted(played: Any, 
     [theirs] = (folder / "theirs").iterdir()
     assert said.endswith(
         f"file://{folder}/project cannot be fetched to {theirs} on the controller, which belongs to another user, as "
-        f"whom Ansible has run before. Delete it (sudo rm -r {theirs}), or set celery_app_cache to a directory that this "
-        "user owns."
+        f"whom Ansible has run before. Delete it (sudo rm -r {theirs}), or set celery_app_cache to a directory that "
+        "this user owns."
     )
 
 
