@@ -1,4 +1,4 @@
-"""The documentation of the action `copy_tree`, which works on the controller (action_plugins/copy_tree.py)."""
+"""The documentation of the action `copy_tree`, whose code is the action plugin of that name."""
 
 DOCUMENTATION = """
 module: copy_tree
