@@ -206,6 +206,65 @@ def add(x, y):
     } <= set(inspect(app, "--json").facts)
 
 
+@pytest.mark.parametrize("given", [[], ["--env", "AMQP_ADDRESS=amqp://u:hunter2@b/"]], ids=["made-up", "given"])
+def test_an_address_of_the_cluster_is_no_secret(
+    inspect: Callable[..., Inspected], tmp_path: Path, given: list[str]
+) -> None:
+    """The inventory gives it by the variable that has it, and nothing is asked of a vault."""
+    source = """\
+import os
+
+from celery import Celery
+
+app = Celery("tasks", broker=os.environ["NAME"], backend=os.environ["RESULT_BACKEND"])
+OTHER_USE = os.environ.get("HOME")
+
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+    name = "AMQP_ADDRESS" if given else "BROKER_URL"
+    app = inspected_apps.write(tmp_path / "app", {"tasks.py": source.replace("NAME", name)})
+    done = inspect(app, "--inventory", str(tmp_path / "mine"), *HOSTS, *given)
+    variables = yaml.safe_load((tmp_path / "mine/group_vars/all/app.yml").read_text())
+    assert variables["app_environment"] == {
+        name: "{{ celery_worker_broker_url }}",
+        "RESULT_BACKEND": "{{ celery_worker_result_backend }}",
+    }
+    assert f"{name}: needed; the inventory gives it the cluster's own (broker)" in done.out
+    assert "vault" not in done.out
+    assert "hunter2" not in done.out
+    assert "the import needs" not in done.out
+
+
+def test_a_secret_is_not_taken_for_an_address_of_the_cluster(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """A store that the app uses itself is called otherwise; its address comes from the vault, whatever else has it."""
+    source = "import os\nfrom celery import Celery\napp = Celery(broker=os.environ['CACHE_URL'])\n"
+    source += "KEY = os.environ['KEY']\n\n\n@app.task\ndef add(x):\n    return x\n"
+    app = inspected_apps.write(tmp_path, {"tasks.py": source})
+    assert inspect(app, "--json").json["variables"]["app_environment"] == {
+        "CACHE_URL": "{{ vault_cache_url }}",
+        "KEY": "{{ vault_key }}",
+    }
+
+
+def test_each_other_app_is_told_once(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """By a name that is its own, and never the one that was looked at."""
+    source = "from celery import Celery\nif True:\n    app = Celery()\nelse:\n    app = Celery()\n"
+    source += "second = Celery()\n\n\n@app.task\ndef add(x):\n    return x\n"
+    app = inspected_apps.write(tmp_path, {"tasks.py": source, "other.py": source})
+    told = {}
+    for options in ([], ["--app", "tasks"], ["--app", "tasks:second"]):
+        facts = inspect(app, "--json", *options).facts
+        told[" ".join(options)] = [
+            (name, place.partition(";")[0]) for kind, name, place in facts if kind == "another app"
+        ]
+    others = [("other", "other.py:3"), ("other:second", "other.py:6")]
+    assert told[""] == told["--app tasks"] == [("tasks:second", "tasks.py:6"), *others]
+    assert told["--app tasks:second"] == [("tasks", "tasks.py:3"), *others]
+
+
 def test_a_django_project(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """Its apps' tasks are found, its settings have their lines, and a secret that it needs is asked of the vault."""
     app = inspected_apps.write(tmp_path, inspected_apps.DJANGO)
@@ -299,6 +358,10 @@ def test_queues_exchanges_and_routes(inspect: Callable[..., Inspected], tmp_path
             "no task's route leads to default, unused: the workers of the new inventory do not serve it",
             "media/app.py:14",
         ),
+        (
+            "the load gives arguments by their place, and leaves out what takes some by name alone: media.mail.send",
+            "media/mail.py:4",
+        ),
         ("a stopping worker is killed after 300 s, and these may take 400 s: media.images.resize", "media/images.py:6"),
         (f"a task waits 7200 s in a worker, {again}", "media/images.py:8"),
         (f"a task waits 3600 s in a worker, {again}", "media/images.py:13"),
@@ -363,6 +426,20 @@ def test_tasks_and_arguments_of_the_load(inspect: Callable[..., Inspected], tmp_
     done = inspect(app, "--task", "proj.tasks.xsun")
     assert done.error.startswith(
         "--task proj.tasks.xsun: the app registers no such task: did you mean proj.tasks.xsum?"
+    )
+
+
+def test_a_task_that_no_load_can_call_is_told(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """What takes arguments by name alone is left out with a word, and refused where it is asked for."""
+    app = inspected_apps.write(tmp_path, inspected_apps.SINGLE)
+    (app / "tasks.py").open("a").write("\n@app.task\ndef send(to, *, subject):\n    return to\n")
+    done = inspect(app, "--json")
+    assert done.json["variables"]["app_tasks"] == {"tasks.add": "celery"}
+    what = "the load gives arguments by their place, and leaves out what takes some by name alone: tasks.send"
+    assert (what, "tasks.py:9") in done.hurts
+    assert inspect(app, "--task", "tasks.send", "--args", '["a"]').error.startswith(
+        "--task tasks.send takes subject by name alone, and a load gives arguments by their place: give a default "
+        "there, or name another task"
     )
 
 
@@ -439,10 +516,14 @@ def test_prints_and_warnings_at_import_do_no_harm(inspect: Callable[..., Inspect
     assert done.error == "importing the app ...\n"
 
 
-def test_threads_of_the_app_do_not_keep_it(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+@pytest.mark.parametrize("session", [False, True], ids=["in-its-session", "in-another"])
+def test_threads_of_the_app_do_not_keep_it(inspect: Callable[..., Inspected], tmp_path: Path, *, session: bool) -> None:
     """Neither a thread that never ends nor a child that outlives its parent is waited for; nothing of them is left."""
     app = inspected_apps.write(tmp_path, inspected_apps.SINGLE)
-    child = "import subprocess, threading, time\nchild = subprocess.Popen(['sleep', '600'])\n"
+    child = (
+        "import subprocess, threading, time\nchild = subprocess.Popen(['sleep', '600'], start_new_session=SESSION)\n"
+    )
+    child = child.replace("SESSION", str(session))
     child += "open('child', 'w').write(str(child.pid))\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     (app / "tasks.py").write_text(child + inspected_apps.SINGLE["tasks.py"])
     assert inspect(app, "--json").code == 0

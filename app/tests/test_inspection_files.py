@@ -11,7 +11,7 @@ import yaml
 from inspected_apps import write
 from taskmill.inspection import inventory, locks, requirements
 from taskmill.inspection.causes import last_lines, not_installed
-from taskmill.inspection.environment import fitting
+from taskmill.inspection.environment import elsewhere, fitting
 from taskmill.inspection.look import found, root_of
 from taskmill.inspection.probed import App, Distribution
 from taskmill.inspection.problems import problems
@@ -22,6 +22,7 @@ from taskmill.inspection.system_packages import needed, packages
 from taskmill.model.errors import TaskmillError
 
 CELERY = "from celery import Celery\n"
+OF_POETRY = '[tool.poetry.dependencies]\npython = "{}"\n'
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,40 @@ CELERY = "from celery import Celery\n"
             "",
             "jobs",
         ),
+        # Beside the packages, an __init__.py that nobody needs.
+        (
+            {
+                "__init__.py": "",
+                "proj/__init__.py": "",
+                "proj/celery.py": CELERY + "app = Celery()\n",
+                "proj/tasks.py": "from proj.celery import app\n",
+            },
+            "",
+            "proj",
+        ),
+        (
+            {
+                "__init__.py": "",
+                "proj/celery.py": CELERY + "app = Celery(include=['proj.tasks'])\n",
+                "proj/tasks.py": "from .celery import app\n",
+            },
+            "",
+            "proj",
+        ),
+        ({"__init__.py": "", "worker.py": CELERY + "import jobs\napp = Celery()\n", "jobs.py": ""}, "", "worker"),
+        # A package, and no stray file: its module is called as Celery's own.
+        ({"__init__.py": "", "celery.py": CELERY + "import redis\napp = Celery()\n", "logging.py": ""}, "..", "NAME"),
     ],
-    ids=["package", "src", "no-init", "imported", "namespace", "foreign", "factory", "flask", "aside"],
+    ids=[
+        *("package", "src", "no-init", "imported", "namespace", "foreign", "factory", "flask", "aside"),
+        *("stray", "stray-by-setting", "stray-module", "celery-within"),
+    ],
 )
 def test_the_celery_object_is_found(tmp_path: Path, files: dict[str, str], root: str, name: str) -> None:
     """The likeliest one of an app, with the directory that it is imported from."""
     one = found(SourceCode(write(tmp_path, files)))
-    assert (one.root, one.names[0]) == (tmp_path / root, name)
+    wanted = tmp_path.parent if root == ".." else tmp_path / root
+    assert (one.root, one.names[0]) == (wanted, name.replace("NAME", tmp_path.name))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +135,15 @@ def test_the_celery_object_is_found(tmp_path: Path, files: dict[str, str], root:
             {"a.py": CELERY + "def create():\n    return Celery()\n"},
             "the app is made by create() (a.py:2), which celery --app does not take: {call}",
         ),
+        (
+            {"shop/tasks.py": "from celery import shared_task\n\n@shared_task(bind=True)\ndef add(self):\n    pass\n"},
+            (
+                "shop/tasks.py:4 has a shared_task, and no module in {0} the Celery object that it is for: give the "
+                "directory of the project that has both, such as that of Django's manage.py"
+            ),
+        ),
     ],
-    ids=["none", "factory"],
+    ids=["none", "factory", "shared"],
 )
 def test_no_celery_object(tmp_path: Path, files: dict[str, str], text: str) -> None:
     """What there is in its place, and what to give."""
@@ -133,6 +168,13 @@ def test_a_named_app_is_imported_from_where_its_module_is(tmp_path: Path) -> Non
     """A layout with src is known."""
     code = SourceCode(write(tmp_path, {"src/shop/__init__.py": ""}))
     assert (root_of(code, "shop.worker:app"), root_of(code, "other")) == (tmp_path / "src", tmp_path)
+
+
+def test_a_named_app_is_imported_from_beside_a_stray_init(tmp_path: Path) -> None:
+    """The first word is of what is in the directory, or of the directory itself."""
+    code = SourceCode(write(tmp_path, {"__init__.py": "", "shop/worker.py": ""}))
+    assert root_of(code, "shop.worker:app") == tmp_path
+    assert root_of(code, f"{tmp_path.name}.shop.worker") == tmp_path.parent
 
 
 UV = """
@@ -429,6 +471,9 @@ def test_requirements_that_are_only_here(tmp_path: Path) -> None:
         ({"pyproject.toml": POETRY_PROJECT}, ">=3.11,<4", "pyproject.toml", 3),
         ({"Pipfile": '[requires]\npython_version = "3.12"\n'}, "==3.12.*", "Pipfile", 2),
         ({".python-version": "3.11.7\n"}, "==3.11.*", ".python-version", 1),
+        ({"pyproject.toml": OF_POETRY.format("~3")}, ">=3,<4", "pyproject.toml", 2),
+        ({"pyproject.toml": OF_POETRY.format("~3.11")}, ">=3.11,<3.12", "pyproject.toml", 2),
+        ({"pyproject.toml": OF_POETRY.format("~3.11.2")}, ">=3.11.2,<3.12", "pyproject.toml", 2),
     ],
 )
 def test_the_version_of_python(tmp_path: Path, files: dict[str, str], versions: str, source: str, line: int) -> None:
@@ -534,3 +579,30 @@ def test_an_inventory_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         inventory.write(tmp_path / "mine", {Path("a.yml"): "a", Path("b/c.yml"): "c"})
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["b"]
+
+
+def test_no_directory_is_left_of_an_inventory_that_was_not_written(tmp_path: Path) -> None:
+    """Nor of those above it that were made for it."""
+    with pytest.raises(IsADirectoryError):
+        inventory.write(tmp_path / "new/mine", {Path("a/b/c.yml"): "c", Path("a/b"): "", Path("d.yml"): "d"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_requirement_that_is_a_directory_is_installed_from_a_copy(tmp_path: Path) -> None:
+    """Building it leaves files in it; the rest stays as it is, with paths from where the file is."""
+    same = ["./wheels/a-1-py3-none-any.whl", "-e git+https://git.example/b#egg=b", "shop", "c==1"]
+    text = "\n".join(["-e .[redis]", "-c limits.txt", "../shared", *same])
+    files = {"requirements.txt": text, "setup.py": "# ours", "shop/__init__.py": "", "wheels/a-1-py3-none-any.whl": ""}
+    project = write(tmp_path / "project", {**files, ".git/config": "", "env/pyvenv.cfg": "", "env/x.py": ""})
+    write(tmp_path, {"shared/pyproject.toml": ""})
+    needs = requirements.find([project])
+    assert needs is not None
+    folder = tmp_path / "folder"
+    assert elsewhere(needs, folder).splitlines() == [
+        f"{folder}/requirement-0/project[redis]",
+        f"--constraint {project}/limits.txt",
+        f"{folder}/requirement-2/shared",
+        *same,
+    ]
+    copied = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert copied == {"requirement-2/shared/pyproject.toml", *(f"requirement-0/project/{name}" for name in files)}

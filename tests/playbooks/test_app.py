@@ -64,6 +64,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no-requirements": ({"app_requirements": None}, "app_requirements is null: give a text."),
     "no-source": ({"app_source": None}, "app_source is null: give a text."),
     "a-number-for-a-name": ({"app_name": 5}, "app_name is 5: give a text."),
+    "in-a-directory-of-flower": (
+        {"app_name": "flower.celery:app"},
+        (
+            "The app 'flower.celery:app' would stand in /opt/flower, and flower has its own files there. Set app_home "
+            "to another directory, such as /opt/flower-app."
+        ),
+    ),
+    "in-a-directory-of-the-client": ({"app_name": "taskmill"}, "in /opt/taskmill, and load_client has its own files"),
+    "in-a-directory-of-the-browser": ({"app_name": "browser"}, "in /opt/browser, and browser has its own files"),
+    "below-another": ({"app_home": "/opt/py-spy/app"}, "in /opt/py-spy/app, and py-spy has its own files there."),
+    "in-a-directory-that-was-moved": (
+        {"flower_home": "/srv/web", "app_home": "/srv/web"},
+        "would stand in /srv/web, and flower has its own files there.",
+    ),
     "an-environment-of-nothing": (
         {"app_environment": None},
         "app_environment is no dictionary: give NAME: value for each variable of the workers, or {} for none.",
@@ -86,6 +100,7 @@ def judged(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     """What the checks of the app say of each case, beside one that is right and the example."""
     folder = tmp_path_factory.mktemp("judged")
     (folder / "playbooks").mkdir()
+    (folder / "flower.py").touch()
     for name in ("playbooks/group_vars", "app", "requirements"):
         (folder / name).symlink_to(ROOT / name)
     plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
@@ -95,6 +110,10 @@ def judged(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     book = folder / "playbooks/play.json"
     book.write_text(json.dumps([{**play, "hosts": "all", "any_errors_fatal": False}]))
     cases = {name: RIGHT | bad for name, (bad, _) in BAD.items()}
+    cases |= {
+        "elsewhere": {**RIGHT, "app_name": "flower", "app_source": str(folder / "flower.py"), "app_home": "/opt/shop"},
+        "beside": {**RIGHT, "app_home": "/opt/flowers"},
+    }
     return play_cases(book, {"right": RIGHT, "example": {}, **cases})
 
 
@@ -103,6 +122,23 @@ def test_what_cannot_be_a_load_is_refused(judged: Any, name: str) -> None:
     """With what to give instead."""
     assert BAD[name][1] in judged.cases[name].refusal(r"^preflight : app \|")
     assert SECRET not in judged.output
+
+
+def test_an_app_may_be_called_as_another_part_where_it_has_a_directory_of_its_own(judged: Any) -> None:
+    """And one whose directory only begins with the same letters is no neighbour."""
+    assert judged.cases["elsewhere"].failed == [], judged.cases["elsewhere"].said
+    assert judged.cases["beside"].failed == [], judged.cases["beside"].said
+
+
+def test_every_directory_of_a_part_is_known_to_the_checks(apps: dict[str, dict[str, Any]]) -> None:
+    """Of each role that has one of its own; that of the app is the app's."""
+    homes = {}
+    for file in ROOT.glob("roles/*/defaults/main.yml"):
+        for name, value in (yaml.safe_load(file.read_text()) or {}).items():
+            if name.endswith("_home") and name != "celery_app_home":
+                homes[file.parents[1].name] = value
+    assert homes.items() <= apps["package"]["preflight_homes"].items()
+    assert set(homes) == {"browser", "flower", "load_client"}
 
 
 @pytest.mark.parametrize("name", ["right", "example"])
@@ -148,6 +184,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         "app_requirements",
         "celery_worker_environment",
         "load_settings",
+        "preflight_homes",
     ]
     show = {
         "copy": {

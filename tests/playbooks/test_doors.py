@@ -114,6 +114,15 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         ("resume-load", TAKE_UP[1], "for the release celery31"),
         ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
         ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
+        (
+            "break-things",
+            '{"fault": "deploy,none", "app_source": "git+https://git.example/shop@v1"}',
+            (
+                "The fault deploy changes a line of the app's source and deploys it, and app_source is "
+                "git+https://git.example/shop@v1. Set app_source to the directory of the source, as in "
+                "-e app_source=../shop, or leave the fault out: -e fault=none"
+            ),
+        ),
     ],
 )
 def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
@@ -188,6 +197,22 @@ def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> Non
     assert "Set up the broker" not in done.stdout
 
 
+def test_several_hosts_where_one_is_used_are_refused(tmp_path: Path) -> None:
+    """Two brokers make no cluster here, and two result stores are not parted: nothing is set up on either."""
+    inventory = tmp_path / "hosts.json"
+    children = {name: {"hosts": dict.fromkeys(["a", "b"])} for name in ("broker", "results", "workers", "client")}
+    inventory.write_text(json.dumps({"all": {"children": children}}))
+    done = run_playbook("-i", inventory, "site.yml")
+    assert done.returncode != 0
+    said = " ".join(done.stdout.split())
+    for group in ("broker", "results"):
+        assert (
+            f"The inventory ({inventory}) has several hosts in the group '{group}' (a, b), of which only a would be "
+            "used. Leave one there: brokers make no cluster here, and results have one store."
+        ) in said.replace("''", "'")
+    assert "Check that every host can carry its release" not in said
+
+
 def test_real_machines_meet_nothing_of_the_lab() -> None:
     """With an inventory that has no lab hosts, no host is matched by the lab's play."""
     done = run_playbook("-i", "inventory/vms", "site.yml", "--list-hosts")
@@ -229,6 +254,43 @@ def test_what_cannot_be_done_with_a_run_or_letters_is_refused(
     number = TAKE_UP.index(option) + 1 if playbook == "resume-load" else 1
     said = checks[f"{playbook}-{number}"].refusal(CHECKS)
     assert f"is '{option.partition('=')[2] if 'celery_release' not in option else 'resume'}', for the release" in said
+
+
+def test_a_load_without_a_client_does_not_end_green(tmp_path: Path) -> None:
+    """Its first plays have no host then; the group that is missing is named, and nothing is measured."""
+    groups = {name: {"hosts": {"one": HERE}} for name in ("broker", "results", "workers")}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    done = run_playbook("-i", tmp_path / "hosts.json", "run-load.yml")
+    assert done.returncode != 0
+    assert "has no host in the group 'client'" in " ".join(done.stdout.split()).replace("''", "'")
+    assert "measure-baseline" not in done.stdout
+
+
+def test_what_is_done_on_this_machine_is_done_by_this_user(tmp_path: Path) -> None:
+    """An inventory that reaches all its hosts by SSH and as root does not reach this machine so."""
+    everywhere = {"ansible_become": True, "ansible_become_exe": "/nowhere/sudo", "ansible_connection": "ssh"}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"one": {}}, "vars": everywhere}}))
+    done = run_playbook("-i", tmp_path / "hosts.json", "playbooks/compare-runs.yml", "-e", "compare_runs=/no/a,/no/b")
+    assert "/no/a" in done.stdout
+    assert "does not exist" in " ".join(done.stdout.split())
+
+
+def test_every_task_on_this_machine_says_that_it_is_this_user() -> None:
+    """By a variable, which the inventory does not outrank, as it does the keyword `become`."""
+    told, tasks = {"ansible_become": False}.items(), 0
+    for file in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")]:
+        todo = list(yaml.safe_load(file.read_text()) or [])
+        while todo:
+            task = todo.pop()
+            todo += [inner for part in ("block", "rescue", "always", "tasks") for inner in task.get(part, [])]
+            if task.get("delegate_to") == "localhost":
+                tasks += 1
+                assert told <= task.get("vars", {}).items(), (file, task["name"])
+            only_checks = all("preflight" in str(inner) for inner in task.get("tasks", []))
+            if task.get("hosts") == "localhost" and not only_checks:
+                assert task["vars_files"] == "vars/on-this-machine.yml", (file, task["name"])
+            assert "connection" not in task, (file, task["name"])
+    assert tasks > 20
 
 
 @pytest.mark.parametrize("playbook", ["run-load", "tune", "break-things"])

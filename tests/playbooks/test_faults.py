@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,3 +56,41 @@ def test_the_scenarios_break_everything() -> None:
     play = yaml.safe_load((ROOT / "molecule/faults/side_effect.yml").read_text())[0]
     halves = [name for half in play["vars"]["halves"].values() for name in half]
     assert sorted(halves) == sorted(one["name"] for one in FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "changed"),
+    [
+        (["shop/__init__.py", "shop/tasks.py"], "", "shop/__init__.py"),
+        (["shop.py", "other.py"], "", "shop.py"),
+        (["shop.py", "other.py"], "shop.py", "shop.py"),
+        (["shop/tasks.py"], "", "shop/next_version.py"),
+    ],
+    ids=["package", "module", "file", "package-without-init"],
+)
+def test_the_next_version_of_an_app_differs_in_a_line(
+    tmp_path: Path, files: list[str], source: str, changed: str
+) -> None:
+    """It is a directory beside the app's own source, which stays as it is; made twice it is the same place."""
+    for name in files:
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# first\n")
+    [deploy] = [one for one in FAULTS if one["name"] == "deploy"]
+    new = tmp_path / "next-version"
+    given = {"SOURCE": f"{tmp_path}/source/{source}".rstrip("/"), "NEW": str(new), "APP": "shop"}
+    script = f"set -eu\n{deploy['inject']}"
+    for _ in range(2):
+        done = subprocess.run(
+            ["sh", "-c", script],
+            env={**os.environ, **given, "PROJECT": str(tmp_path), "PLAYBOOK": "echo", "INVENTORY": "mine"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == f"-i mine playbooks/deploy.yml -e app_source={new}\n"
+        assert "# The next version.\n" in (new / changed).read_text()
+    there = {str(path.relative_to(new)) for path in new.rglob("*") if path.is_file()}
+    assert there == {changed, *([source] if source else files)}
+    assert {path.read_text() for path in (tmp_path / "source").rglob("*.py")} == {"# first\n"}
+    assert [name for name in sorted(there - {changed}) if (new / name).read_text() != "# first\n"] == []

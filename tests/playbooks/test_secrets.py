@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import wiring
@@ -104,6 +105,23 @@ def test_what_fails_while_workers_are_set_up_shows_no_value(tmp_path: Path) -> N
     assert said.count("failed: [one] (item=w1)") == 2
     assert "does not exist" in said
     assert "not-to-be-seen" not in said
+
+
+def test_passwords_and_a_virtual_host_of_any_signs_are_whole_in_a_url(tmp_path: Path) -> None:
+    """As every library reads them: a URL would end in the middle of a password, and log its rest."""
+    password, host = "Xk/7#q?w%41@:", "team/app"
+    passwords = dict.fromkeys(["worker", "client", "monitor"], password)
+    show = {"copy": {"content": "{{ broker_urls | to_json }}", "dest": f"{tmp_path}/urls.json"}}
+    wiring.play(tmp_path, wiring.landscape({"one": {}}, broker_passwords=passwords, broker_vhost=host), [show])
+    for user, address in json.loads((tmp_path / "urls.json").read_text()).items():
+        url = urlsplit(address)
+        assert (url.username, unquote(url.password or ""), url.hostname, url.port) == (
+            user,
+            password,
+            "127.0.0.1",
+            5672,
+        )
+        assert (unquote(url.path[1:]), url.query, url.fragment) == (host, "", "")
 
 
 def test_no_password_of_the_landscape_is_in_the_record(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 Refused = Callable[[dict[str, Any]], tuple[Any, str]]
 
 SECRET = "not-to-be-seen"
+NOBODY = 65534
 #: What each case sets beside the right inputs, and what is said of it; FOLDER is that of the sources.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a factory": (
@@ -200,7 +204,12 @@ SOURCES: dict[str, tuple[dict[str, Any], set[str]]] = {
 @pytest.fixture(scope="module")
 def played(play_cases: Callable[..., Any], folder: Path) -> Any:
     """What became of the source of each kind, copied to this machine; each target had another one before."""
-    this = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    this = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        # One that is here, with a group of its name.
+        "celery_app_user": getpass.getuser(),
+    }
     cases = {}
     for name, (given, _) in SOURCES.items():
         home = folder / "hosts" / name
@@ -209,11 +218,19 @@ def played(play_cases: Callable[..., Any], folder: Path) -> Any:
         (home / "venv").symlink_to("venv.d")
         mine = {"celery_app_home": str(home), "celery_app_cache": str(folder / "cache")}
         cases[name] = {**this, **inputs(folder, **given, **mine)}
-    for name, made in {"foreign": ["src", "venv"], "bare": ["src"], "blank": [], "venv alone": ["venv"]}.items():
+    for name, made in {"foreign": ["src", "venv"], "bare": ["src"], "blank": [], "venv-alone": ["venv"]}.items():
         for directory in made:
             (folder / "hosts" / name / directory).mkdir(parents=True)
             (folder / "hosts" / name / directory / "theirs").touch()
         cases[name] = {**this, **inputs(folder, celery_app_home=str(folder / "hosts" / name))}
+    cases["theirs"] = cases["git"] | {"celery_app_cache": str(folder / "theirs")}
+    cases["no-such-tag"] = cases["git"] | inputs(folder, celery_app_source="git+file://FOLDER/project@v9")
+    # Where it is fetched to, as the role has it: what this user has fetched before, and what another one has.
+    theirs = folder / "theirs" / sha256(cases["git"]["celery_app_source"].encode()).hexdigest()[:16]
+    git = ["git", "clone", "--quiet", str(folder / "project"), str(theirs)]
+    subprocess.run(git, check=True, capture_output=True)
+    for path in (theirs, theirs / ".git"):
+        os.chown(path, NOBODY, NOBODY)
     # All of the role that needs no packages of the distribution.
     tasks: list[dict[str, Any]] = [
         {"import_role": {"name": "celery_app", "tasks_from": "validate"}},
@@ -223,6 +240,7 @@ def played(play_cases: Callable[..., Any], folder: Path) -> Any:
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
+        patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
         return play_cases([{"hosts": "all", "gather_facts": False, "tasks": tasks}], cases)
 
 
@@ -246,7 +264,7 @@ def test_what_an_app_of_that_name_has_there_stays(played: Any, folder: Path, nam
     assert (home / "src/theirs").exists()
 
 
-@pytest.mark.parametrize("name", ["blank", "venv alone"])
+@pytest.mark.parametrize("name", ["blank", "venv-alone"])
 def test_where_there_is_no_source_it_is_copied(played: Any, folder: Path, name: str) -> None:
     """As on a host that has nothing of the app."""
     assert played.cases[name].failed == [], played.cases[name].said
@@ -258,3 +276,22 @@ def test_the_commit_of_a_repository_is_told(played: Any, folder: Path) -> None:
     command = ["git", "-C", str(folder / "project"), "rev-parse", "v1"]
     commit = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     assert f"shop.celery:app is commit {commit} of file://{folder}/project (v1)." in played.cases["git"].said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_repository_that_another_user_has_fetched_is_not_trusted(played: Any, folder: Path) -> None:
+    """git refuses it; what it advises would run that user's code."""
+    said = played.cases["theirs"].said
+    [theirs] = (folder / "theirs").iterdir()
+    assert said.endswith(
+        f"file://{folder}/project cannot be fetched to {theirs} on the controller, which belongs to another user, as "
+        f"whom Ansible has run before. Delete it (sudo rm -r {theirs}), or set celery_app_cache to a directory that "
+        "this user owns."
+    )
+
+
+def test_a_repository_that_cannot_be_fetched_is_told_with_gits_words(played: Any, folder: Path) -> None:
+    """By its address, and what git says of the tag."""
+    said = played.cases["no-such-tag"].said
+    assert f"file://{folder}/project cannot be fetched to {folder}/cache/" in said
+    assert "on the controller: Failed to checkout v9" in said

@@ -16,8 +16,9 @@ import pytest
 from ansible_playbook import ROOT, run_playbook
 
 FILES = ROOT / "roles" / "celery_worker" / "files"
+PARTS = ("worker_causes.py", "worker_secrets.py", "watch_workers.py")
 #: As the role gives it to a host's Python.
-PROGRAM = "\n\n".join((FILES / name).read_text() for name in ("worker_causes.py", "watch_workers.py"))
+PROGRAM = "\n\n".join((FILES / name).read_text() for name in PARTS)
 ENVIRONMENT = {
     "CELERY_BROKER_URL": "amqp://worker:p%40ss-word@10.0.0.5:5672/shop",
     "CELERY_RESULT_BACKEND": "redis://:redis-word@10.0.0.6:6379/0",

@@ -36,6 +36,13 @@ BAD = {
         {"python_venv_index_url": f"ftp://{SECRET}@index.example"},
         "python_venv_index_url, python_venv_extra_index_urls: an address of an index begins with https:// or http://",
     ),
+    "no proxy": (
+        {"python_venv_proxy": f"shop:{SECRET}@proxy.example:3128"},
+        (
+            "python_venv_proxy: the address of a proxy begins with http:// or https://, such as "
+            "http://USER:PASSWORD@HOST:3128. (What it holds may be a secret, and is not shown.)"
+        ),
+    ),
     "no further index": (
         {"python_venv_extra_index_urls": [f"https://shop:{SECRET}@index.example/simple https://other.example"]},
         "python_venv_index_url, python_venv_extra_index_urls: an address of an index begins with https:// or http://",
@@ -85,6 +92,9 @@ def test_pip_reads_the_indexes_from_its_file(render: Callable[[Path, dict[str, A
     assert config["global"]["extra-index-url"].split() == more
     text = render(ROLE / "templates/pip.conf.j2", {"python_venv_index_url": one})
     assert "extra" not in text
+    proxy = "http://shop:a%23b@proxy.example:3128"
+    config.read_string(render(ROLE / "templates/pip.conf.j2", {"python_venv_proxy": proxy}))
+    assert config["global"]["proxy"] == proxy
 
 
 def test_no_index_is_in_an_argument_list_nor_shown() -> None:
@@ -92,10 +102,11 @@ def test_no_index_is_in_an_argument_list_nor_shown() -> None:
     build = yaml.safe_load((ROLE / "tasks/build.yml").read_text())
     [block] = [task for task in build if "block" in task]
     [write] = [task for task in block["block"] if "ansible.builtin.template" in task]
+    assert write["ansible.builtin.template"]["dest"] == "{{ __python_venv_index_file }}"
     assert write["no_log"] is True
     assert write["ansible.builtin.template"]["mode"] == "0600"
     [remove] = block["always"]
     assert remove["ansible.builtin.file"]["state"] == "absent"
-    assert remove["ansible.builtin.file"]["path"] == write["ansible.builtin.template"]["dest"]
+    assert "__python_venv_index_file" in remove["loop"]
     tasks = "".join(path.read_text() for path in (ROLE / "tasks").glob("*.yml") if path.stem != "validate")
     assert "index_url" not in tasks

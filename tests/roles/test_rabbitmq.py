@@ -163,7 +163,7 @@ POLICIES = [
 @pytest.fixture(scope="module")
 def configured(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The first tasks of configure.yml, for what apt-cache says by policy, and for an old node by its management."""
-    ask, refuse = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[:2]
+    ask, refuse, tell = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text())[:3]
     own = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
     this = {**own, "ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     hosts = {}
@@ -179,7 +179,7 @@ def configured(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPath
     ask["environment"]["PATH"] = "{{ path }}"
     show = {"debug": {"msg": "It gets {{ __rabbitmq_configuration }}."}}
     plays = [
-        {"hosts": "policy*", "gather_facts": False, "tasks": [ask, show]},
+        {"hosts": "policy*", "gather_facts": False, "tasks": [ask, show, tell]},
         {"hosts": "*managed", "gather_facts": False, "tasks": [refuse]},
     ]
     cases: dict[str, Any] = play_cases(plays, {**hosts, **old}).cases
@@ -192,6 +192,20 @@ def test_the_form_of_the_configuration_follows_the_release(configured: dict[str,
     case = configured[f"policy{POLICIES.index((policy, file))}"]
     assert not case.failed
     assert f"It gets {file}." in case.said
+
+
+def test_an_upgrade_that_leaves_no_node_is_told_beforehand(configured: dict[str, Any]) -> None:
+    """Where an older one is installed and the next Debian has 4.0; a new node is not meant."""
+    told = [
+        number for number in range(len(POLICIES)) if "does not start on its data" in configured[f"policy{number}"].said
+    ]
+    assert [POLICIES[number][0].split()[1] for number in told] == ["3.5.7-1", "3.10.8-1.1"]
+    assert configured["policy4"].said.endswith(
+        "RabbitMQ 3.10.8 of policy4 is upgraded to 4.0.5 with the packages of its host, and that one does not start on "
+        "its data: 4 takes those of 3.13 alone. Hold it back (apt-mark hold rabbitmq-server); or begin anew, which "
+        "loses the messages that wait: stop what publishes, let the workers empty the queues, stop rabbitmq-server, "
+        "upgrade, remove /var/lib/rabbitmq/mnesia, and apply this role, which defines users and queues again."
+    )
 
 
 def test_an_old_node_is_not_set_up_without_its_management(configured: dict[str, Any]) -> None:

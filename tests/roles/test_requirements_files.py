@@ -46,7 +46,8 @@ def test_a_file_that_includes_nothing_is_taken_as_it_is(gather: Callable[[str], 
 
 def test_no_file_is_no_requirement(gather: Callable[[str], dict[str, Any]]) -> None:
     """As where wheels are all there is."""
-    assert gather("") == {"files": {"requirements.txt": ""}, "text": "", "hashed": False, "git": False, "faults": []}
+    nothing = {"text": "", "hashed": False, "git": False, "credentials": [], "faults": []}
+    assert gather("") == {"files": {"requirements.txt": ""}, **nothing}
 
 
 def test_what_is_included_takes_the_place_of_its_line(given: Callable[..., dict[str, Any]]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,9 +50,19 @@ def mirror(play: Play, source: Path, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture(scope="module")
+def action() -> Any:
+    """Return the action that packs the source, as a module."""
+    return load(ROLE / "action_plugins/copy_tree.py")
+
+
 @pytest.fixture
 def install(
-    source: Path, tmp_path: Path, resolve: Callable[[Any, dict[str, Any]], Any], capsys: pytest.CaptureFixture[str]
+    source: Path,
+    tmp_path: Path,
+    resolve: Callable[[Any, dict[str, Any]], Any],
+    capsys: pytest.CaptureFixture[str],
+    action: Any,
 ) -> Callable[..., bool]:
     """Return a function that does the role's one task in this process, and tells whether it changed something.
 
@@ -58,14 +70,11 @@ def install(
     """
     [task] = yaml.safe_load((ROLE / "tasks" / "install.yml").read_text())
     module = load(ROLE / "library" / "mirror_tree.py")
-    loader = DataLoader()
-    variables: dict[str, Any] = {}
-    for folder in ("defaults", "vars"):
-        variables |= loader.load_from_file(str(ROLE / folder / "main.yml"), trusted_as_template=True)
+    variables = DataLoader().load_from_file(str(ROLE / "defaults/main.yml"), trusted_as_template=True)
     variables |= {"source_tree_from": str(source), "source_tree_to": str(tmp_path / "target")}
 
     def run(*, check: bool = False, **inputs: Any) -> bool:
-        arguments = resolve(task["mirror_tree"], variables | inputs)
+        arguments = action.for_module(resolve(task["copy_tree"], variables | inputs))
         with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit) as ended:
             module.main()
         said = json.loads(capsys.readouterr().out)
@@ -167,24 +176,116 @@ def test_drift_is_set_right(install: Callable[..., bool], tmp_path: Path) -> Non
     assert (tmp_path / "target" / "__init__.py").stat().st_mode & 0o777 == 0o644
 
 
+def test_what_only_its_owner_reads_is_read_by_a_group_alone(
+    install: Callable[..., bool], source: Path, tmp_path: Path
+) -> None:
+    """Files, programs and directories, with what they hold as it is; without a group everybody reads everything."""
+    private = {"key.pem": 0o600, "inner": 0o700, "inner/module.py": 0o640, "run.sh": 0o700}
+    for name, mode in private.items():
+        if not (source / name).exists():
+            (source / name).write_text("private\n")
+        (source / name).chmod(mode)
+    group = next(entry for entry in grp.getgrall() if entry.gr_gid != os.getegid())
+    assert install(source_tree_group=group.gr_name)
+    states = {name: (tmp_path / "target" / name).stat() for name in [*private, "start.sh", "__init__.py"]}
+    assert {name: (f"{state.st_mode & 0o777:o}", state.st_gid) for name, state in states.items()} == {
+        "key.pem": ("640", group.gr_gid),
+        "inner": ("750", group.gr_gid),
+        "inner/module.py": ("640", group.gr_gid),
+        "run.sh": ("750", group.gr_gid),
+        "start.sh": ("755", os.getegid()),
+        "__init__.py": ("644", os.getegid()),
+    }
+    assert not install(source_tree_group=group.gr_name)
+    assert install()
+    assert (tmp_path / "target/key.pem").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_private_is_not_shown_as_a_difference() -> None:
+    """With --diff; that it is another one is."""
+    module = load(ROLE / "library" / "mirror_tree.py")
+    shown = [module.show(text, 0o640) for text in (b"one\n", b"two\n")]
+    assert shown[0] != shown[1]
+    assert [text[:17] for text in shown] == ["(private; sha256 "] * 2
+    assert module.show(b"one\n", 0o644) == "one\n"
+
+
+def test_a_group_that_is_not_there_is_named(install: Callable[..., bool], tmp_path: Path) -> None:
+    """Nothing is copied; in check mode what would make it has not done so."""
+    assert install(source_tree_group="no-such-group", check=True)
+    with pytest.raises(AssertionError, match="There is no group no-such-group for /"):
+        install(source_tree_group="no-such-group")
+    assert not (tmp_path / "target").exists()
+
+
+def run_instead_of_tar(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Have another program found by the name of tar."""
+    (folder / "bin").mkdir()
+    tar = folder / "bin/tar"
+    tar.write_text(f"#!/bin/sh\n{script}\n")
+    tar.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+
+
 def test_what_cannot_be_read_is_told_whatever_the_locale(
-    resolve: Callable[[Any, dict[str, Any]], Any], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    install: Callable[..., bool], source: Path, tmp_path: Path, action: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """tar says it in the user's language, and the host would lose what is not in the archive."""
-    (tmp_path / "bin").mkdir()
-    tar = tmp_path / "bin/tar"
-    tar.write_text(
-        '#!/bin/sh\n[ "$LC_ALL" = C ] && echo "tar: ./in: Cannot open: Permission denied" >&2 && exit 2\n'
-        'echo "tar: ./in: Funktion open fehlgeschlagen: Keine Berechtigung" >&2\nexit 2\n'
+    run_instead_of_tar(
+        tmp_path,
+        monkeypatch,
+        'set -e; [ "$LC_ALL" = C ]; echo "tar: ./in: Cannot open: Permission denied" >&2\n'
+        'echo "tar: Exiting with failure status due to previous errors" >&2; exit 2',
     )
-    tar.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    variables: dict[str, Any] = {}
-    for folder in ("defaults", "vars"):
-        variables |= DataLoader().load_from_file(str(ROLE / folder / "main.yml"), trusted_as_template=True)
-    unread = resolve("{{ __source_tree_unread }}", variables | {"source_tree_from": str(source)})
-    assert unread == ["tar: ./in: Cannot open: Permission denied"]
+    with pytest.raises(action.CannotPackError) as refusal:
+        install()
+    assert str(refusal.value) == (
+        f"{source} cannot be read whole on the controller: tar: ./in: Cannot open: Permission denied Let this user "
+        "read it, or leave it out (source_tree_excludes, or the setting of the role that hands it on)."
+    )
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_tar_that_fails_half_way_copies_nothing(
+    install: Callable[..., bool], tmp_path: Path, action: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has written until then is an archive, too, of fewer files."""
+    tar = shutil.which("tar")
+    run_instead_of_tar(tmp_path, monkeypatch, f'{tar} "$@"; kill -9 $$')
+    with pytest.raises(action.CannotPackError, match=r"cannot be read whole on the controller: tar ended with -9 Let"):
+        install()
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_controller_without_tar_is_told(
+    install: Callable[..., bool], source: Path, tmp_path: Path, action: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(action.CannotPackError) as refusal:
+        install()
+    assert str(refusal.value) == (
+        f"tar cannot be started on the controller (No such file or directory). Install GNU tar, which packs {source}."
+    )
+
+
+def test_the_source_is_packed_once(
+    install: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look at its size, too."""
+    tar = shutil.which("tar")
+    run_instead_of_tar(tmp_path, monkeypatch, f'echo packed >> {tmp_path}/log; exec {tar} "$@"')
+    assert install()
+    assert (tmp_path / "log").read_text() == "packed\n"
+
+
+def test_a_link_that_leads_nowhere_is_left_out(install: Callable[..., bool], source: Path, tmp_path: Path) -> None:
+    """tar complains of it, and of nothing else."""
+    (source / "nowhere").symlink_to("not-there")
+    assert install()
+    assert (tmp_path / "target/start.sh").exists()
+    assert not (tmp_path / "target/nowhere").is_symlink()
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +333,10 @@ def test_what_is_named_and_not_there_is_told_with_what_there_is(refused: tuple[P
 def test_more_than_source_is_refused_with_its_size(refused: tuple[Path, dict[str, Any]]) -> None:
     """What stays on the controller does not count."""
     folder, cases = refused
-    said = cases["large"].refusal()
+    said = cases["large"].said
+    assert cases["large"].failed == [
+        "source_tree : install | Copy the source, and remove what the controller does not have"
+    ]
     assert f"{folder}/source on the controller holds 3.0 MB to copy, and at most 2 are taken for source." in said
     assert (folder / "target-large" / "file").exists()
     assert (folder / "target-excluded" / "shop.py").exists()

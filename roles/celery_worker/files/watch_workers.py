@@ -6,7 +6,8 @@ Usage: python - outdated NAME...
 `outdated` prints a JSON list of the workers that do not run, or whose process was started with
 another digest than the one in the environment file. `await` returns once each worker is up to
 date and answers a ping, and prints what its log complains of. It exits with 1 and an explanation when
-one is late, and at once when one has ended or tries in vain; worker_causes.py stands before it on stdin.
+one is late, and at once when one has ended or tries in vain. worker_causes.py and worker_secrets.py stand
+before it on stdin.
 """
 
 import argparse
@@ -24,14 +25,15 @@ try:
 except ImportError:
     from urllib.parse import unquote
 
+#: Of the files that stand before this one.
+explain_cause, mask, read_environment, secrets = explain_cause, mask, read_environment, secrets  # noqa: F821, PLW0127
+
 #: Lines of a log that a message shows, and characters of one.
 SHOWN, LONGEST = 20, 400
 #: Seconds for the other workers once one has ended.
 GRACE = 10
 #: Seconds of the past in which a complaint in the log is news.
 RECENT = 300
-#: A variable with such a name holds a secret; what has fewer characters than this could be a piece of any word.
-SECRET, SHORTEST = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|DSN|AUTH|SALT|KEYS?$", re.IGNORECASE), 4
 
 #: Prints what the nodes answer, by name, in a line of its own, as the app may print too. `celery inspect` has no JSON
 #: before Celery 4.
@@ -80,13 +82,7 @@ def process_environment(pid):
 
 def installed_environment(name):
     """Return the variables in the worker's environment file; empty if there is none."""
-    try:
-        with open("/etc/celery/{}.env".format(name), "rb") as stream:
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except (IOError, OSError):
-        return {}
-    entries = [re.match('([A-Za-z_][A-Za-z0-9_]*)=("?)(.*)\\2$', line) for line in lines]
-    return {entry.group(1): re.sub(r"\\(.)", r"\1", entry.group(3)) for entry in entries if entry}
+    return read_environment("/etc/celery/{}.env".format(name))
 
 
 def is_outdated(name, state):
@@ -142,29 +138,6 @@ def plain(line):
     return re.sub("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]", "?", line)
 
 
-def secrets(environment):
-    """Return what no message may show of a worker's variables: passwords in URLs, and what is a secret by its name."""
-    found = set()
-    for name, value in environment.items():
-        # Of one address or of several; the longer one is of a password with a slash or an @ that is not escaped.
-        found.update(re.findall(r"://[^:/@\s]*:([^@/\s]+)@", value))
-        found.update(re.findall(r"://[^:/@\s]*:(\S+)@", value))
-        # A token in the place of the user.
-        found.update(re.findall(r"https?://([^:/@\s]+)@", value))
-        if SECRET.search(name):
-            found.add(value)
-    # As the app reads them, too.
-    found.update([unquote(value) for value in found])
-    return [value for value in found if len(value) >= SHORTEST]
-
-
-def mask(text, hidden):
-    """Return a text without the passwords of its URLs, and without what is `hidden`."""
-    for value in sorted(hidden, key=len, reverse=True):
-        text = re.sub(r"(?<!\w){}(?!\w)".format(re.escape(value)), "***", text)
-    return re.sub(r"(://[^:/@\s]*:)[^@/\s]+@", r"\1***@", text)
-
-
 def facts(name, environment, options):
     """Return what explain_cause() wants to know of the worker and of its broker."""
     address = re.match(r"\w+://(?:([^:/@]*)(?::[^@/]*)?@)?([^/?;]*)", environment.get("CELERY_BROKER_URL", ""))
@@ -200,9 +173,7 @@ def journal(name, state, since=None):
 
 def look(name, state, lines, options):
     """Return why the worker has trouble, as explain_cause() says it; `lines` are of its log."""
-    return explain_cause(  # noqa: F821  worker_causes.py, which has it, stands before this file
-        lines, state, facts(name, installed_environment(name), options)
-    )
+    return explain_cause(lines, state, facts(name, installed_environment(name), options))
 
 
 def hidden_error(name, options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ short_description: Read a requirements file and all that it includes
 description:
   - What C(-r) includes takes the place of its line. What C(-c) names becomes a file of its own.
   - Beside requirements with hashes, those from a repository, which cannot have any, stand in a file of their own.
+  - C(${NAME}) is an environment variable of the controller, as pip has it. The user and the password of a git
+    repository are taken out of its address, which the arguments of git would show.
   - What a host could not install is told as a fault, with its file and line.
 options:
   _terms:
@@ -27,8 +30,9 @@ _raw:
   description:
     - For each path a dictionary. C(files) has the texts by their names, C(requirements.txt) first, and C(text) is all
       of them, for a digest.
-    - C(hashed) tells whether requirements have hashes, C(git) whether one comes from a git repository. C(faults) lists
-      what is wrong.
+    - C(hashed) tells whether requirements have hashes, C(git) whether one comes from a git repository.
+    - C(credentials) has the addresses of repositories with user and password, as C(git credential-store) keeps them.
+    - C(faults) lists what is wrong.
   type: list
   elements: dict
 """
@@ -45,6 +49,10 @@ LOCAL = re.compile(
     r"|(?!\S*://)\S+\.(?:whl|zip|tar\.gz)(?:\s|$)"
     r"|(?:-f\s*|--find-links(?:\s*=\s*|\s+))(?![a-z]+://))"
 )
+#: A git repository with a user, of which the address alone is kept.
+OF_USER = re.compile(r"(?P<scheme>git\+https?://)(?P<user>[^/\s]*)@(?P<place>[^\s@#;]+)")
+#: As pip knows them.
+VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 COMMENT = re.compile(r"(?:^|\s)#.*$", re.MULTILINE)
 
 
@@ -65,7 +73,7 @@ class Line:
     @property
     def shown(self) -> str:
         """What it says, without the user and the password of an address, for a message."""
-        return re.sub(r"://[^/@\s]+@", "://***@", self.says)
+        return re.sub(r"://[^/\s]+@", "://***@", self.says)
 
     @property
     def is_requirement(self) -> bool:
@@ -85,6 +93,7 @@ class Reading:
     files: dict[str, list[Line]] = field(default_factory=lambda: {MAIN: []})
     faults: list[str] = field(default_factory=list)
     seen: dict[Path, str] = field(default_factory=dict)
+    credentials: list[str] = field(default_factory=list)
 
     def read(self, path: Path, name: str, asked: str = "") -> None:
         """Add the lines of a file to those of `name`; what it includes comes in the place of the line."""
@@ -96,7 +105,7 @@ class Reading:
         except (OSError, UnicodeDecodeError) as error:
             self.faults.append(f"{asked or path}: {path} cannot be read ({getattr(error, 'strerror', '') or error}).")
             return
-        for line in lines_of(path, text):
+        for line in map(self.whole, lines_of(path, text)):
             include = INCLUDE.match(line.says)
             if include is None:
                 self.files[name].append(line)
@@ -106,6 +115,23 @@ class Reading:
                 self.read(other, name, line.place)
             else:
                 self.constrain(other, name, line)
+
+    def whole(self, line: Line) -> Line:
+        """Return a line with the values of its variables, and without the user and password of a git repository."""
+        names = set(VARIABLE.findall(line.says))
+        self.faults += [
+            f"{line.place}: ${{{name}}} is an environment variable that is not set on this machine. Set it where "
+            f"ansible-playbook is started, as in {name}=... ansible-playbook site.yml."
+            for name in sorted(names - os.environ.keys())
+        ]
+        written, says = (
+            VARIABLE.sub(lambda found: os.environ.get(found[1], found[0]), text) for text in (line.written, line.says)
+        )
+        for found in OF_USER.finditer(says):
+            user = found["user"] if ":" in found["user"] else f"{found['user']}:"
+            self.credentials.append(f"{found['scheme'].removeprefix('git+')}{user}@{found['place']}")
+        bare = r"\g<scheme>\g<place>"
+        return Line(line.file, line.number, OF_USER.sub(bare, written), OF_USER.sub(bare, says))
 
     def constrain(self, other: Path, name: str, line: Line) -> None:
         """Make a file of constraints one of its own, to which the line now leads."""
@@ -170,6 +196,7 @@ def gather(path: str) -> dict[str, Any]:
         "text": "\n".join(texts.values()).rstrip(),
         "hashed": hashed,
         "git": any(found["kind"] == "git" for found in repositories),
+        "credentials": sorted(set(reading.credentials)),
         "faults": reading.faults + complaints(lines, hashed),
     }
 

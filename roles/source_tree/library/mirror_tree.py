@@ -3,6 +3,7 @@
 # no pathlib, no f-strings.
 
 import base64
+import grp
 import hashlib
 import io
 import os
@@ -18,12 +19,17 @@ short_description: Keep a directory equal to the content of an archive
 description:
   - Writes what differs, removes what the archive does not have, leaves the bytecode of what it has.
   - Files belong to the user that the module runs as, with mode 0644, or 0755 where the archive has
-    them executable.
+    them executable. With O(group), what others may not read in the archive is that group's, with mode
+    0640 or 0750.
 options:
   path:
     description: The directory on the host.
     type: path
     required: true
+  group:
+    description: The group that alone reads what others may not read in the archive. Empty, everybody may.
+    type: str
+    default: ""
   archive:
     description: A tar archive, in base64. Kept out of the host's log, which would have the source at each run.
     type: str
@@ -38,7 +44,7 @@ EXAMPLES = """
 - name: Copy the source
   mirror_tree:
     path: /opt/app/src/app
-    archive: "{{ lookup('ansible.builtin.pipe', 'tar --create --directory=app . | base64') }}"
+    archive: "{{ lookup('ansible.builtin.file', 'app.tar.base64') }}"
 """
 
 RETURN = """
@@ -53,18 +59,24 @@ removed:
 """
 
 
-def read_archive(text):
-    """Return {relative path: (bytes, mode)} and the set of directories, "." among them."""
-    files, directories = {}, {"."}
+def mode_of(member, private):
+    """Return the mode that a member of the archive has on the host; `private` tells that others may be kept out."""
+    mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return mode & ~0o007 if private and not member.mode & 0o007 else mode
+
+
+def read_archive(text, private):
+    """Return {relative path: (bytes, mode)} and {relative path: mode} of the directories, "." among them."""
+    files, directories = {}, {".": 0o755}
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text)), mode="r:*") as archive:
         for member in archive:
             name = os.path.normpath(member.name)
             if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
                 raise ValueError("{} is outside of the directory".format(member.name))
             if member.isdir():
-                directories.add(name)
+                directories[name] = mode_of(member, private)
             elif member.isfile():
-                files[name] = (archive.extractfile(member).read(), 0o755 if member.mode & 0o100 else 0o644)
+                files[name] = (archive.extractfile(member).read(), mode_of(member, private))
     return files, directories
 
 
@@ -92,15 +104,21 @@ def find_strangers(path, files, directories):
     return sorted(strangers)
 
 
-def is_right(path, mode):
-    """Tell whether what stands at `path` has the owner and mode that it should have."""
+def is_private(mode):
+    """Tell whether a mode keeps others out."""
+    return not mode & 0o007
+
+
+def is_right(path, mode, group):
+    """Tell whether `path` has the owner and mode that it should have; what is private is the group's."""
     state = os.lstat(path)
-    return state.st_mode & 0o7777 == mode and (state.st_uid, state.st_gid) == (os.geteuid(), os.getegid())
+    owner = (os.geteuid(), group if is_private(mode) else os.getegid())
+    return state.st_mode & 0o7777 == mode and (state.st_uid, state.st_gid) == owner
 
 
-def settle(path, mode):
+def settle(path, mode, group):
     """Give `path` the owner and mode that it should have."""
-    os.chown(path, os.geteuid(), os.getegid())
+    os.chown(path, os.geteuid(), group if is_private(mode) else os.getegid())
     os.chmod(path, mode)
 
 
@@ -112,12 +130,12 @@ def read(path):
         return stream.read()
 
 
-def write(path, content, mode):
+def write(path, content, mode, group):
     """Write a file by one rename, so that no reader sees half of it."""
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
-    settle(temporary, mode)
+    settle(temporary, mode, group)
     os.rename(temporary, path)
 
 
@@ -129,44 +147,58 @@ def remove(path):
         os.remove(path)
 
 
-def show(content):
-    """Return the text of a file for the diff; of what is no text, its digest."""
+def show(content, mode):
+    """Return the text of a file for the diff; of what is no text, or private, its digest."""
+    if content and is_private(mode):
+        return "(private; sha256 {})\n".format(hashlib.sha256(content).hexdigest())
     try:
         return (content or b"").decode("utf-8")
     except UnicodeDecodeError:
         return "(no text; sha256 {})\n".format(hashlib.sha256(content).hexdigest())
 
 
-def compare(path, files, directories):
+def compare(path, files, directories, group):
     """Return the relative paths to remove, those to write, and the difference for `--diff`."""
     removed = find_strangers(path, files, directories)
     written = []
     diff = [{"before_header": name, "after_header": "removed", "before": name + "\n", "after": ""} for name in removed]
-    for name in sorted(directories):
+    for name, mode in sorted(directories.items()):
         target = os.path.join(path, name)
-        if name in removed or not os.path.isdir(target) or not is_right(target, 0o755):
+        if name in removed or not os.path.isdir(target) or not is_right(target, mode, group):
             written.append(name)
     for name, (content, mode) in sorted(files.items()):
         target = os.path.join(path, name)
         before = None if name in removed else read(target)
-        if before != content or not is_right(target, mode):
+        if before != content or not is_right(target, mode, group):
             written.append(name)
-            diff.append({"before_header": name, "after_header": name, "before": show(before), "after": show(content)})
+            shown = {"before": show(before, mode), "after": show(content, mode)}
+            diff.append(dict(shown, before_header=name, after_header=name))
     return removed, written, diff
 
 
-def apply(path, files, removed, written):
+def apply(path, files, directories, removed, written, group):
     """Make the directory equal; a directory comes before what it holds."""
     for name in removed:
         remove(os.path.join(path, name))
     for name in written:
         target = os.path.normpath(os.path.join(path, name))
         if name in files:
-            write(target, *files[name])
+            write(target, files[name][0], files[name][1], group)
             continue
         if not os.path.isdir(target):
             os.makedirs(target)
-        settle(target, 0o755)
+        settle(target, directories[name], group)
+
+
+def find_group(module):
+    """Return the number of the group that has what is private; ends the module where there is none of that name."""
+    try:
+        return grp.getgrnam(module.params["group"]).gr_gid if module.params["group"] else os.getegid()
+    except KeyError:
+        # In check mode what would make it has not done so.
+        if not module.check_mode:
+            module.fail_json(msg="There is no group {} for {}.".format(module.params["group"], module.params["path"]))
+        return os.getegid()
 
 
 def main():
@@ -174,21 +206,22 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
+            "group": {"type": "str", "default": ""},
             # Not secret; but every host would write all of it to its journal, at each run.
             "archive": {"type": "str", "required": True, "no_log": True},
         },
         supports_check_mode=True,
     )
-    path = module.params["path"]
+    path, group = module.params["path"], find_group(module)
     try:
-        files, directories = read_archive(module.params["archive"])
+        files, directories = read_archive(module.params["archive"], private=bool(module.params["group"]))
     except (TypeError, ValueError, tarfile.TarError) as error:
         module.fail_json(msg="The archive for {} cannot be read: {}".format(path, error))
     if not files:
         module.fail_json(msg="The archive for {} holds no file: nothing was changed.".format(path))
-    removed, written, diff = compare(path, files, directories)
+    removed, written, diff = compare(path, files, directories, group)
     if not module.check_mode:
-        apply(path, files, removed, written)
+        apply(path, files, directories, removed, written, group)
     module.exit_json(changed=bool(written or removed), written=written, removed=removed, diff=diff)
 
 

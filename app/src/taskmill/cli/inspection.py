@@ -96,13 +96,14 @@ def written(directory: Path, files: dict[Path, str], found: dict[str, Any]) -> s
         "Arguments and tasks of your own: --task NAME --args '[...]', or app_tasks and app_arguments in that file."
     )
     where = shlex.quote(str(directory))
-    if "app_environment" in found:
-        names = ", ".join(f"vault_{name.lower()}" for name in found["app_environment"])
+    secrets = [f"vault_{name.lower()}" for name, value in found.get("app_environment", {}).items() if "vault" in value]
+    if secrets:
+        names = ", ".join(secrets)
         # Where taskmill's own environment has it, a shell that has not entered that does not.
         beside = Path(sys.executable).with_name("ansible-vault")
         program = shlex.quote(str(beside)) if beside.exists() else "ansible-vault"
         lines.append(f"First give a value to {names}: {program} create {where}/group_vars/all/vault.yml")
-    vault = " ARGS=--ask-vault-pass" if "app_environment" in found else ""
+    vault = " ARGS=--ask-vault-pass" if secrets else ""
     return "\n".join([*lines, "Next:", f"  make load INVENTORY={where} TASKS=1000{vault}"])
 
 

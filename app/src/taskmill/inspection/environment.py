@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 PROBE = Path(__file__).with_name("probe.py")
 INSTALL_SECONDS = 900
+#: The variable by which the children of a program are known.
+MARK = "TASKMILL_INSPECT"
+#: A requirement that may be a directory of this machine; and a file of constraints.
+DIRECTORY = re.compile(r"(?:(?:-e|--editable)[ =]\s*|(?=[./]))(?P<path>[^\s\[;@]+)(?P<extras>\[[^\]]*\])?")
+CONSTRAINTS = re.compile(r"^(?:-c|--constraint)(?:[ =]\s*)?(\S+)$")
 #: What an app has that says nothing of what it needs: `requirements/app.txt`, in the versions that are here.
 OWN = ("celery", "python-memcached")
 #: What a worker's environment says of the cluster; nothing answers there.
@@ -85,7 +91,8 @@ def run(
     seconds: float,
     script: Path | None = None,
 ) -> Ended:
-    """Run a program to its end, in a session of its own of which nothing is left, whatever happens here."""
+    """Run a program to its end, in a session of its own; nothing of it is left, whatever happens here."""
+    mark = uuid.uuid4().hex
     with tempfile.TemporaryFile() as log, (script or Path(os.devnull)).open("rb") as standard_input:
         process = subprocess.Popen(  # noqa: S603  # the app's own Python
             command,
@@ -93,7 +100,7 @@ def run(
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env=dict(environment),
+            env={**environment, MARK: mark},
             start_new_session=True,
         )
         try:
@@ -104,8 +111,25 @@ def run(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            end_marked(mark)
         log.seek(0)
         return Ended(code, log.read().decode(errors="replace"))
+
+
+def end_marked(mark: str) -> None:
+    """Kill the processes that inherited this mark: children of the program, in whichever session they are."""
+    wanted = f"{MARK}={mark}".encode()
+    # Until none is left, as one may have begun another meanwhile; what the kernel does not let go of is not waited for.
+    for _ in range(1000):
+        seen = False
+        for folder in Path("/proc").glob("[0-9]*"):
+            # Of another user, or gone: then it is none of them.
+            with contextlib.suppress(OSError):
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    seen = True
+        if not seen:
+            return
 
 
 @contextmanager
@@ -155,6 +179,8 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
     file, source = folder / "requirements.txt", "Celery"
     if requirements is None:
         file.write_text("".join(f"{name}=={metadata.version(name)}\n" for name in OWN))
+    elif requirements.local:
+        file.write_text(elsewhere(requirements, folder))
     elif requirements.as_it_is:
         file = requirements.source
     else:
@@ -164,12 +190,42 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
     if requirements is not None:
         source = str(requirements.source)
     inside = environment / "bin" / "python"
+    # Where paths in the app's own file begin.
+    by_path = requirements is not None and (requirements.as_it_is or requirements.local)
+    place = requirements.source.parent if requirements is not None and by_path else folder
+    # A copy has no history that setuptools-scm could tell a version from.
+    variables = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0", **os.environ}
     pip = [str(inside), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
     for command in ([python, "-m", "venv", str(environment)], [*pip, "--requirement", str(file)]):
-        ended = run(command, environment=os.environ, directory=file.parent, seconds=INSTALL_SECONDS)
+        ended = run(command, environment=variables, directory=place, seconds=INSTALL_SECONDS)
         if ended.code != 0:
             raise TaskmillError(causes.not_installed(source, ended.output, timed_out=ended.code is None))
     return inside
+
+
+def elsewhere(requirements: Requirements, folder: Path) -> str:
+    """Return requirements with a copy, in a folder, of each directory of this machine: a build leaves files in it."""
+    place, lines = requirements.source.parent, []
+    for number, line in enumerate(requirements.lines()):
+        found = DIRECTORY.fullmatch(line)
+        if found is not None and (place / found["path"]).is_dir():
+            directory = (place / found["path"]).resolve()
+            copy = folder / f"requirement-{number}" / directory.name
+            shutil.copytree(directory, copy, symlinks=True, ignore=left_out)
+            lines.append(f"{copy}{found['extras'] or ''}")
+        else:
+            lines.append(CONSTRAINTS.sub(lambda found: f"--constraint {place / found[1]}", line))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def left_out(directory: str, names: list[str]) -> set[str]:
+    """Return which of the names in a directory are neither source nor what a build reads."""
+    return {
+        name
+        for name in names
+        if name in {".git", ".tox", ".venv", "__pycache__", "node_modules"}
+        or Path(directory, name, "pyvenv.cfg").exists()
+    }
 
 
 def probe(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from taskmill.inspection.probed import Queue, Task
+    from taskmill.inspection.source_code import Candidate
     from taskmill.inspection.subject import Subject
 
 
@@ -37,9 +38,8 @@ def installation(subject: Subject) -> Iterator[Fact]:
     """Yield what is installed, and for which Python."""
     app, seen, python = subject.app, subject.candidate, subject.python
     yield Fact("app", app.name, subject.place(seen.file, seen.line) if seen is not None else "--app")
-    others = [one for one in subject.code.candidates if one.names != (seen.names if seen is not None else [])]
-    for one in others[:3]:
-        yield Fact("another app", one.names[0], f"{subject.place(one.file, one.line)}; --app takes it")
+    for name, one in list(other_apps(subject).items())[:3]:
+        yield Fact("another app", name, f"{subject.place(one.file, one.line)}; --app takes it")
     where = "an environment of its own" if subject.environment is None else f"--python {subject.environment}"
     yield Fact("Celery", f"{app.celery}, imported with Python {app.python}", where)
     if python is not None:
@@ -52,6 +52,24 @@ def installation(subject: Subject) -> Iterator[Fact]:
         yield Fact("requirements", f"{len(needs.names)} packages, {kind}", subject.place(needs.source, needs.line))
     for name, wants in subject.system.items():
         yield Fact("system packages", " ".join(wants.packages), f"{name}: {wants.why}")
+
+
+def other_apps(subject: Subject) -> dict[str, Candidate]:
+    """Return the other Celery objects of the source, each once, by the shortest name that is no other's."""
+    seen, taken = subject.candidate, {subject.app.name}
+    others: dict[str, Candidate] = {}
+    for one in subject.code.candidates:
+        whole = one.names[-1]
+        if seen is not None and (one.module, one.attribute) == (seen.module, seen.attribute):
+            taken |= set(one.names)
+        elif whole == subject.app.name or (seen is None and subject.app.name in one.names):
+            # What --app names is the first that has this name.
+            seen = one
+            taken |= set(one.names)
+        elif whole not in taken:
+            others[next(name for name in one.names if name not in taken)] = one
+            taken |= set(one.names)
+    return others
 
 
 def called(task: Task) -> str:
@@ -126,4 +144,6 @@ def environment(subject: Subject) -> Iterator[Fact]:
     needed = set(subject.needed_variables)
     for one in subject.app.environment:
         how = "needed" if one.name in needed else "read, and done without"
+        if one.name in subject.addresses:
+            how = f"needed; the inventory gives it the cluster's own ({subject.addresses[one.name]})"
         yield Fact("environment", f"{one.name}: {how}", subject.place(one.file, one.line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import math
@@ -32,6 +33,8 @@ APP = Path("group_vars", "all", "app.yml")
 REQUIREMENTS = Path("requirements.txt")
 NETWORK = Path("group_vars", "all", "network.yml")
 MEANT = "broker=ADDRESS worker=ADDRESS client=ADDRESS; USER@ADDRESS, and several with commas between, are taken too"
+#: Variables of the wiring with the address of the broker and of the result backend, as a worker has them.
+ADDRESSES = {"broker": "{{ celery_worker_broker_url }}", "results": "{{ celery_worker_result_backend }}"}
 MEMCACHED = "python-memcached==1.62"
 
 
@@ -47,9 +50,14 @@ def value_for(parameter: Parameter) -> Any:
     return next((value for pattern, value in kinds if re.search(pattern, parameter.annotation)), 1)
 
 
+def by_name_alone(task: Task) -> list[str]:
+    """Return the parameters that a task has to be given by name."""
+    return [one.name for one in task.parameters or [] if one.keyword]
+
+
 def arguments_of(task: Task) -> list[Any] | None:
     """Return arguments that a task may be called with; None where some go by name alone, or are not known."""
-    if task.parameters is None or any(one.keyword for one in task.parameters):
+    if task.parameters is None or by_name_alone(task):
         return None
     return [value_for(one) for one in task.parameters]
 
@@ -72,6 +80,12 @@ def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], li
         )
     if names:
         chosen = [known[name] for name in names]
+        for task in chosen:
+            if alone := by_name_alone(task):
+                raise TaskmillError(
+                    f"--task {task.name} takes {', '.join(alone)} by name alone, and a load gives arguments by their "
+                    "place: give a default there, or name another task"
+                )
         return chosen, arguments_of(chosen[0]) or []
     alike: dict[str, tuple[list[Task], list[Any]]] = {}
     kept = [task for task in known.values() if not task.ignore_result] or list(known.values())
@@ -81,7 +95,8 @@ def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], li
             alike.setdefault(repr(arguments), ([], arguments))[0].append(task)
     if not alike:
         raise TaskmillError(
-            "every task takes arguments by name alone: say which is the load, by --task NAME --args '[...]'"
+            "every task takes arguments by name alone, and a load gives them by their place, or its parameters are not "
+            "known: say which is the load, by --task NAME --args '[...]'"
         )
     # Tasks without arguments are often those that clean up, or that beat sends.
     return max(alike.values(), key=lambda one: (bool(one[1]), len(one[0])))
@@ -115,7 +130,10 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
     if subject.system:
         found["app_system_packages"] = system_packages.packages(subject.system.values())
     if subject.needed_variables:
-        found["app_environment"] = {name: f"{{{{ vault_{name.lower()} }}}}" for name in subject.needed_variables}
+        found["app_environment"] = {
+            name: ADDRESSES[subject.addresses[name]] if name in subject.addresses else f"{{{{ vault_{name.lower()} }}}}"
+            for name in subject.needed_variables
+        }
     return found
 
 
@@ -223,14 +241,21 @@ def refuse_existing(directory: Path, names: Iterable[Path] = (Path("hosts.yml"),
 def write(directory: Path, files: dict[Path, str]) -> None:
     """Write the files of an inventory, all or none; raise ``TaskmillError`` where one is there already."""
     refuse_existing(directory, files)
-    written = []
+    written: list[Path] = []
+    made: list[Path] = []
     try:
         for name, text in files.items():
             path = directory / name
+            made += reversed([folder for folder in path.parents if not folder.exists()])
             path.parent.mkdir(parents=True, exist_ok=True)
             written.append(path)
             path.write_text(text)
     except BaseException:
+        # What could not be made is not there, or is somebody else's.
         for path in written:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskmill.inspection import causes, environment, requirements, system_packages
-from taskmill.inspection.source_code import SourceCode
+from taskmill.inspection.source_code import SourceCode, holds
 from taskmill.inspection.subject import Subject
 from taskmill.model.errors import TaskmillError
 
@@ -65,6 +65,11 @@ def found(code: SourceCode) -> Candidate:
             f"the app is made by {name}() ({code.shown(file, line)}), which celery --app does not take: make a module "
             f"that calls it, such as worker.py with `app = {name}()`, and give --app worker:app"
         )
+    if code.shared_task is not None:
+        raise TaskmillError(
+            f"{code.shown(*code.shared_task)} has a shared_task, and no module in {code.path} the Celery object that "
+            f"it is for: give the directory of the project that has both, such as that of Django's manage.py"
+        )
     raise TaskmillError(
         f"no module in {code.path} has a Celery object at its top: give what celery --app takes, by --app MODULE:NAME"
     )
@@ -74,9 +79,9 @@ def root_of(code: SourceCode, app: str) -> Path:
     """Return the directory that the app of this name is imported from."""
     if code.path.is_file():
         return code.path.parent
-    if (code.path / "__init__.py").exists():
-        return code.path.parent
     first = app.partition(":")[0].partition(".")[0]
+    if (code.path / "__init__.py").exists() and not holds(code.path, first):
+        return code.path.parent
     inside = [
         one for one in (code.path, code.path / "src") if (one / first).is_dir() or (one / f"{first}.py").is_file()
     ]

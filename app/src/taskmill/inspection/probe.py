@@ -28,8 +28,11 @@ from typing import Any
 
 #: Read the environment for others.
 READERS = frozenset({"decouple", "dotenv", "environ", "environs", "pydantic_settings", "starlette"})
-#: Values of variables that are not there.
-MADE_UP = ("1", "http://127.0.0.1:9/")
+#: Values of variables that are not there; an address has the variable's name behind it.
+MADE_UP, ADDRESS = "1", "http://127.0.0.1:9/"
+#: Names of variables that hold an address, and what those are called that hold the broker's or the result backend's.
+OF_ADDRESS = "UR[IL]|(BROKER|BACKEND)$"
+OF_CLUSTER = {"broker": "BROKER|AMQP|RABBIT|CELERY", "results": "RESULT|BACKEND|CELERY"}
 MAPPINGS = frozenset({"os", "_collections_abc", "collections.abc"})
 
 
@@ -40,6 +43,7 @@ class Environment:
         """Take the directory of the app's code, and look on from here."""
         self.root = os.path.join(os.path.realpath(root), "")
         self.read: dict[str, dict[str, Any]] = {}
+        self.values: dict[str, str] = {}
         kind: Any = type(os.environ)
         plain = kind.__getitem__
 
@@ -52,8 +56,10 @@ class Environment:
                     self.note(name, frame, needed=at_once, given=False)
                 if not at_once or frame is None:
                     raise
-                return MADE_UP["URL" in name]
+                self.values[name] = ADDRESS + name if re.search(OF_ADDRESS, name) else MADE_UP
+                return self.values[name]
             if frame is not None:
+                self.values[name] = value
                 self.note(name, frame, needed=at_once or reader in READERS, given=True)
             return value
 
@@ -81,6 +87,14 @@ class Environment:
             and os.path.realpath(path).startswith(self.root)
             and "-packages" + os.sep not in path
         )
+
+    def of_cluster(self, addresses: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return each variable that was read, and which of the cluster's ``addresses`` it is, if any."""
+        for name, one in self.read.items():
+            for what, address in addresses.items():
+                if isinstance(address, str) and "://" in address and self.values.get(name) == address:
+                    one["cluster"] = what if re.search(OF_CLUSTER[what], name) else ""
+        return list(self.read.values())
 
     def note(self, name: Any, frame: Any, needed: bool, given: bool) -> None:
         """Keep where a variable was first read."""
@@ -149,7 +163,9 @@ def scheme_of(url: Any) -> str:
     """Return the scheme of an address, which may have a password behind it."""
     if isinstance(url, (list, tuple)):
         url = url[0] if url else ""
-    return "from the environment" if url in MADE_UP else re.split("[:;]", str(url or ""))[0]
+    if url == MADE_UP or str(url).startswith(ADDRESS):
+        return "from the environment"
+    return re.split("[:;]", str(url or ""))[0]
 
 
 def setting_of(app: Any, name: str) -> dict[str, Any]:
@@ -303,18 +319,20 @@ def main() -> None:
     faulthandler.dump_traceback_later(asked["seconds"])
     environment = Environment(asked["root"])
     outcome: dict[str, Any] = {"python": "%d.%d.%d" % sys.version_info[:3]}
+    addresses: dict[str, Any] = {}
     try:
         import celery
 
         outcome["celery"] = celery.__version__
         app, outcome["name"] = find(asked["names"], asked["module"], asked["attribute"])
         outcome.update(described(app, asked["settings"]))
+        addresses = {"broker": app.conf.get("broker_url"), "results": app.conf.get("result_backend")}
         outcome["django"] = django_of()
         outcome["distributions"] = installed()
     except BaseException as error:  # noqa: BLE001  # whatever the app raises, SystemExit included
         traceback.print_exc()
         outcome["error"] = failure(error, asked["root"])
-    outcome["environment"] = list(environment.read.values())
+    outcome["environment"] = environment.of_cluster(addresses)
     with open(asked["output"] + ".part", "w") as file:
         json.dump(outcome, file)
     os.replace(asked["output"] + ".part", asked["output"])

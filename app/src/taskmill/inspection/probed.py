@@ -62,13 +62,17 @@ class Beat(Struct):
 
 
 class Variable(Struct):
-    """A variable of the environment that the app's code read; ``given`` says whether it was set."""
+    """A variable of the environment that the app's code read; ``given`` says whether it was set.
+
+    ``cluster`` says whose address it is: that of the ``broker``, that of the ``results``, or none of these.
+    """
 
     name: str
     file: str
     line: int
     needed: bool
     given: bool
+    cluster: str = ""
 
 
 class Distribution(Struct):

@@ -8,6 +8,7 @@ from msgspec import Struct
 from packaging.version import Version
 
 from taskmill.inspection.environment import takes
+from taskmill.inspection.inventory import by_name_alone
 from taskmill.inspection.locks import PYTHONS
 
 if TYPE_CHECKING:
@@ -176,6 +177,16 @@ def queues(subject: Subject) -> Iterator[Problem]:
             yield Problem(f"beat sends {one.task}, which is not registered", f"entry {one.name}", "correct its name")
 
 
+def by_name(subject: Subject) -> Iterator[Problem]:
+    """Tasks that no load can call."""
+    alone = [task for task in subject.tasks if by_name_alone(task)]
+    if alone:
+        which = some(task.name for task in alone)
+        what = f"the load gives arguments by their place, and leaves out what takes some by name alone: {which}"
+        where = subject.place(alone[0].file, alone[0].line)
+        yield Problem(what, where, "a default for these arguments, where the task is to be measured")
+
+
 def django(subject: Subject) -> Iterator[Problem]:
     """Django in debug mode keeps every query."""
     if subject.app.django is not None and subject.app.django.debug:
@@ -188,7 +199,7 @@ def django(subject: Subject) -> Iterator[Problem]:
 
 def variables(subject: Subject) -> Iterator[Problem]:
     """Variables that every worker has to have."""
-    names = subject.needed_variables
+    names = [name for name in subject.needed_variables if name not in subject.addresses]
     if names:
         first = next(one for one in subject.app.environment if one.name == names[0])
         what = f"the import needs {some(names)} in the environment"
@@ -228,6 +239,7 @@ RULES = (
     undeclared,
     variables,
     queues,
+    by_name,
     limits,
     delays,
     acknowledgement,

@@ -63,7 +63,7 @@ class Requirements:
     @property
     def local(self) -> list[str]:
         """Requirements that are paths of this machine."""
-        paths = re.compile(r"(-e|--editable)[ =](?!git\+)|\.{0,2}/|file:|.* @ file:")
+        paths = re.compile(r"(-e|--editable)[ =](?!git\+)|\.{0,2}/|\.{1,2}(\[|$)|file:|.* @ file:")
         return [line for line in self.lines() if paths.match(line)]
 
 
@@ -161,8 +161,8 @@ def specifier(version: str) -> str:
     if version.startswith("^"):
         return f">={version[1:]},<{int(version[1:].split('.', maxsplit=1)[0]) + 1}"
     if version.startswith("~") and not version.startswith("~="):
-        major, minor = [*version[1:].split("."), "0"][:2]
-        return f">={version[1:]},<{major}.{int(minor) + 1}"
+        major, *minor = version[1:].split(".")
+        return f">={version[1:]},<{f'{major}.{int(minor[0]) + 1}' if minor else int(major) + 1}"
     if version[:1].isdigit():
         return f"=={'.'.join(version.split('.')[:2])}.*"
     return "" if version == "*" else version

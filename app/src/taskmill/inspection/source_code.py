@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
+import re
+import sys
 import tokenize
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +25,8 @@ ASIDE = frozenset({"test", "tests", "testing", "docs", "doc", "examples", "examp
 USUAL = ("celery", "celery_app", "celeryapp", "worker", "tasks", "__init__", "app", "main")
 #: Names that usually refer to it where a function makes it.
 NAMES = frozenset({"celery", "celery_app", "celeryapp", "app", "capp"})
+#: A module within a package, as settings name it.
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 MOST_FILES = 5000
 
 
@@ -145,7 +149,7 @@ class SourceCode:
         parts = [] if file.stem == "__init__" else [file.stem]
         directory = file.parent
         # A package without __init__.py may hold celery.py; from within it would hide Celery itself.
-        while (directory / "__init__.py").exists() or parts == ["celery"] or self._is_namespace(directory):
+        while self._is_package(directory) or parts == ["celery"] or self._is_namespace(directory):
             parts.insert(0, directory.name)
             directory = directory.parent
         return directory, ".".join(parts)
@@ -162,6 +166,45 @@ class SourceCode:
                     case ast.ImportFrom(module=str() as name, names=names, level=0):
                         found |= {f"{name}.{one.name}" for one in names}
         return {tuple(name.split(".")) for name in found}
+
+    def _is_package(self, directory: Path) -> bool:
+        """Say whether a directory is a package; the app's own is none where its packages are imported by themselves."""
+        return (directory / "__init__.py").exists() and not (directory == self.path and self._is_stray)
+
+    @cached_property
+    def _is_stray(self) -> bool:
+        """Whether the ``__init__.py`` of the app's own directory is of no use: its code names what is beside it."""
+        names = set(self._imported)
+        for file, module in self.modules.items():
+            for node in ast.walk(module):
+                match node:
+                    case ast.ImportFrom(level=level) if level and file.parent == self.path:
+                        return False
+                    case ast.Constant(value=str() as text) if DOTTED.fullmatch(text):
+                        names.add(tuple(text.split(".")))
+        if any(name[0] == self.path.name for name in names):
+            return False
+        # A module may be called as Celery, or as one of Python's, which is what an import of that name gets.
+        others = {"celery", *sys.stdlib_module_names}
+        return any(name[0] not in others and self._has(name) for name in names)
+
+    def _has(self, name: tuple[str, ...]) -> bool:
+        """Say whether the app's own directory has a module of this name, in parts."""
+        package = self.path / name[0]
+        if package.is_dir():
+            return (package / "__init__.py").exists() or (len(name) > 1 and holds(package, name[1]))
+        return package.with_suffix(".py").is_file()
+
+    @cached_property
+    def shared_task(self) -> tuple[Path, int] | None:
+        """Where the first task stands that belongs to no app of its own; None where there is none."""
+        for file, module in self.modules.items():
+            for node in ast.walk(module):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+                    "shared_task" in {last_name(one), called_name(one)} for one in node.decorator_list
+                ):
+                    return file, node.lineno
+        return None
 
     def _is_namespace(self, directory: Path) -> bool:
         """Say whether a directory below the app's own, without ``__init__.py``, is imported from as a package."""

@@ -61,6 +61,12 @@ class Subject:
         return sorted(one.name for one in self.app.environment if one.needed and one.name not in OF_THE_ROLE)
 
     @property
+    def addresses(self) -> dict[str, str]:
+        """Those of them that hold an address of the cluster, which every worker gets: ``broker`` or ``results``."""
+        needed = self.needed_variables
+        return {one.name: one.cluster for one in self.app.environment if one.cluster and one.name in needed}
+
+    @property
     def lacks_memcached(self) -> bool:
         """Whether nothing that is installed can store results in memcached."""
         return not any(name in self.app.distributions for name in MEMCACHED_CLIENTS)
