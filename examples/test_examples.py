@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Each example with the subnet that its lab has here, so that one that a user has up is left alone.
-SUBNETS = {"django": "10.78.61.0/24"}
+SUBNETS = {"django": "10.78.61.0/24", "images": "10.78.62.0/24", "gevent": "10.78.63.0/24"}
+#: Those whose inventory has beat, which a load ends without unless it has started.
+WITH_BEAT = {"django"}
 TASKS = 1000
 
 
@@ -43,4 +45,5 @@ def test_every_result_of_the_load_is_right(example: str, tmp_path: Path) -> None
     make("load", example, f"TASKS={TASKS}", load_runs_directory=str(tmp_path))
     record: dict[str, Any] = json.loads((tmp_path / "latest" / "run.json").read_text())
     counts = {name: record["counts"][name] for name in ("posted", "confirmed", "correct", "wrong", "failed", "lost")}
+    assert record["environment"]["settings"]["beat"] == (example in WITH_BEAT)
     assert counts == {"posted": TASKS, "confirmed": TASKS, "correct": TASKS, "wrong": 0, "failed": 0, "lost": 0}

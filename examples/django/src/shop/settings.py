@@ -10,3 +10,8 @@ USE_TZ = True
 # A task is acknowledged when it is done, and goes to another worker when its own dies.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
+
+# Sent by beat. What no worker has begun within the minute is dropped.
+CELERY_BEAT_SCHEDULE = {
+    "date the ledger": {"task": "orders.tasks.date_ledger", "schedule": 60, "options": {"expires": 60}},
+}

@@ -1,0 +1,8 @@
+"""The Celery app. Celery reads CELERY_BROKER_URL and CELERY_RESULT_BACKEND by itself."""
+
+from celery import Celery
+
+app = Celery("prices", include=["prices.tasks"])
+app.conf.task_acks_late = True
+# Questions do not wait behind all the totals that are yet to be begun.
+app.conf.task_routes = {"prices.tasks.total": {"queue": "totals"}}
