@@ -36,7 +36,9 @@ class Beat:
         (self.folder / "proj.py").write_text(APP)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.folder / "notify"))
+        (self.folder / "more.py").write_text("print('more is loaded')\n")
         environment = {"CELERY_BROKER_URL": broker, "NOTIFY_SOCKET": str(self.folder / "notify")}
+        environment |= {"CELERY_BEAT_INCLUDE": "more", "PYTHONPATH": str(self.folder)}
         command = [sys.executable, str(PROGRAM), "--app=proj", "beat", "--pidfile=", "--loglevel=info", *options]
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -80,6 +82,7 @@ def test_beat_has_started_when_its_schedule_is_read_and_the_broker_is_reached(ra
     beat.start(rabbitmq.url(ADMIN), f"--schedule={beat.folder}/schedule")
     assert beat.told(120) == b"READY=1"
     assert list(beat.folder.glob("schedule*"))
+    assert "more is loaded" in beat.log
     wait_until(lambda: depth(rabbitmq, "red") > 0, 60, "a message of beat's")
     end(beat.processes[0])
     purge_queue(rabbitmq, "red")

@@ -98,7 +98,7 @@ def rendered(render: Callable[[Path, dict[str, Any]], str], template: str, **set
     host = {
         "role_path": str(ROLE),
         "systemd_unit_version": {"stdout": "systemd 257 (257.1)"},
-        "__celery_beat_inspection": {"stdout": json.dumps({"digests": {"/nowhere/venv": "0"}})},
+        "__celery_beat_inspection": {"results": [{"stdout": json.dumps({"digests": {"/nowhere/venv": "0"}})}] * 2},
     }
     return render(ROLE / "templates" / template, {**RIGHT, **host, **settings})
 
@@ -127,6 +127,7 @@ def test_beat_has_the_environment_of_the_app(render: Callable[[Path, dict[str, A
     """With signs that a shell and systemd would take for their own; the digest changes with it, and with TLS."""
     odd = "a \"b\" $HOME `id` \\ 'c' #d"
     tls = {"celery_beat_broker_url": "amqps://worker:x@127.0.0.1/", "celery_beat_broker_ca": "/nowhere/ca.pem"}
+    tls["celery_beat_include"] = [str(ROOT / "app/src/taskmill_worker") + "/"]
     found = []
     for number, given in enumerate(({}, {"celery_beat_environment": {"ODD": odd}}, tls)):
         (tmp_path / str(number)).write_text(rendered(render, "celery-beat.env.j2", **given))
@@ -135,6 +136,8 @@ def test_beat_has_the_environment_of_the_app(render: Callable[[Path, dict[str, A
         found.append(dict(entry.split("=", 1) for entry in entries if entry))
     assert found[1]["ODD"] == odd
     assert found[0]["CELERY_BROKER_URL"] == RIGHT["celery_beat_broker_url"]
+    assert "CELERY_BEAT_INCLUDE" not in found[0]
+    assert found[2]["CELERY_BEAT_INCLUDE"] == "broker_tls taskmill_worker"
     assert found[2]["CELERY_BROKER_CA"] == "/etc/celery/broker-ca.pem"
     assert len({one["CELERY_WORKER_DIGEST"] for one in found}) == 3
 
@@ -169,3 +172,13 @@ def test_beat_is_removed_elsewhere_before_it_starts() -> None:
         [play] = [play for play in plays if "celery_beat" in [role["role"] for role in play.get("roles", [])]]
         assert "serial" not in play
         assert "strategy" not in play
+
+
+def test_what_waits_for_beat_is_a_program(resolve: Any) -> None:
+    """The causes stand before it, on the same stdin, as a host's Python reads them."""
+    own = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
+    steps = yaml.safe_load((ROLE / "tasks/service.yml").read_text())
+    [step] = [step for step in steps if "await" in step.get("ansible.builtin.command", {}).get("argv", [])]
+    program = resolve(step["ansible.builtin.command"]["stdin"], {**RIGHT, **own, "role_path": str(ROLE)})
+    compile(program, "stdin", "exec")
+    assert program.index("def explain_cause(") < program.index("def wait(")

@@ -2,10 +2,13 @@
 
 Usage: python run_beat.py --app=APP beat OPTION...
 
-Without a NOTIFY_SOCKET in the environment nobody is told. With a broker at amqps:// the connections check its
-certificate, by broker_tls.py beside this file.
+| environment variable | meaning |
+|---|---|
+| `NOTIFY_SOCKET` | systemd's socket; not set: nobody is told |
+| `CELERY_BEAT_INCLUDE` | modules beside this file that are loaded after the app, with spaces between |
 """
 
+import importlib
 import logging
 import os
 import socket
@@ -29,10 +32,10 @@ def tell(state, address):
 
 def started(sender, **_):
     """Read the schedule of beat (`sender`), connect, and tell systemd; end the process where that is not possible."""
-    if os.environ.get("CELERY_BROKER_URL", "").startswith("amqps:"):
-        sender.app.set_current()
-        import broker_tls  # noqa: F401,PLC0415  it sets what the app's connections check
     try:
+        sender.app.set_current()
+        for name in os.environ.get("CELERY_BEAT_INCLUDE", "").split():
+            importlib.import_module(name)
         # A broker that is away is logged, and tried again.
         sender.scheduler.producer  # noqa: B018  reading it does both
     except Exception:
