@@ -4,5 +4,3 @@ from celery import Celery
 
 app = Celery("prices", include=["prices.tasks"])
 app.conf.task_acks_late = True
-# Questions do not wait behind all the totals that are yet to be begun.
-app.conf.task_routes = {"prices.tasks.total": {"queue": "totals"}}
