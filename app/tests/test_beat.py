@@ -93,6 +93,7 @@ def test_beat_waits_for_a_broker_that_is_away(beat: Beat, causes: ModuleType) ->
     process = beat.start(f"amqp://worker:x@127.0.0.1:{free_port()}/")
     wait_until(lambda: "Trying again" in beat.log, 60, "the second attempt")
     assert beat.silent()
+    assert "more is loaded" in beat.log
     assert process.poll() is None
     said = causes.explain_cause(beat.log.splitlines(), {}, FACTS)
     assert (said["cause"], said["state"]) == ("broker", "tries")

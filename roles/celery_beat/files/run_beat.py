@@ -8,14 +8,14 @@ Usage: python run_beat.py --app=APP beat OPTION...
 | `CELERY_BEAT_INCLUDE` | modules beside this file that are loaded after the app, with spaces between |
 """
 
-import importlib
 import logging
 import os
 import socket
 import sys
 
+import celery
 from celery.__main__ import main
-from celery.signals import beat_init
+from celery.signals import beat_init, import_modules
 
 logger = logging.getLogger("celery.beat")
 
@@ -30,12 +30,16 @@ def tell(state, address):
         stream.close()
 
 
+def include(sender, **_):
+    """Have the app (`sender`) load the modules of CELERY_BEAT_INCLUDE, too, as `celery worker --include` does."""
+    sender.set_current()
+    setting = "include" if celery.VERSION[0] > 3 else "CELERY_INCLUDE"
+    sender.conf[setting] = list(sender.conf.get(setting) or ()) + os.environ.get("CELERY_BEAT_INCLUDE", "").split()
+
+
 def started(sender, **_):
     """Read the schedule of beat (`sender`), connect, and tell systemd; end the process where that is not possible."""
     try:
-        sender.app.set_current()
-        for name in os.environ.get("CELERY_BEAT_INCLUDE", "").split():
-            importlib.import_module(name)
         # A broker that is away is logged, and tried again.
         sender.scheduler.producer  # noqa: B018  reading it does both
     except Exception:
@@ -48,5 +52,6 @@ def started(sender, **_):
 
 
 if __name__ == "__main__":
+    import_modules.connect(include, weak=False)
     beat_init.connect(started, weak=False)
     main()
