@@ -166,5 +166,6 @@ lock: .venv/dev ## Pin every requirement anew, with hashes
 	cd requirements && for name in controller controller-2.16 dev; do $(LOCK) --python-version 3.11 $$name.in --output-file $$name.txt || exit; done
 	cd benchmarks/requirements && for name in $(basename $(notdir $(wildcard benchmarks/requirements/*.in))); do $(LOCK) --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
 	cd requirements/celery31 && $(LOCK) --python-version 3.8 virtualenv.in --output-file virtualenv.txt
+	for folder in $(dir $(wildcard examples/*/requirements.in)); do (cd $$folder && $(LOCK) --python-version 3.10 requirements.in --output-file requirements.txt) || exit; done
 # No resolver of today knows Python 2.7: what they need is listed in full, and only hashes are added.
 	cd requirements/celery31 && for name in app client flower celery-4.0.2; do $(LOCK) --python-version 3.8 --no-deps $$name.in --output-file $$name.txt || exit; done

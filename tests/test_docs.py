@@ -18,6 +18,7 @@ FOLDERS = [
     "app",
     "benchmarks",
     "docs",
+    "examples",
     "inventory",
     "molecule",
     "playbooks",

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ALL = sorted({*ROOT.glob("requirements/**/*.txt"), *ROOT.glob("[!.]*/requirements/**/*.txt")})
+ALL = sorted(
+    {
+        *ROOT.glob("requirements/**/*.txt"),
+        *ROOT.glob("[!.]*/requirements/**/*.txt"),
+        *ROOT.glob("examples/*/requirements.txt"),
+    }
+)
 #: The article's versions are what they are; the README says what is open in them.
 LOCKS = [path for path in ALL if "celery31" not in path.parts]
 

@@ -145,6 +145,12 @@ BROKEN = [
         messages=[ADD],
         until="OperationalError",
     ),
+    Broken(
+        "schedule-tables",
+        files={
+            "proj.py": APP + "import sqlite3\nsqlite3.connect('').execute('SELECT * FROM django_celery_beat_crontab')\n"
+        },
+    ),
     Broken("unregistered", messages=[UNKNOWN], until="unregistered task"),
     Broken(
         "serializer",

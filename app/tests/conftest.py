@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import amqp
@@ -56,6 +58,18 @@ def up(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def causes() -> ModuleType:
+    """Return the part of the role celery_worker's script that knows why a worker does not come up."""
+    path = SOURCE.parents[1] / "roles" / "celery_worker" / "files" / "worker_causes.py"
+    specification = importlib.util.spec_from_file_location("role_worker_causes", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -275,6 +275,7 @@ def test_a_django_project(inspect: Callable[..., Inspected], tmp_path: Path) -> 
         "app_tasks": {"demoapp.tasks.rename_widget": "celery"},
         "app_arguments": [1, "text"],
         "broker_workers_declare": True,
+        "app_beat": True,
         "app_environment": {"SECRET_KEY": "{{ vault_secret_key }}"},
     }
     assert {

@@ -7,7 +7,6 @@ Celery's words have changed, RECORD_WORKER_CAUSES=1 has the tests of real worker
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import socket
@@ -28,7 +27,6 @@ from services import ADMIN, DEAD, WORKER, RabbitMQ, channel, end, wait_until
 from task_messages import message
 
 SOURCE = Path(__file__).parents[1] / "src"
-SCRIPT = Path(__file__).parents[2] / "roles" / "celery_worker" / "files" / "worker_causes.py"
 RECORDED = Path(__file__).parent / "worker_causes"
 FACTS = {
     "name": "w1",
@@ -41,17 +39,6 @@ FACTS = {
     "login": "worker",
     "broker": "10.0.0.5:5672",
 }
-
-
-@pytest.fixture(scope="module")
-def causes() -> ModuleType:
-    """Return the part of the role's script that knows the causes."""
-    specification = importlib.util.spec_from_file_location("role_worker_causes", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def told(causes: ModuleType, lines: list[str], systemd: dict[str, str] | None = None, **facts: str) -> str:

@@ -83,6 +83,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "app_environment is no dictionary: give NAME: value for each variable of the workers, or {} for none.",
     ),
     "an-environment-as-text": ({"app_environment": f"SECRET_KEY={SECRET}"}, "app_environment is no dictionary: give"),
+    "beat-where-no-app-is": (
+        {"app_beat": True, "beat_host": "broker1"},
+        "beat_host is 'broker1', which is not in the group 'workers'. Name one of these, which have the app: ",
+    ),
     "a-value-without-a-function": (
         {"app_expected": "shop.prices:expected"},
         (
@@ -159,6 +163,7 @@ def test_site_looks_at_the_app_before_it_changes_anything() -> None:
         {"name": "preflight", "tasks_from": "app"},
         {"name": "celery_app", "tasks_from": "validate"},
         {"name": "celery_worker", "tasks_from": "validate"},
+        {"name": "celery_beat", "tasks_from": "validate"},
     ]
 
 
@@ -227,4 +232,5 @@ def test_workers_get_the_environment_and_reports_its_names(apps: dict[str, dict[
     assert apps["module"]["celery_worker_environment"] == RIGHT["app_environment"]
     settings = apps["module"]["load_settings"]
     assert settings["app_environment"] == ["DEBUG", "SECRET_KEY"]
+    assert settings["beat"] is False
     assert SECRET not in json.dumps(settings)

@@ -39,6 +39,7 @@ BAD_WORKERS = [
     ([worker(), worker(), worker(name="w2")], ["2 workers are named 'w1'"]),
     ([worker(name="w 1")], ["'w 1' cannot name a systemd instance"]),
     ([worker(name="../etc")], ["'../etc' cannot name a systemd instance"]),
+    ([worker(name="celery-beat")], ["a worker is named 'celery-beat', as beat's environment file is. Give it another"]),
     ([worker(concurrency=0)], ["'w1' has concurrency 0", "at least 1"]),
     ([worker(concurrency="many")], ["'concurrency'", "celery_worker_nodes"]),
     ([worker(prefetch_multiplier=-1)], ["'w1' has prefetch_multiplier -1"]),

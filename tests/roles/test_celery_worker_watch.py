@@ -367,3 +367,36 @@ def test_the_page_has_every_cause() -> None:
     rows = re.findall(r"^\| ([a-z][^|]*) \|", page, re.MULTILINE)
     assert sorted(row for row in rows if row != "cause") == sorted(cause.name for cause in program.CAUSES)
     assert f"named for {len(program.DEBIAN_PACKAGES)} libraries" in page
+
+
+STARTING = RUNNING | {"ActiveState": "activating", "SubState": "start"}
+
+
+def test_beat_is_up_once_its_unit_has_started() -> None:
+    """It answers no ping, and none is sent."""
+    assert Host({"celery-beat": [STARTING, STARTING, RUNNING]}, {}, set()).wait() == []
+
+
+def test_a_beat_that_has_ended_is_told_as_a_worker_is() -> None:
+    """With its own unit and environment file."""
+    log = ['  File "<frozen os>", line 679, in __getitem__', "KeyError: 'SECRET_KEY'"]
+    assert Host({"celery-beat": [ENDED]}, {"celery-beat": log}, set()).wait() == [
+        (
+            "Beat does not start: it has ended. systemd says activating (auto-restart), exit-code, status 1.\n"
+            "Why: the app reads SECRET_KEY from the environment, and the worker has no such variable. Give it in "
+            "app_environment, or in this worker's `environment` (celery_worker_nodes); a secret belongs into a vault.\n"
+            "The last lines of its log:\n"
+            '      File "<frozen os>", line 679, in __getitem__\n'
+            "    KeyError: 'SECRET_KEY'\n"
+            "Celery says: KeyError: 'SECRET_KEY'\n"
+            "Next, on worker1: grep --only-matching '^[A-Za-z_]*=' /etc/celery/celery-beat.env\n"
+            "The whole log, on worker1: journalctl --unit=celery-beat.service"
+        )
+    ]
+
+
+def test_a_beat_that_tries_in_vain_is_not_waited_for() -> None:
+    """Its unit is still starting."""
+    host = Host({"celery-beat": [STARTING]}, {"celery-beat": NOWHERE}, set())
+    assert host.wait()[0].startswith("Beat does not start: it tries in vain. systemd says activating (start).\nWhy: ")
+    assert host.now == 1000.0

@@ -54,6 +54,7 @@ KNOWN_TO_229 = {
     "StartLimitInterval",
     "SystemCallArchitectures",
     "SystemCallErrorNumber",
+    "TimeoutStartSec",
     "TimeoutStopSec",
     "Type",
     "UMask",
@@ -87,7 +88,7 @@ def rendered(render: Callable[[Path, dict[str, Any]], str]) -> Callable[[Path], 
 
     def for_each(template: Path) -> dict[int, str]:
         role = template.parents[1].name
-        variables: dict[str, Any] = {f"{role}_{name}": f"/{name}" for name in ("app", "directory", "virtualenv")}
+        variables: dict[str, Any] = {f"{role}_{name}": f"/{name}" for name in ("app", "directory", "venv_path")}
         variables |= {"__flower_environment": "/opt/flower/venv", "item": {"memory_max": "1G"}}
         variables |= {"celery_worker_writable_paths": ["/srv"], "host_stats_broker_api_url": ""}
         variables |= {f"load_run_baseline_{name}": f"/{name}" for name in ("environment_file", "working_directory")}

@@ -8,6 +8,8 @@ another digest than the one in the environment file. `await` returns once each w
 date and answers a ping, and prints what its log complains of. It exits with 1 and an explanation when
 one is late, and at once when one has ended or tries in vain. worker_causes.py and worker_secrets.py stand
 before it on stdin.
+
+The name `celery-beat` stands for beat, which answers no ping: it is up once its unit has started.
 """
 
 import argparse
@@ -28,6 +30,8 @@ except ImportError:
 #: Of the files that stand before this one.
 explain_cause, mask, read_environment, secrets = explain_cause, mask, read_environment, secrets  # noqa: F821, PLW0127
 
+#: What the role celery_beat calls beat; no worker may have this name.
+BEAT = "celery-beat"
 #: Lines of a log that a message shows, and characters of one.
 SHOWN, LONGEST = 20, 400
 #: Seconds for the other workers once one has ended.
@@ -58,8 +62,8 @@ def become(user):
 
 
 def unit(name):
-    """Return the unit of the worker `name`."""
-    return "celery-worker@{}.service".format(name)
+    """Return the unit of the worker `name`, or of beat."""
+    return ("{}.service" if name == BEAT else "celery-worker@{}.service").format(name)
 
 
 def show(name):
@@ -199,7 +203,7 @@ def message(name, state, error, options):
         said = ["it has ended. {}, {Result}, status {ExecMainStatus}.".format(seen, **state)]
     else:
         said = ["{}. {}.".format("it tries in vain" if cause["state"] == "in vain" else "it is late", seen)]
-    said[0] = "The worker {} does not answer: {}".format(name, said[0])
+    said[0] = ("Beat does not start: " if name == BEAT else "The worker {} does not answer: ").format(name) + said[0]
     said += ["Why: " + cause["why"]] if cause["why"] else []
     said += ["The last lines of its log:"] if lines else ["Its log is empty."]
     # Of a password that was cut nothing would tell that it is one.
@@ -248,11 +252,15 @@ def wait(options):
             deadline = time.time() + options.seconds
         failed = [name for name in waiting if has_ended(states[name])]
         current = [name for name in waiting if name not in failed and not is_outdated(name, states[name])]
-        if current:
+        if BEAT in current:
+            waiting.remove(BEAT)
+        elif current:
             environment = process_environment(states[current[0]]["MainPID"])
             answering, error = ping(current, environment, options)
             waiting = [name for name in waiting if name not in answering]
-            failed += in_vain([name for name in current if name in waiting], states, began, options)
+        # Beat connects while its unit starts.
+        trying = [name for name in waiting if name in current or (name == BEAT and name not in failed)]
+        failed += in_vain(trying, states, began, options)
         if failed and not said:
             # The others may have the same fault, and are told with it.
             deadline = min(deadline, time.time() + GRACE)

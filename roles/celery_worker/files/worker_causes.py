@@ -26,7 +26,7 @@ Cause = namedtuple("Cause", "name signs why place command state")
 
 HOST, BROKER = "{host}", "the broker's host"
 #: What systemd writes of a unit beside the unit's own lines.
-OF_SYSTEMD = re.compile(r"celery-worker@\S+\.service: |(?:Start|Stopp)(?:ed|ing) ")
+OF_SYSTEMD = re.compile(r"celery-(?:beat|worker@\S+)\.service: |(?:Start|Stopp)(?:ed|ing) ")
 #: Of Debian 12; Debian 13 has the same names, or packages that provide them.
 DEBIAN_PACKAGES = dict(
     pair.split("=")
@@ -304,7 +304,8 @@ CAUSES = [
             (
                 r"Cannot connect to \w+://(?:[^@\s]*@)?(?P<broker>[^/\s]+)/\S*: \[Errno -\d+\] (?:Name or "
                 r"service not known|Temporary failure in name resolution|No address associated with hostname)"
-            )
+            ),
+            r"beat: Connection error: \[Errno -\d+\] ",
         ],
         "this host knows no address for the name in the broker's URL, {broker}. Correct it, or have this host's "
         "resolver know it.",
@@ -319,13 +320,23 @@ CAUSES = [
                 r"Cannot connect to \w+://(?:[^@\s]*@)?(?P<broker>[^/\s]+)/\S*: (?:\[Errno \d+\] "
                 r")?(?P<what>Connection refused|Connection reset by peer|No route to host|"
                 r"Network is unreachable|Connection timed out|timed out)"
-            )
+            ),
+            r"beat: Connection error: (?:\[Errno \d+\] )?(?P<what>[A-Z]?[a-z ]+)",
         ],
         "the broker at {broker} cannot be reached: {what}. It does not run, listens on another port or address, "
         "or a firewall is between.",
         BROKER,
         "systemctl status rabbitmq-server; ss --listening --tcp --numeric",
         TRIES,
+    ),
+    Cause(
+        "schedule's tables",
+        [r"(?:no such table: |relation \"|Table ')(?:[\w-]+\.)?(?P<table>django_celery_beat_\w+)"],
+        "beat reads its schedule from the app's database, which has no table {table}. Run the app's migrations: "
+        "manage.py migrate.",
+        HOST,
+        "{as_worker} {virtualenv}/bin/python manage.py migrate'",
+        ENDED,
     ),
     # The result store.
     Cause(

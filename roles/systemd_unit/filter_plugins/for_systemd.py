@@ -29,7 +29,9 @@ SINCE = {
     **dict.fromkeys(("PartOf", "Wants", "WantedBy"), 0),
     **dict.fromkeys(("Environment", "EnvironmentFile", "ExecStart", "ExecStartPre", "Group", "User"), 0),
     **dict.fromkeys(("ExecReload", "ExecStop", "RemainAfterExit"), 0),
-    **dict.fromkeys(("KillMode", "Nice", "Restart", "RestartSec", "TimeoutStopSec", "Type", "UMask"), 0),
+    **dict.fromkeys(
+        ("KillMode", "Nice", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "Type", "UMask"), 0
+    ),
     **dict.fromkeys(("LimitNOFILE", "ListenStream", "StandardOutput", "StartLimitBurst", "WorkingDirectory"), 0),
     **dict.fromkeys(("CapabilityBoundingSet", "NoNewPrivileges", "PrivateDevices", "PrivateTmp"), 0),
     **dict.fromkeys(("ProtectHome", "ProtectSystem", "RestrictAddressFamilies"), 0),

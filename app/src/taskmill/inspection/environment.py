@@ -57,6 +57,7 @@ SETTINGS = (
     "result_serializer",
     "task_acks_late",
     "task_create_missing_queues",
+    "beat_scheduler",
     "task_default_queue",
     "task_default_queue_type",
     "task_ignore_result",

@@ -127,6 +127,8 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
         if exchanges - {queue.name for queue in subject.queues}:
             named = sorted(exchanges | {queue.name for queue in subject.queues})
             found["broker_task_queues"] = "|".join(re.escape(name).replace("\\-", "-") for name in named)
+    if subject.has_beat:
+        found["app_beat"] = True
     if subject.system:
         found["app_system_packages"] = system_packages.packages(subject.system.values())
     if subject.needed_variables:

@@ -56,6 +56,12 @@ class Subject:
         return [queue for queue in self.app.queues if queue.name in used] or self.app.queues
 
     @property
+    def has_beat(self) -> bool:
+        """Whether the app has something for beat to send: a schedule, or a scheduler that keeps one elsewhere."""
+        scheduler = self.app.settings.get("beat_scheduler")
+        return bool(self.app.beat) or (scheduler is not None and not scheduler.default)
+
+    @property
     def needed_variables(self) -> list[str]:
         """Variables of the environment that the app cannot do without, save those that every worker gets."""
         return sorted(one.name for one in self.app.environment if one.needed and one.name not in OF_THE_ROLE)

@@ -1,0 +1,1 @@
+"""Prices of several suppliers, asked for at the same time."""

@@ -1,0 +1,1 @@
+"""Pictures of charts, drawn by cairo and made smaller by Pillow."""

@@ -1,0 +1,92 @@
+"""The inventories of the examples, without a host: what they set, and where their labs are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.template import trust_as_template
+from ansible_playbook import ROOT, run_playbook
+
+EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/inventory"))
+PLACE = ("lab_host_bridge", "lab_host_subnet", "ansible_host")
+WIRED = {
+    name for path in (ROOT / "playbooks/group_vars/all").glob("*.yml") for name in yaml.safe_load(path.read_text())
+}
+
+
+def own_files(example: Path) -> list[Path]:
+    """Return the files of an example's inventory that it does not share with the others."""
+    found = (path for path in (example / "inventory").rglob("*.yml") if not path.is_symlink())
+    return [path for path in found if ".secrets" not in path.parts]
+
+
+@cache
+def listed(inventory: Path) -> dict[str, Any]:
+    """Return the groups of an inventory, and the variables of its hosts, as Ansible reads them."""
+    program = Path(sys.executable).with_name("ansible-inventory")
+    command = [program, "-i", inventory, "--list"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    groups: dict[str, Any] = json.loads(done.stdout)
+    return groups
+
+
+def test_there_are_examples() -> None:
+    """The tests below would pass if none were found."""
+    assert "django" in {example.name for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_says_little_and_nothing_that_nobody_reads(example: Path) -> None:
+    """At most eight lines of its own, each a variable of the wiring."""
+    lines = [line for path in own_files(example) for line in path.read_text().splitlines() if line != "---"]
+    assert 0 < len([line for line in lines if not line.startswith("#")]) <= 8
+    assert {name for path in own_files(example) for name in yaml.safe_load(path.read_text())} - WIRED == set()
+
+
+def test_every_lab_has_a_place_of_its_own(resolve: Callable[[Any, dict[str, Any]], Any]) -> None:
+    """So that the examples' labs, and the others, may be up beside each other."""
+    inventories = [*(example / "inventory" for example in EXAMPLES), *ROOT.glob("inventory/lab*")]
+    assert len(inventories) > len(EXAMPLES)
+    bridges, subnets = set(), set()
+    for inventory in inventories:
+        every = listed(inventory)["_meta"]["hostvars"]
+        addresses = set()
+        for variables in every.values():
+            known = {"inventory_dir": str(inventory)}
+            known |= {name: trust_as_template(one) for name, one in variables.items() if isinstance(one, str)}
+            place = resolve({name: known[name] for name in PLACE}, known)
+            assert ip_address(place["ansible_host"]) in ip_network(place["lab_host_subnet"])
+            addresses.add(place["ansible_host"])
+        assert len(addresses) == len(every)
+        bridges.add(place["lab_host_bridge"])
+        subnets.add(place["lab_host_subnet"])
+        # Linux takes no longer name of an interface.
+        assert len(place["lab_host_bridge"]) <= 15
+    assert len(bridges) == len(subnets) == len(inventories)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_playbooks_take_an_example(example: Path) -> None:
+    """As they take any inventory."""
+    assert {"broker", "results", "workers", "client", "monitor", "lab"} <= set(listed(example / "inventory"))
+    done = run_playbook("-i", example / "inventory", "site.yml", "--list-hosts")
+    assert done.returncode == 0, done.stderr
+    assert "worker1" in done.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_readme_has_the_commands(example: Path) -> None:
+    """Those of this example and of no other."""
+    readme = (example / "README.md").read_text()
+    inventory = f"INVENTORY=examples/{example.name}/inventory"
+    assert f"# make load {inventory} TASKS=1000\n" in readme
+    assert f"# make lab-down {inventory}\n" in readme
