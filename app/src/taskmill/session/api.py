@@ -19,6 +19,7 @@ from taskmill.results import store
 from taskmill.results.store import ResultStore
 from taskmill.session.drive import Concluded, Session, broker_if_there, broker_of
 from taskmill.session.preflight import Conditions, preflight
+from taskmill.workload import files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +138,7 @@ def begin(
             f"and their values are not compared"
         )
     folder = run_folder.new_folder(runs, plan.name)
-    plan.save(folder)
+    plan = files.keep(plan, folder)
     return Session(plan, folder, broker, results, stop, reporter), before
 
 
