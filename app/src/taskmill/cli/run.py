@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskmill.cli.options import DEADLINE, REQUIRE, RUN, make_plan, plan_options
+from taskmill.cli.preview import preview
 from taskmill.cli.verdict import tell_run
 from taskmill.cluster.broker import Broker
 from taskmill.model import errors
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 @click.command("run")
 @plan_options
 @REQUIRE
-def run_command(required: tuple[Requirement, ...], **options: Any) -> None:
+@click.option(
+    "--dry",
+    is_flag=True,
+    help="Show the first five messages of each kind and what is right for them, and publish nothing.",
+)
+def run_command(required: tuple[Requirement, ...], dry: bool, **options: Any) -> None:
     """Publish, collect, record and report."""
+    if dry:
+        click.echo(preview(make_plan({**options, "tasks": options["tasks"] or 1})))
+        return
     raise SystemExit(start(options, collect_too=True, required=required))
 
 
