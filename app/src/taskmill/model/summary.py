@@ -31,6 +31,7 @@ def summary(record: RunRecord, folder: Path) -> str:
                 f"{counts.duplicates:,} duplicates{at_most}"
             ),
             *unstored(record),
+            *by_kind(record),
             (
                 f"  total      {seconds.total:,.1f} s from the first post to the last result: "
                 f"{rates.completed_per_s:,.0f} tasks/s"
@@ -70,6 +71,17 @@ def unstored(record: RunRecord) -> list[str]:
         else "gone from queues and workers; how often they were executed is not known"
     )
     return [f"  no result  {record.counts.acknowledged or 0:,} tasks that store none are {how}"]
+
+
+def by_kind(record: RunRecord) -> list[str]:
+    """Return a line for each kind of a scenario."""
+    width = max(map(len, record.by_kind), default=0)
+    lines = []
+    for name, kind in record.by_kind.items():
+        counts = ", ".join(f"{getattr(kind, word):,} {word}" for word in ("correct", "wrong", "failed", "lost"))
+        times = f"; {quantiles(kind.latency)}" if isinstance(kind.latency, Spread) and kind.latency.count else ""
+        lines.append(f"    {name:{width}}  {kind.posted:,} posted: {counts}{times}")
+    return lines
 
 
 def quantiles(values: Spread) -> str:
