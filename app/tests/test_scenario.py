@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 from msgspec.structs import fields
 
 from taskmill.cli import cli
+from taskmill.cli.smoke import outcome, smoke_plan
 from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import Plan, Right, Route
+from taskmill.model.record import Kind, Spread
 from taskmill.workload import scenario
 from taskmill.workload.calls import Calls
 
@@ -157,6 +159,47 @@ def test_the_command_refuses_what_does_not_go_together(tmp_path: Path) -> None:
     refused = run("--scenario", str(written(tmp_path, quue="red")), "--tasks=1")
     assert refused.exit_code == 2
     assert "kinds.invoice has no key 'quue': the nearest is queue" in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--task=a=b", "--n=1"), ("--scenario", str(EXAMPLE), "--dry"), ("--scenario", str(EXAMPLE), "--tasks=5")],
+)
+def test_a_smoke_run_is_of_a_scenario_and_of_one_message_of_each_kind(options: tuple[str, ...]) -> None:
+    """So there is nothing to say of how many, and nothing to show instead."""
+    refused = run("--smoke", *options)
+    assert (refused.exit_code, refused.output.splitlines()[-1]) == (
+        2,
+        "Error: --smoke takes a --scenario, and neither --dry nor --tasks nor --require",
+    )
+
+
+def test_a_smoke_plan_has_the_first_message_of_each_kind() -> None:
+    """The same that the load begins with."""
+    found = scenario.read(EXAMPLE)
+    plan = Plan("p", found.routes, 500, (), seed=found.seed, scenario=EXAMPLE.name, directory=str(DOCS), processes=3)
+    smoke = smoke_plan(plan)
+    assert (smoke.name, smoke.tasks, smoke.slots, smoke.posters()) == ("p-smoke", 5, (0, 1, 2, 3, 4), [(0, 5)])
+    assert [Calls(smoke).call(number) for number in range(5)] == [kind.call(0) for kind in Calls(plan).kinds]
+
+
+@pytest.mark.parametrize(
+    ("right", "kind", "fault", "words"),
+    [
+        (Right("value", 5), Kind(posted=1, correct=1), None, "right"),
+        (Right("value", 5), Kind(correct=1, latency=Spread(count=1, p50=0.0123)), None, "right (0.0123 s)"),
+        (Right("fails", "E"), Kind(posted=1, correct=1), None, "failed, as it has to"),
+        (Right(), Kind(posted=1, correct=1), None, "ended well; there is nothing to compare"),
+        (Right(), Kind(posted=1, acknowledged=1), None, "ended; it stores no result"),
+        (Right(), Kind(posted=1), None, "has no result"),
+        (Right("value", 5), Kind(wrong=1), {"outcome": "wrong", "detail": "it is 6"}, "wrong: it is 6"),
+    ],
+)
+def test_what_came_of_a_smoke_message_is_told_in_words(
+    right: Right, kind: Kind, fault: dict[str, str] | None, words: str
+) -> None:
+    """By what is right for its kind."""
+    assert outcome(Route("a", "red", "k", right=right), kind, fault) == words
 
 
 def test_the_first_messages_are_shown_and_nothing_is_published(tmp_path: Path) -> None:
