@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Shelf:
         """Begin empty."""
         self.values: dict[bytes, Any] = {}
 
-    def get(self, ids: list[bytes]) -> dict[bytes, Any]:
+    def get(self, ids: Sequence[bytes]) -> dict[bytes, Any]:
         """Return the values that are there."""
         return {identifier: self.values[identifier] for identifier in ids if identifier in self.values}
 
@@ -62,7 +63,7 @@ def plan(tmp_path: Path) -> Plan:
 
 def publish(plan: Plan, folder: Path, left: int) -> dict[int, bytes]:
     """Write ids as the publishing threads would, but for the last ones of each; return them by their number."""
-    found = {}
+    found: dict[int, bytes] = {}
     for thread, (first, count) in enumerate(plan.posters()):
         ids = journal.new_ids(count - left)
         one = journal.Journal(folder / "ids", 0, thread)
