@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 
 from services import stored
+from taskmill.model.clock import Moment
 from taskmill.model.plan import Plan, Right, Route
 from taskmill.model.record import RunRecord, Workload
+from taskmill.model.run_folder import write_json
+from taskmill.model.stages import Stage
 from taskmill.model.summary import by_kind as lines_by_kind
 from taskmill.progress import Quiet
 from taskmill.publishing import journal
+from taskmill.publishing.posted import Posted
 from taskmill.results.collector import Collected, Collector
 from taskmill.results.kinds import numbers
 from taskmill.samples import task_timings
@@ -168,6 +173,21 @@ def test_each_kind_has_its_own_times_and_a_countdown_is_no_waiting(plan: Plan, t
         "    rows   14 posted: 14 correct, 0 wrong, 0 failed, 0 lost; 7 s (p99 7 s)",
         "    fails  7 posted: 7 correct, 0 wrong, 0 failed, 0 lost; 3 s (p99 3 s)",
     ]
+
+
+def test_what_is_due_and_of_which_stage_is_kept_with_the_times(plan: Plan, tmp_path: Path) -> None:
+    """By the turns of the threads: 20 messages at 10 per second, of which each second one is another thread's."""
+    folder, shelf = tmp_path / "run", Shelf()
+    staged = replace(plan, stages=(Stage.ramp(10, 10, 1.5), Stage(6)))
+    write_json(folder / "post.json", asdict(Posted(Moment.at(0.0), due_from=POSTED)))
+    finish(staged, shelf, publish(staged, folder, 0))
+    collect(staged, folder, shelf)
+    times = task_timings.load(folder, {})
+    assert times is not None
+    assert np.bincount(times.stage).tolist() == [15, 6]
+    due = times.due - POSTED - np.where(times.kind == 1, 4.0, 0.0)
+    assert sorted(due) == pytest.approx([number / 10 for number in range(15)] + [1.5] * 6)
+    assert np.allclose(due[times.stage == 1], 1.5)
 
 
 def test_a_plan_without_a_scenario_has_no_kinds(tmp_path: Path) -> None:

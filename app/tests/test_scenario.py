@@ -38,10 +38,14 @@ def run(*arguments: str) -> Result:
 def test_the_example_has_every_key_with_a_comment() -> None:
     """What is documented is what is read: no key is missing in it, and each is explained above its first line."""
     lines = EXAMPLE.read_text().splitlines()
-    keys = {field.encode_name for kind in (scenario.Scenario, scenario.KindEntry) for field in fields(kind)}
+    keys = {
+        field.encode_name
+        for kind in (scenario.Scenario, scenario.KindEntry, scenario.StageEntry)
+        for field in fields(kind)
+    }
     shown: dict[str, str] = {}
     for above, line in itertools.pairwise(lines):
-        if match := re.match(r" *(\w+):", line):
+        if match := re.match(r" *(?:- )?(\w+):", line):
             shown.setdefault(match[1], above)
     assert keys <= set(shown)
     # The queue is explained with the task.
@@ -72,7 +76,7 @@ def test_the_example_is_a_scenario() -> None:
         ("kinds: [", "{} is not YAML: did not find expected node content in line 1"),
         ("a: 1\na: 2\n", "{} is not YAML: the key 'a' stands twice in line 2"),
         ("- 1", "{}: the scenario is [1]: give a mapping of keys"),
-        ("kind: {}", "{}: the scenario has no key 'kind': the nearest is kinds; known are kinds, seed"),
+        ("kind: {}", "{}: the scenario has no key 'kind': the nearest is kinds; known are kinds, seed, stages"),
         (
             "seed: 1",
             "{}: kinds has to be a mapping with at least one kind, such as invoice: {task: ..., queue: ...}",

@@ -60,6 +60,14 @@ def test_the_example_runs_and_its_run_folder_is_all_that_collecting_needs(taskmi
     assert (found["counts"]["correct"], found["checked"], found["problems"]) == (33, True, [])
     assert found["workload"]["scenario"] == "scenario.yml"
     assert "    by_name  3 posted: 3 correct, 0 wrong, 0 failed, 0 lost" in done.out
+    # Stages are cut short by --tasks: of the second one 8 tasks were left.
+    assert [(stage["tasks"], "late_s" in stage) for stage in found["stages"]] == [
+        (25, True),
+        (10, True),
+        (15, False),
+        (0, False),
+    ]
+    assert found["latency"]["from"] == "due"
     assert (taskmill.latest / "report.html").read_text().count("<h3>Kinds of the scenario</h3>") == 1
     for path in tmp_path.glob("scenario*"):
         path.unlink()

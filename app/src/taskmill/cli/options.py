@@ -127,7 +127,7 @@ WORKLOAD_OPTIONS = (
 )
 #: How much of it.
 AMOUNT_OPTIONS = (
-    click.option("--tasks", type=POSITIVE, help="How many tasks to publish; required."),
+    click.option("--tasks", type=POSITIVE, help="How many tasks to publish; at most, where a scenario has stages."),
     click.option(
         "--rate",
         type=click.FloatRange(min=0, min_open=True),
@@ -167,9 +167,12 @@ def make_plan(options: dict[str, Any]) -> Plan:
 
     Raises ``TaskmillError`` where a scenario's functions fail.
     """
-    if options["tasks"] is None:
-        raise click.MissingParameter(param_hint="'--tasks'", param_type="option")
     what = uniform_load(options) if options["scenario"] is None else scenario_load(options)
+    due = sum(stage.tasks for stage in what.get("stages", ()))
+    if options["tasks"] is None and not due:
+        raise click.MissingParameter(param_hint="'--tasks'", param_type="option")
+    if options["rate"] is not None and due:
+        raise click.UsageError("the scenario's stages say when tasks are due: --rate cannot stand beside them")
     extra: dict[str, Any] | None = {}
     if options["environment"] is not None:
         extra = read_json(options["environment"])
@@ -179,7 +182,7 @@ def make_plan(options: dict[str, Any]) -> Plan:
             )
     plan = Plan(
         name=options["name"],
-        tasks=options["tasks"],
+        tasks=min(filter(None, (options["tasks"], due))),
         threads=options["threads"],
         processes=options["processes"],
         window=options["window"],
@@ -240,6 +243,7 @@ def scenario_load(options: dict[str, Any]) -> dict[str, Any]:
         "routes": found.routes,
         "args": (),
         "seed": found.seed,
+        "stages": found.due,
         "scenario": path.name,
         "directory": str(path.parent.resolve()),
     }

@@ -26,6 +26,7 @@ def smoke_plan(plan: Plan) -> Plan:
         threads=1,
         processes=1,
         rate=None,
+        stages=(),
         profile=False,
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_json, write_json
+from taskmill.model.stages import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +114,8 @@ class Plan:
     window: int = 1000
     #: Tasks per second that are due, over all threads; ``None`` to post as fast as the broker takes them.
     rate: float | None = None
+    #: In place of ``rate``: what is due when. A load of fewer tasks ends before its stages do.
+    stages: tuple[Stage, ...] = ()
     #: Seconds without any new result after which what is missing counts as lost.
     deadline: float = 120.0
     #: Seconds to wait for a broker that went away while posting.
@@ -151,6 +154,11 @@ class Plan:
     def kinds(self) -> list[str]:
         """The names of a scenario's kinds, in the order of ``routes``; empty for a plan without one."""
         return [route.name for route in self.routes] if self.scenario else []
+
+    @property
+    def paced(self) -> bool:
+        """Whether every message has a moment at which it is due."""
+        return self.rate is not None or bool(self.stages)
 
     @property
     def checks(self) -> bool:
@@ -201,8 +209,9 @@ class Plan:
 
         data = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "directory"}
         data["routes"] = [route.plain() for route in self.routes]
+        data["stages"] = [asdict(stage) for stage in self.stages]
         if not self.scenario:
-            del data["seed"], data["scenario"]
+            del data["seed"], data["scenario"], data["stages"]
         data = {IN_FILE.get(name, name): value for name, value in data.items()}
         # Values that plain JSON does not have stand there as they do in messages.
         write_json(folder / "plan.json", json.loads(celery_json.dumps({"schema": SCHEMA, **data})))
@@ -221,6 +230,7 @@ class Plan:
             data.update({name: data.pop(old) for name, old in IN_FILE.items() if old in data})
             data["routes"] = tuple(map(Route.of, data["routes"]))
             data["args"] = tuple(data["args"])
+            data["stages"] = tuple(Stage(**stage) for stage in data.get("stages", ()))
             data["unstored"] = tuple(data.get("unstored", ()))
             return cls(**data, directory=str(folder / SCENARIO_FILES) if data.get("scenario") else "")
         except (KeyError, TypeError) as error:

@@ -192,6 +192,19 @@ class Kind(Struct):
     latency: Spread | UnsetType = UNSET
 
 
+class Stage(Struct):
+    """A stage of the load: its planned tasks and seconds; the most that one of its messages was late, the seconds from
+    its first due message to its last task's end, and those that its tasks were in the queue, where known.
+    """
+
+    text: str = ""
+    tasks: int = 0
+    seconds: float = 0.0
+    late_s: float | UnsetType = UNSET
+    caught_up_s: float | UnsetType = UNSET
+    queue: Spread | UnsetType = UNSET
+
+
 class WorkerTotals(Struct):
     """What one worker stored results of, and the wall and CPU seconds of these tasks' functions."""
 
@@ -300,6 +313,7 @@ class RunRecord(Struct, kw_only=True, dict=True):
     result_store: ResultStore = field(default_factory=ResultStore)
     by_queue: dict[str, Queue] = {}
     by_kind: Annotated[dict[str, Kind], Meta(description="By the scenario's kinds; empty without a scenario.")] = {}
+    stages: Annotated[list[Stage], Meta(description="The stages of a scenario, in their order.")] = []
     waiting: Annotated[dict[str, int], Meta(description="Messages that waited in a queue at the end.")] = {}
     parked: Annotated[
         int,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UnsetType
+
 from taskmill.model.record import FAILED, POSTED, STOPPED, RunRecord, Spread
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def summary(record: RunRecord, folder: Path) -> str:
             ),
             *unstored(record),
             *by_kind(record),
+            *by_stage(record),
             (
                 f"  total      {seconds.total:,.1f} s from the first post to the last result: "
                 f"{rates.completed_per_s:,.0f} tasks/s"
@@ -82,6 +85,15 @@ def by_kind(record: RunRecord) -> list[str]:
         times = f"; {quantiles(kind.latency)}" if isinstance(kind.latency, Spread) and kind.latency.count else ""
         lines.append(f"    {name:{width}}  {kind.posted:,} posted: {counts}{times}")
     return lines
+
+
+def by_stage(record: RunRecord) -> list[str]:
+    """Return a line for each stage whose tasks have times."""
+    return [
+        f"    {stage.text}: done {stage.caught_up_s:,.3g} s after it began; at most {stage.late_s:,.3g} s late"
+        for stage in record.stages
+        if not isinstance(stage.caught_up_s, UnsetType) and not isinstance(stage.late_s, UnsetType)
+    ]
 
 
 def quantiles(values: Spread) -> str:

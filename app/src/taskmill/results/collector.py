@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from taskmill.model import stages
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
-from taskmill.publishing.pace import Pace
+from taskmill.publishing.pace import Pace, turns
 from taskmill.publishing.posted import Posted
 from taskmill.results.acknowledged import Acknowledged, ids_of
 from taskmill.results.kinds import Kinds, empty_counts, posted_by_kind
@@ -160,11 +161,11 @@ class Collector:
         posted = np.concatenate([thread.posted for thread in threads])
         earlier = Posted.load(self._folder)
         due = posted
-        if self._plan.rate is not None and earlier is not None and earlier.due_from is not None:
+        if self._plan.paced and earlier is not None and earlier.due_from is not None:
             paces = [Pace.of(self._plan, place, earlier.due_from) for place in range(len(threads))]
             due = np.concatenate(
                 [
-                    pace.first + pace.step * np.arange(len(thread.lines))
+                    pace.moments[: len(thread.lines)]
                     for pace, thread in zip(paces, threads, strict=True)
                     if pace is not None
                 ]
@@ -173,6 +174,9 @@ class Collector:
         if self._kinds.names:
             due = due + self._kinds.countdowns[self._kinds.places]
             self._messages["kind"] = self._kinds.places
+        if self._plan.stages:
+            numbers = [turns(self._plan, place)[: len(one.lines)] for place, one in enumerate(threads)]
+            self._messages["stage"] = stages.place(self._plan.stages, np.concatenate(numbers))
         self._messages["due"] = due
         self._queues = [queue.decode() for queue in places]
 

@@ -53,6 +53,8 @@ class TaskTimings:
     #: Place in ``kinds``; both are empty for a run without a scenario.
     kind: npt.NDArray[np.integer[Any]] = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
     kinds: list[str] = field(default_factory=list)
+    #: Place in the plan's stages; empty for a run without them.
+    stage: npt.NDArray[np.integer[Any]] = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
 
     def latency(self) -> npt.NDArray[np.float64]:
         """Return the seconds from when a task was due to when it was done."""
@@ -160,6 +162,7 @@ def load(folder: Path, clocks: dict[str, Any] | None = None) -> TaskTimings | No
             queues=queues,
             workers=workers,
             **({"kind": arrays["kind"], "kinds": arrays["kinds"].tolist()} if "kinds" in arrays else {}),
+            **({"stage": arrays["stage"]} if "stage" in arrays else {}),
         )
     except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} cannot be read") from error

@@ -33,6 +33,7 @@ from taskmill.model.record import (
     RunRecord,
     Seconds,
     Spread,
+    Stage,
     TaskSeconds,
     Worker,
     WorkerTotals,
@@ -111,6 +112,7 @@ def build(
         result_store=result_store(posted, after),
         by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
         by_kind=by_kind(plan, collected) if collected else {},
+        stages=[Stage(text=str(one), tasks=one.tasks, seconds=one.seconds) for one in plan.stages],
         waiting=after.get("waiting") or {},
         parked=collected.parked if collected else 0,
         repaired=before.repaired if before else [],
@@ -229,10 +231,11 @@ def add_times(record: RunRecord, times: TaskTimings) -> None:
             queue.run_s, queue.cpu_s = seconds["run"][name], seconds["cpu"][name]
             queue.latency = read(Spread, timings.summary(latencies[times.queue == place]))
     add_times_by_kind(record, times)
+    add_times_by_stage(record, times)
     if summary := times.summary():
         record.latency = Latency(
             **{name: read(Spread, values) for name, values in summary.items()},
-            counted_from="posted" if record.workload.rate is None else "due",
+            counted_from="due" if record.workload.rate is not None or record.stages else "posted",
         )
     succeeded = timings.sums_by_name(times.worker, times.workers, (times.outcome != FAILED_OUTCOME).astype(float))
     failed = timings.sums_by_name(times.worker, times.workers, (times.outcome == FAILED_OUTCOME).astype(float))
@@ -253,6 +256,19 @@ def add_times_by_kind(record: RunRecord, times: TaskTimings) -> None:
             kind.run_s, kind.cpu_s = seconds["run"][name], seconds["cpu"][name]
             for part, values in times.of(times.kind == place).summary().items():
                 setattr(kind, part, read(Spread, values))
+
+
+def add_times_by_stage(record: RunRecord, times: TaskTimings) -> None:
+    """Add what came of the tasks of each stage that was published, at least in part."""
+    for place, stage in enumerate(record.stages):
+        if not (times.stage == place).any():
+            continue
+        mine = times.of(times.stage == place)
+        # A countdown makes a task due after it was sent.
+        stage.late_s = round(max(0.0, float(np.nanmax(mine.posted - mine.due))), 6)
+        if np.isfinite(mine.done).any():
+            stage.caught_up_s = round(float(np.nanmax(mine.done) - np.nanmin(mine.due)), 6)
+            stage.queue = read(Spread, timings.summary(mine.queue_time()))
 
 
 def after_last(times: TaskTimings | None, ended: Moment) -> float | None:

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from taskmill.model.plan import NAME, Right, Route
 from taskmill.model.quoting import quote
+from taskmill.model.stages import Stage
 from taskmill.workload.rows import SUFFIXES
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 #: Of these a kind has one at most.
 RIGHTS = ("expect", "expect_from", "fails")
+#: The forms of a stage.
+STAGES = (
+    "give one of {ramp: [10, 100], seconds: 30}, {hold: 100, seconds: 30}, {hold: 100, count: 3000}, {burst: 1000} and "
+    "{pause: 30}; rates are tasks per second"
+)
 #: What msgspec says of a value of another type, and where.
 ERROR = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<where>.*)`)?", re.DOTALL)
 
@@ -43,11 +49,50 @@ class KindEntry(Struct, forbid_unknown_fields=True):
     countdown: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class StageEntry(Struct, forbid_unknown_fields=True):
+    """A stage, as it stands in the file; see :class:`taskmill.model.stages.Stage`."""
+
+    ramp: list[Annotated[float, Meta(ge=0)]] = []
+    hold: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    burst: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    pause: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    seconds: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    count: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+
+    def stage(self) -> Stage:
+        """Return it as a plan has it; raise ``ValueError`` where its keys do not go together."""
+        given = {name: value for name, value in msgspec.structs.asdict(self).items() if value not in (UNSET, [])}
+        if any(isinstance(value, float) and not math.isfinite(value) for value in (*given.values(), *self.ramp)):
+            raise ValueError("give numbers that are finite")
+        match given:
+            case {"ramp": [first, last], "seconds": seconds, **rest} if not rest:
+                made = Stage.ramp(first, last, seconds)
+            case {"hold": rate, "seconds": seconds, **rest} if not rest:
+                made = Stage.ramp(rate, rate, seconds)
+            case {"hold": rate, "count": count, **rest} if not rest:
+                return Stage(count, count / rate, rate, rate)
+            case {"burst": count, **rest} if not rest:
+                return Stage(count)
+            case {"pause": seconds, **rest} if not rest:
+                return Stage(0, seconds)
+            case _:
+                raise ValueError(STAGES)
+        if not made.tasks:
+            raise ValueError("not one task is due in it: raise the rate or the seconds, or say pause")
+        return made
+
+
 class Scenario(Struct, forbid_unknown_fields=True):
     """A scenario, as it stands in its file."""
 
     kinds: dict[str, KindEntry]
     seed: int = 0
+    stages: list[StageEntry] = []
+
+    @property
+    def due(self) -> tuple[Stage, ...]:
+        """The stages, as a plan has them."""
+        return tuple(entry.stage() for entry in self.stages)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -104,8 +149,24 @@ def _scenario(data: Any, directory: Path) -> Scenario:
         kinds[name] = _convert(entry, KindEntry, f"kinds.{name}")
         for wrong in _wrong(kinds[name], directory):
             raise ValueError(f"kinds.{name}{wrong}")
-    found: Scenario = _convert({**data, "kinds": {}}, Scenario, "", kinds=kinds)
-    return found
+    found: Scenario = _convert({**data, "kinds": {}, "stages": []}, Scenario, "", kinds=kinds)
+    return msgspec.structs.replace(found, stages=_stages(data.get("stages", [])))
+
+
+def _stages(data: Any) -> list[StageEntry]:
+    if not isinstance(data, list):
+        raise ValueError(f"stages is {quote(data)}: give a list of them, such as [{{burst: 1000}}]")  # noqa: TRY004  # as above
+    entries = []
+    for place, one in enumerate(data):
+        _check_keys(one, StageEntry, f"stages[{place}]")
+        entries.append(_convert(one, StageEntry, f"stages[{place}]"))
+        try:
+            entries[-1].stage()
+        except ValueError as error:
+            raise ValueError(f"stages[{place}]: {error}") from None
+    if entries and not any(entry.stage().tasks for entry in entries):
+        raise ValueError("stages has nothing but pauses")
+    return entries
 
 
 def _check_keys(data: Any, structure: type[Struct], place: str) -> None:
