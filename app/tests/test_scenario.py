@@ -76,7 +76,10 @@ def test_the_example_is_a_scenario() -> None:
         ("kinds: [", "{} is not YAML: did not find expected node content in line 1"),
         ("a: 1\na: 2\n", "{} is not YAML: the key 'a' stands twice in line 2"),
         ("- 1", "{}: the scenario is [1]: give a mapping of keys"),
-        ("kind: {}", "{}: the scenario has no key 'kind': the nearest is kinds; known are kinds, seed, stages"),
+        (
+            "kind: {}",
+            "{}: the scenario has no key 'kind': the nearest is kinds; known are kinds, seed, stages, thresholds",
+        ),
         (
             "seed: 1",
             "{}: kinds has to be a mapping with at least one kind, such as invoice: {task: ..., queue: ...}",
@@ -90,6 +93,18 @@ def test_the_example_is_a_scenario() -> None:
             ),
         ),
         ("kinds: {a: {queue: red}}", "{}: kinds.a: object missing required field `task`"),
+        (
+            "{thresholds: [lost of b==0], kinds: {a: {task: a, queue: b}}}",
+            "{}: thresholds[0]: there is no kind 'b': there are a",
+        ),
+        (
+            "{thresholds: [lost], kinds: {a: {task: a, queue: b}}}",
+            (
+                "{}: thresholds[0]: 'lost' does not have the form METRIC OPERATOR NUMBER, such as "
+                "'completed_per_s>=500'; operators are >=, <=, >, <, =="
+            ),
+        ),
+        ("{thresholds: 5, kinds: {a: {task: a, queue: b}}}", "{}: thresholds: expected `array`, got `int`"),
         ("{seed: x, kinds: {a: {task: a, queue: b}}}", "{}: seed: expected `int`, got `str`"),
     ],
 )

@@ -244,6 +244,7 @@ def scenario_load(options: dict[str, Any]) -> dict[str, Any]:
         "args": (),
         "seed": found.seed,
         "stages": found.due,
+        "thresholds": tuple(found.thresholds),
         "scenario": path.name,
         "directory": str(path.parent.resolve()),
     }

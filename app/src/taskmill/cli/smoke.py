@@ -27,6 +27,7 @@ def smoke_plan(plan: Plan) -> Plan:
         processes=1,
         rate=None,
         stages=(),
+        thresholds=(),
         profile=False,
     )
 

@@ -134,6 +134,8 @@ class Plan:
     environment: dict[str, Any] = field(default_factory=dict)
     #: What the arguments that a scenario generates depend on, beside the number of the message.
     seed: int = 0
+    #: What the scenario requires of its runs, such as ``p99_queue_s of small<5``.
+    thresholds: tuple[str, ...] = ()
     #: Name of the scenario's file; empty for a plan without one.
     scenario: str = ""
     #: Directory of the scenario with the files that it names. In a run's folder that is ``scenario``.
@@ -211,7 +213,7 @@ class Plan:
         data["routes"] = [route.plain() for route in self.routes]
         data["stages"] = [asdict(stage) for stage in self.stages]
         if not self.scenario:
-            del data["seed"], data["scenario"], data["stages"]
+            del data["seed"], data["scenario"], data["stages"], data["thresholds"]
         data = {IN_FILE.get(name, name): value for name, value in data.items()}
         # Values that plain JSON does not have stand there as they do in messages.
         write_json(folder / "plan.json", json.loads(celery_json.dumps({"schema": SCHEMA, **data})))
@@ -231,6 +233,7 @@ class Plan:
             data["routes"] = tuple(map(Route.of, data["routes"]))
             data["args"] = tuple(data["args"])
             data["stages"] = tuple(Stage(**stage) for stage in data.get("stages", ()))
+            data["thresholds"] = tuple(data.get("thresholds", ()))
             data["unstored"] = tuple(data.get("unstored", ()))
             return cls(**data, directory=str(folder / SCENARIO_FILES) if data.get("scenario") else "")
         except (KeyError, TypeError) as error:

@@ -104,6 +104,7 @@ def start(
     collect_too: bool = True,
 ) -> Concluded | None:
     """Begin a run in a new folder and drive it to its end; ``None`` when it was stopped before the first message."""
+    required = [*required, *map(thresholds.Requirement.parse, plan.thresholds)]
     begun = begin(plan, runs, broker, results, stop, reporter, conditions)
     if begun is None:
         return None

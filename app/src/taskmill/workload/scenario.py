@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from taskmill.model.plan import NAME, Right, Route
 from taskmill.model.quoting import quote
 from taskmill.model.stages import Stage
+from taskmill.model.thresholds import Requirement
 from taskmill.workload.rows import SUFFIXES
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Scenario(Struct, forbid_unknown_fields=True):
     kinds: dict[str, KindEntry]
     seed: int = 0
     stages: list[StageEntry] = []
+    thresholds: list[str] = []
 
     @property
     def due(self) -> tuple[Stage, ...]:
@@ -150,6 +152,15 @@ def _scenario(data: Any, directory: Path) -> Scenario:
         for wrong in _wrong(kinds[name], directory):
             raise ValueError(f"kinds.{name}{wrong}")
     found: Scenario = _convert({**data, "kinds": {}, "stages": []}, Scenario, "", kinds=kinds)
+    for place, text in enumerate(found.thresholds):
+        try:
+            keys = Requirement.parse(text).keys
+        except ValueError as error:
+            raise ValueError(f"thresholds[{place}]: {error}") from None
+        if keys[0] == "by_kind" and keys[1] not in kinds:
+            near = difflib.get_close_matches(keys[1], kinds, n=1)
+            words = f"the nearest is {near[0]}; " if near else ""
+            raise ValueError(f"thresholds[{place}]: there is no kind {keys[1]!r}: {words}there are {', '.join(kinds)}")
     return msgspec.structs.replace(found, stages=_stages(data.get("stages", [])))
 
 
