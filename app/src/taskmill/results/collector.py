@@ -364,7 +364,7 @@ class Collector:
             return False
         self._rows.add(place, timings.OUTCOMES.index(verdict), meta)
         outcome.retrieved += 1
-        self._count(queue, identifier, verdict)
+        self._count(queue, place, verdict)
         if verdict == "correct":
             outcome.correct += 1
             return True
@@ -378,12 +378,12 @@ class Collector:
         self._fault(identifier, queue, verdict, detail)
         return True
 
-    def _count(self, queue: PendingQueue, identifier: bytes, verdict: str) -> None:
-        """Count a result with its queue and its kind."""
-        self.outcome.by_queue[queue.name][verdict] += 1
-        kind = self._kinds.name(self._numbers[identifier])
-        if kind is not None:
-            self.outcome.by_kind[kind][verdict] += 1
+    def _count(self, queue: PendingQueue, place: int, verdict: str) -> None:
+        """Count the result of the message at a place with its queue, and with its kind where it has one."""
+        outcome = self.outcome
+        outcome.by_queue[queue.name][verdict] += 1
+        if outcome.by_kind:
+            outcome.by_kind[self._kinds.names[self._kinds.places[place]]][verdict] += 1
 
     def _fault(self, identifier: bytes, queue: PendingQueue, outcome: str, detail: str) -> None:
         assert self._faults is not None
@@ -445,7 +445,7 @@ class Collector:
                     )
                 else:
                     outcome.lost += 1
-                    self._count(queue, identifier, "lost")
+                    self._count(queue, self._numbers[identifier], "lost")
                     self._fault(
                         identifier,
                         queue,
