@@ -72,6 +72,12 @@ def test_routes_without_weights_take_turns_as_ever() -> None:
     assert Plan("p", routes, 10, ()).slots == (0, 1, 2)
 
 
+def test_routes_can_be_keys_whatever_their_arguments_are() -> None:
+    """Of a scenario, and without one."""
+    one, other = kind(args=([1],), kwargs={"a": {}}, right=Right("value", [])), kind(args=([2],))
+    assert {one: 1, other: 2, Route("a", "b"): 3} == {kind(args=([2],)): 2, one: 1, Route("a", "b"): 3}
+
+
 def test_every_kind_has_its_share_and_is_spread_over_the_run() -> None:
     """Of any messages in a row, a kind has its weight's share but for one."""
     plan = Plan("p", (kind("a", weight=60), kind("b", weight=30), kind("c", weight=10)), 25, (), scenario="s")

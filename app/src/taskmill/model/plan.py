@@ -51,8 +51,8 @@ class Route:
     name: str = ""
     weight: int = 1
     #: ``None`` for those of the plan.
-    args: tuple[Any, ...] | None = None
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    args: tuple[Any, ...] | None = field(default=None, hash=False)
+    kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
     #: A CSV or JSON lines file in the plan's directory; ``$column`` in ``args``, ``kwargs`` and ``right`` is its value.
     rows: str = ""
     #: ``MODULE:FUNCTION`` that makes the arguments, in place of ``args`` and ``kwargs``.
@@ -61,7 +61,7 @@ class Route:
     #: Seconds before which no worker runs the task.
     countdown: float = 0.0
     #: ``None`` for what the plan says.
-    right: Right | None = None
+    right: Right | None = field(default=None, hash=False)
 
     @classmethod
     def parse(cls, text: str) -> Route:
