@@ -29,7 +29,7 @@ options = $(foreach pair,$1,$(call option,$(word 1,$(subst =, ,$(pair))),$(word 
 option = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
 # Options of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
 OPTIONS := $(call options,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
-         REQUIRE=load_thresholds PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots RELEASE=celery_release)
+         REQUIRE=load_thresholds SCENARIO=load_scenario PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots RELEASE=celery_release)
 
 # Playbooks that have a target.
 NAMED := site run-load capacity tune lab-up lab-down

@@ -10,6 +10,7 @@ RECORD = {
     "counts": {"lost": 0},
     "latency": {"queue": {"p99": 1.5}},
     "efficiency": None,
+    "by_kind": {"small": {"lost": 0, "queue": {"p99": 4.0}}, "v1.2-x": {"wrong": 3}},
 }
 
 
@@ -21,6 +22,10 @@ RECORD = {
         ("p99_queue_s<2", True),
         ("p99_queue_s<=1.5e0", True),
         ("lost==0", True),
+        ("lost of small == 0", True),
+        ("p99_queue_s of small>5", False),
+        ("wrong of v1.2-x<=3", True),
+        ("wrong of other<=3", False),
         # What the run does not have is not met, whatever the bound.
         ("efficiency<=1", False),
         ("p99_latency_s<60", False),
@@ -38,6 +43,18 @@ def test_an_unknown_metric_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no metric 'speed'") as error:
         Requirement.parse("speed>1")
     assert all(metric in str(error.value) for metric in METRICS)
+
+
+def test_a_requirement_of_a_kind_is_named_with_it() -> None:
+    """As it is given, so that it can be read again; a kind has metrics of its own."""
+    one = Requirement.parse(" p99_queue_s  of small < 5")
+    assert str(one) == "p99_queue_s of small<5"
+    assert Requirement.parse(str(one)) == one
+    assert unmet(judge([Requirement.parse("p99_queue_s of small<1")], RECORD)) == [
+        "not met: p99_queue_s of small<1 (p99_queue_s of small is 4)"
+    ]
+    with pytest.raises(ValueError, match="there is no metric 'total_s' of a kind; known are correct, lost, wrong"):
+        Requirement.parse("total_s of small<5")
 
 
 @pytest.mark.parametrize("text", ["", "lost", "lost=0", "lost=>0", "lost==", "lost==none", "lost==--1", ">=5"])

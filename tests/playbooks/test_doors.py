@@ -21,6 +21,7 @@ LOAD: list[tuple[str, str]] = [
         for option in ("threads", "processes", "confirm_window", "result_timeout", "pyspy_seconds")
     ),
     ("load_rate", "fast"),
+    ("load_scenario", "gone.yml"),
 ]
 CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
 TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}']
@@ -152,6 +153,15 @@ def test_an_option_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], 
     """An option that is zero, negative or no number is named before any host is touched."""
     said = loads[f"{option}-{LOAD.index((option, value))}"].refusal(CHECKS)
     assert f"{option} is '{value}'" in said
+
+
+def test_a_scenario_that_is_not_there_is_told_with_its_path(loads: dict[str, Any]) -> None:
+    """From the root of the repository, wherever the playbook is."""
+    said = loads[f"load_scenario-{LOAD.index(('load_scenario', 'gone.yml'))}"].refusal(CHECKS)
+    assert said == (
+        f"load_scenario is 'gone.yml', and {ROOT}/gone.yml is no file: give one, such as docs/scenario.yml. Scenarios "
+        f"take the client of celery5 (here it is taskmill)."
+    )
 
 
 def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "app_arguments": ["it's", 1.5],
         "load_options_further": ["--full"],
     },
+    "of_a_scenario": {"load_scenario": "docs/scenario.yml", "load_options_further": ["--full"]},
     "of_no_function": {**OTHER_APP, "cluster_workers": ["of_no_function"], "load_run_baseline": {"skipped": True}},
     "of_no_value": {
         **OTHER_APP,
@@ -116,6 +117,15 @@ def test_a_load_of_another_app_is_of_its_tasks(commands: dict[str, list[str]]) -
     words = commands["of_another_app"]
     assert '--args=["it\'s", 1.5]' in words
     assert words[-4:] == ["--task=shop.total=orders", "--full", "--tasks=1000000", "--profile"]
+
+
+def test_a_scenario_says_what_is_published(commands: dict[str, list[str]]) -> None:
+    """In place of the app's tasks, arguments and value, and of the function's time, which is of one task alone."""
+    words = commands["of_a_scenario"]
+    assert words == [
+        "run", *COMMON[:2], "--scenario=/var/lib/taskmill/scenario/scenario.yml", *COMMON[5:], "--full",
+        "--tasks=1000000", "--profile",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from taskmill.results import store
 from taskmill.session.api import begin
 from taskmill.session.preflight import Conditions, preflight
 from taskmill.tuning import grid
+from taskmill.workload import files
 
 if TYPE_CHECKING:
     import threading
@@ -104,7 +105,7 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
                     f"Give these tasks a result backend, and take ignore_result off, for the search"
                 )
             search = measure.Search(run_folder.dated_folder(options["runs_directory"], plan.name), plan, settings)
-            plan.save(search.folder)
+            files.keep(plan, search.folder)
         reporter.say(f"run folder {search.folder}")
 
         def drive(plan: Plan, directory: Path) -> Path | None:

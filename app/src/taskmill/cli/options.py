@@ -12,6 +12,7 @@ from taskmill.cli.values import FOLDER, POSITIVE, SECONDS, JsonType, NameType, R
 from taskmill.model.plan import Plan
 from taskmill.model.run_folder import read_json
 from taskmill.model.thresholds import METRICS
+from taskmill.workload.calls import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +51,12 @@ WORKLOAD_OPTIONS = (
         multiple=True,
         help="Task and the queue it goes to; repeat it to spread the tasks evenly, or one of them more often than "
         "others.",
+    ),
+    click.option(
+        "--scenario",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="YAML file that says which kinds of tasks are published, with which arguments, and what is right for "
+        "each; in place of --task, --n, --args and --expect.",
     ),
     click.option("--n", type=POSITIVE, help="The tasks' only argument, a whole number of at least 1."),
     click.option("--args", "arguments", type=JsonType(), help="The tasks' arguments, a JSON list; in place of --n."),
@@ -120,7 +127,7 @@ WORKLOAD_OPTIONS = (
 )
 #: How much of it.
 AMOUNT_OPTIONS = (
-    click.option("--tasks", type=POSITIVE, required=True, help="How many tasks to publish."),
+    click.option("--tasks", type=POSITIVE, help="How many tasks to publish; at most, where a scenario has stages."),
     click.option(
         "--rate",
         type=click.FloatRange(min=0, min_open=True),
@@ -156,15 +163,16 @@ def with_options(command: Callable[..., None], options: Sequence[Any]) -> Callab
 
 
 def make_plan(options: dict[str, Any]) -> Plan:
-    """Turn the options into a plan; raise ``click.UsageError`` where they do not fit together."""
-    n, arguments, expect = options["n"], options["arguments"], options["expect"]
-    if not options["routes"]:
-        raise click.MissingParameter(param_hint="'--task'", param_type="option")
-    if (n is None) == (arguments is None):
-        raise click.UsageError("give the tasks' arguments by one of --n and --args")
-    args = [n] if arguments is None else arguments[0]
-    if not isinstance(args, list):
-        raise click.BadParameter("the tasks' arguments must be a JSON list, such as [20]", param_hint="--args")
+    """Turn the options into a plan; raise ``click.UsageError`` where they do not fit together.
+
+    Raises ``TaskmillError`` where a scenario's functions fail.
+    """
+    what = uniform_load(options) if options["scenario"] is None else scenario_load(options)
+    due = sum(stage.tasks for stage in what.get("stages", ()))
+    if options["tasks"] is None and not due:
+        raise click.MissingParameter(param_hint="'--tasks'", param_type="option")
+    if options["rate"] is not None and due:
+        raise click.UsageError("the scenario's stages say when tasks are due: --rate cannot stand beside them")
     extra: dict[str, Any] | None = {}
     if options["environment"] is not None:
         extra = read_json(options["environment"])
@@ -172,14 +180,9 @@ def make_plan(options: dict[str, Any]) -> Plan:
             raise click.BadParameter(
                 f"{options['environment']} does not hold a JSON object", param_hint="--environment"
             )
-    return Plan(
+    plan = Plan(
         name=options["name"],
-        routes=options["routes"],
-        tasks=options["tasks"],
-        args=tuple(args),
-        n=args[0] if len(args) == 1 and type(args[0]) is int else None,
-        check=expect is not None,
-        expect=expect[0] if expect is not None else None,
+        tasks=min(filter(None, (options["tasks"], due))),
         threads=options["threads"],
         processes=options["processes"],
         window=options["window"],
@@ -193,4 +196,55 @@ def make_plan(options: dict[str, Any]) -> Plan:
         function_seconds=options["function_seconds"],
         worker_cores=options["worker_cores"],
         environment=extra or {},
+        **what,
     )
+    if plan.scenario:
+        Calls(plan).check()
+    return plan
+
+
+def uniform_load(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a plan says of a load whose tasks have the same arguments; raise as :func:`make_plan`."""
+    n, arguments, expect = options["n"], options["arguments"], options["expect"]
+    if not options["routes"]:
+        raise click.MissingParameter(param_hint="'--task' or '--scenario'", param_type="option")
+    if (n is None) == (arguments is None):
+        raise click.UsageError("give the tasks' arguments by one of --n and --args")
+    args = [n] if arguments is None else arguments[0]
+    if not isinstance(args, list):
+        raise click.BadParameter("the tasks' arguments must be a JSON list, such as [20]", param_hint="--args")
+    return {
+        "routes": options["routes"],
+        "args": tuple(args),
+        "n": args[0] if len(args) == 1 and type(args[0]) is int else None,
+        "check": expect is not None,
+        "expect": expect[0] if expect is not None else None,
+    }
+
+
+def scenario_load(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a plan says of a load that a scenario describes; raise as :func:`make_plan`."""
+    from taskmill.workload import scenario  # noqa: PLC0415  # PyYAML is for who has a scenario
+
+    path: Path = options["scenario"]
+    others = {
+        "--task": options["routes"],
+        "--n": options["n"],
+        "--args": options["arguments"],
+        "--expect": options["expect"],
+    }
+    if beside := [name for name, value in others.items() if value not in (None, ())]:
+        raise click.UsageError(f"the scenario says what is published: {', '.join(beside)} cannot stand beside it")
+    try:
+        found = scenario.read(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--scenario") from error
+    return {
+        "routes": found.routes,
+        "args": (),
+        "seed": found.seed,
+        "stages": found.due,
+        "thresholds": tuple(found.thresholds),
+        "scenario": path.name,
+        "directory": str(path.parent.resolve()),
+    }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskmill.cli.options import DEADLINE, REQUIRE, RUN, make_plan, plan_options
+from taskmill.cli.preview import preview
+from taskmill.cli.smoke import outcomes, smoke_plan
 from taskmill.cli.verdict import tell_run
 from taskmill.cluster.broker import Broker
 from taskmill.model import errors
@@ -17,32 +19,62 @@ from taskmill.progress import Reporter
 from taskmill.publishing import interrupt
 from taskmill.results import store
 from taskmill.session import api
-from taskmill.session.drive import Session, broker_if_there
+from taskmill.session.drive import Concluded, Session, broker_if_there
 from taskmill.session.preflight import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
 @click.command("run")
 @plan_options
 @REQUIRE
-def run_command(required: tuple[Requirement, ...], **options: Any) -> None:
+@click.option(
+    "--dry",
+    is_flag=True,
+    help="Show the first five messages of each kind and what is right for them, and publish nothing.",
+)
+@click.option(
+    "--smoke", is_flag=True, help="Run the first message of each kind of a scenario alone, and say what came of each."
+)
+def run_command(required: tuple[Requirement, ...], dry: bool, smoke: bool, **options: Any) -> None:
     """Publish, collect, record and report."""
-    raise SystemExit(start(options, collect_too=True, required=required))
+    if smoke and (dry or options["scenario"] is None or options["tasks"] is not None or required):
+        raise click.UsageError("--smoke takes a --scenario, and neither --dry nor --tasks nor --require")
+    if dry or smoke:
+        plan = make_plan({**options, "tasks": options["tasks"] or 1})
+    if dry:
+        click.echo(preview(plan))
+        return
+    if smoke:
+        raise SystemExit(start(smoke_plan(plan), options, collect_too=True, tell=tell_smoke))
+    raise SystemExit(start(make_plan(options), options, collect_too=True, required=required))
+
+
+def tell_smoke(run: Concluded) -> int:
+    """Say what came of each kind's message, and return the exit code."""
+    plan = Plan.load(run.folder)
+    click.echo("\n".join(outcomes(plan, run.record, run.folder)))
+    return tell_run(run)
 
 
 @click.command("publish")
 @plan_options
 def publish_command(**options: Any) -> None:
     """Only publish; `taskmill collect RUN` fetches the results later."""
-    raise SystemExit(start(options, collect_too=False))
+    raise SystemExit(start(make_plan(options), options, collect_too=False))
 
 
-def start(options: dict[str, Any], collect_too: bool, required: Sequence[Requirement] = ()) -> int:
-    """Begin a run; return the exit code."""
-    plan, reporter = make_plan(options), Reporter()
+def start(
+    plan: Plan,
+    options: dict[str, Any],
+    collect_too: bool,
+    required: Sequence[Requirement] = (),
+    tell: Callable[[Concluded], int] = tell_run,
+) -> int:
+    """Begin a run and say what came of it; return the exit code."""
+    reporter = Reporter()
     broker, results = Broker.from_environment(), store.of_environment()
     conditions = Conditions(options["no_workers"], options["allow_waiting"], options["result_bytes"])
     with interrupt.watch() as stop:
@@ -60,7 +92,7 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
         if run is None:
             click.echo("Interrupted before the first message: nothing was published.")
             return errors.INTERRUPTED
-        code = tell_run(run)
+        code = tell(run)
         return errors.OK if not collect_too and run.posted.finished else code
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_json, write_json
+from taskmill.model.stages import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +21,47 @@ SCHEMA = 1
 #: What fields are called in ``plan.json``, where that is another name.
 IN_FILE = {"routes": "kinds", "minimal_headers": "lean"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: Directory of a run folder with the scenario, the files with rows and the modules that it names.
+SCENARIO_FILES = "scenario"
+
+
+@dataclass(frozen=True)
+class Right:
+    """What is right for the results of a kind of message.
+
+    ``how`` says what ``value`` is: ``value`` (the result itself; in a kind with rows it may name a column),
+    ``function`` (``MODULE:FUNCTION``, called with the task's arguments), ``fails`` (the name of the exception that is
+    to end the task), or ``nothing``: only the state is looked at.
+    """
+
+    how: str = "nothing"
+    value: Any = None
 
 
 @dataclass(frozen=True)
 class Route:
-    """A task by its registered name, and the queue that its messages go to."""
+    """A kind of message: a task by its registered name, and the queue that its messages go to.
+
+    Only a scenario sets more than that. Its kinds have a ``name``; of ``weight`` messages out of all weights' sum each
+    is of this kind.
+    """
 
     task: str
     queue: str
+    name: str = ""
+    weight: int = 1
+    #: ``None`` for those of the plan.
+    args: tuple[Any, ...] | None = field(default=None, hash=False)
+    kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
+    #: A CSV or JSON lines file in the plan's directory; ``$column`` in ``args``, ``kwargs`` and ``right`` is its value.
+    rows: str = ""
+    #: ``MODULE:FUNCTION`` that makes the arguments, in place of ``args`` and ``kwargs``.
+    generate: str = ""
+    priority: int | None = None
+    #: Seconds before which no worker runs the task.
+    countdown: float = 0.0
+    #: ``None`` for what the plan says.
+    right: Right | None = field(default=None, hash=False)
 
     @classmethod
     def parse(cls, text: str) -> Route:
@@ -38,13 +75,28 @@ class Route:
             raise ValueError(f"the queue's name in {text!r} is longer than AMQP's 255 bytes")
         return cls(task, queue)
 
+    def plain(self) -> dict[str, Any]:
+        """Return what ``plan.json`` says of it: task, queue, and what is not the default."""
+        data = asdict(self)
+        default = Route(self.task, self.queue)
+        return {
+            name: value for name, value in data.items() if name in {"task", "queue"} or value != getattr(default, name)
+        }
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Route:
+        """Return the kind that ``plain`` returned; raise ``TypeError`` for keys that it does not have."""
+        lists = {"args": tuple(data["args"])} if data.get("args") is not None else {}
+        right = {"right": Right(**data["right"])} if data.get("right") is not None else {}
+        return cls(**{**data, **lists, **right})
+
 
 @dataclass(frozen=True)
 class Plan:
     """One run. Times are in seconds; ``args`` and ``expect`` are values that Celery's JSON carries.
 
     ``threads`` counts per process: 10 threads and 2 processes are 20 posting threads. Message number ``i`` of the run
-    goes by the route ``i`` modulo their number, so every route gets its even share.
+    is of the kind in ``slots[i % len(slots)]``: without weights the routes take turns, so each gets its even share.
     """
 
     name: str
@@ -62,6 +114,8 @@ class Plan:
     window: int = 1000
     #: Tasks per second that are due, over all threads; ``None`` to post as fast as the broker takes them.
     rate: float | None = None
+    #: In place of ``rate``: what is due when. A load of fewer tasks ends before its stages do.
+    stages: tuple[Stage, ...] = ()
     #: Seconds without any new result after which what is missing counts as lost.
     deadline: float = 120.0
     #: Seconds to wait for a broker that went away while posting.
@@ -78,6 +132,40 @@ class Plan:
     function_seconds: float | None = None
     worker_cores: int | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    #: What the arguments that a scenario generates depend on, beside the number of the message.
+    seed: int = 0
+    #: What the scenario requires of its runs, such as ``p99_queue_s of small<5``.
+    thresholds: tuple[str, ...] = ()
+    #: Name of the scenario's file; empty for a plan without one.
+    scenario: str = ""
+    #: Directory of the scenario with the files that it names. In a run's folder that is ``scenario``.
+    directory: str = field(default="", compare=False)
+
+    @cached_property
+    def slots(self) -> tuple[int, ...]:
+        """Places in ``routes`` of messages in a row; they repeat. Every kind is spread as evenly as its weight lets."""
+        common = math.gcd(*(route.weight for route in self.routes))
+        turns = [
+            ((2 * turn + 1) / (2 * (route.weight // common)), place)
+            for place, route in enumerate(self.routes)
+            for turn in range(route.weight // common)
+        ]
+        return tuple(place for _, place in sorted(turns))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of a scenario's kinds, in the order of ``routes``; empty for a plan without one."""
+        return [route.name for route in self.routes] if self.scenario else []
+
+    @property
+    def paced(self) -> bool:
+        """Whether every message has a moment at which it is due."""
+        return self.rate is not None or bool(self.stages)
+
+    @property
+    def checks(self) -> bool:
+        """Whether any result is compared with what is right for it."""
+        return any(route.right.how != "nothing" if route.right else self.check for route in self.routes)
 
     @property
     def queues(self) -> list[str]:
@@ -92,8 +180,15 @@ class Plan:
     @property
     def storing(self) -> int:
         """How many of the messages are of tasks that store a result."""
-        whole, rest = divmod(self.tasks, len(self.routes))
-        return sum(whole + (place < rest) for place, one in enumerate(self.routes) if one.task not in self.unstored)
+        counts = self.counts()
+        return sum(counts[place] for place, one in enumerate(self.routes) if one.task not in self.unstored)
+
+    def counts(self) -> Counter[int]:
+        """Return how many of the messages are of each kind, by its place in ``routes``."""
+        whole, rest = divmod(self.tasks, len(self.slots))
+        return Counter({place: whole * number for place, number in Counter(self.slots).items()}) + Counter(
+            self.slots[:rest]
+        )
 
     def posters(self) -> list[tuple[int, int]]:
         """Return first message number and count for each posting thread, those of one process together.
@@ -114,7 +209,12 @@ class Plan:
         """Write ``plan.json``."""
         from kombu.utils import json as celery_json  # noqa: PLC0415  # who reads a plan needs no client library
 
-        data = {IN_FILE.get(name, name): value for name, value in asdict(self).items()}
+        data = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "directory"}
+        data["routes"] = [route.plain() for route in self.routes]
+        data["stages"] = [asdict(stage) for stage in self.stages]
+        if not self.scenario:
+            del data["seed"], data["scenario"], data["stages"], data["thresholds"]
+        data = {IN_FILE.get(name, name): value for name, value in data.items()}
         # Values that plain JSON does not have stand there as they do in messages.
         write_json(folder / "plan.json", json.loads(celery_json.dumps({"schema": SCHEMA, **data})))
 
@@ -130,9 +230,11 @@ class Plan:
         try:
             data.pop("schema")
             data.update({name: data.pop(old) for name, old in IN_FILE.items() if old in data})
-            data["routes"] = tuple(Route(**route) for route in data["routes"])
+            data["routes"] = tuple(map(Route.of, data["routes"]))
             data["args"] = tuple(data["args"])
+            data["stages"] = tuple(Stage(**stage) for stage in data.get("stages", ()))
+            data["thresholds"] = tuple(data.get("thresholds", ()))
             data["unstored"] = tuple(data.get("unstored", ()))
-            return cls(**data)
+            return cls(**data, directory=str(folder / SCENARIO_FILES) if data.get("scenario") else "")
         except (KeyError, TypeError) as error:
             raise TaskmillError(f"{folder / 'plan.json'} is not a plan of this version of taskmill: {error}") from error

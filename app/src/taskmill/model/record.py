@@ -28,7 +28,10 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 
 
 class Workload(Struct):
-    """What was published; ``n`` is the only argument where that is one whole number, ``rate`` the tasks per second."""
+    """What was published; ``n`` is the only argument where that is one whole number, ``rate`` the tasks per second.
+
+    ``scenario`` is the name of the file that says what was published, in the run's folder ``scenario``.
+    """
 
     task: str = ""
     tasks: int = 0
@@ -38,6 +41,7 @@ class Workload(Struct):
     processes: int = 0
     args: list[Any] = []
     rate: float | None = None
+    scenario: str | UnsetType = UNSET
 
 
 class Counts(Struct):
@@ -169,6 +173,38 @@ class Queue(Struct):
     acknowledged: int | UnsetType = UNSET
 
 
+class Kind(Struct):
+    """Counts of one kind of a scenario; seconds in the queue, in execution and of both, and wall and CPU seconds that
+    its tasks' functions ran, where known.
+    """
+
+    task: str = ""
+    posted: int = 0
+    correct: int = 0
+    wrong: int = 0
+    failed: int = 0
+    lost: int = 0
+    acknowledged: int | UnsetType = UNSET
+    run_s: float | UnsetType = UNSET
+    cpu_s: float | UnsetType = UNSET
+    queue: Spread | UnsetType = UNSET
+    execution: Spread | UnsetType = UNSET
+    latency: Spread | UnsetType = UNSET
+
+
+class Stage(Struct):
+    """A stage of the load: its planned tasks and seconds; the most that one of its messages was late, the seconds from
+    its first due message to its last task's end, and those that its tasks were in the queue, where known.
+    """
+
+    text: str = ""
+    tasks: int = 0
+    seconds: float = 0.0
+    late_s: float | UnsetType = UNSET
+    caught_up_s: float | UnsetType = UNSET
+    queue: Spread | UnsetType = UNSET
+
+
 class WorkerTotals(Struct):
     """What one worker stored results of, and the wall and CPU seconds of these tasks' functions."""
 
@@ -276,6 +312,8 @@ class RunRecord(Struct, kw_only=True, dict=True):
     memcached: Memcached = field(default_factory=Memcached)
     result_store: ResultStore = field(default_factory=ResultStore)
     by_queue: dict[str, Queue] = {}
+    by_kind: Annotated[dict[str, Kind], Meta(description="By the scenario's kinds; empty without a scenario.")] = {}
+    stages: Annotated[list[Stage], Meta(description="The stages of a scenario, in their order.")] = []
     waiting: Annotated[dict[str, int], Meta(description="Messages that waited in a queue at the end.")] = {}
     parked: Annotated[
         int,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UnsetType
+
 from taskmill.model.record import FAILED, POSTED, STOPPED, RunRecord, Spread
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def summary(record: RunRecord, folder: Path) -> str:
                 f"{counts.duplicates:,} duplicates{at_most}"
             ),
             *unstored(record),
+            *by_kind(record),
+            *by_stage(record),
             (
                 f"  total      {seconds.total:,.1f} s from the first post to the last result: "
                 f"{rates.completed_per_s:,.0f} tasks/s"
@@ -70,6 +74,26 @@ def unstored(record: RunRecord) -> list[str]:
         else "gone from queues and workers; how often they were executed is not known"
     )
     return [f"  no result  {record.counts.acknowledged or 0:,} tasks that store none are {how}"]
+
+
+def by_kind(record: RunRecord) -> list[str]:
+    """Return a line for each kind of a scenario."""
+    width = max(map(len, record.by_kind), default=0)
+    lines = []
+    for name, kind in record.by_kind.items():
+        counts = ", ".join(f"{getattr(kind, word):,} {word}" for word in ("correct", "wrong", "failed", "lost"))
+        times = f"; {quantiles(kind.latency)}" if isinstance(kind.latency, Spread) and kind.latency.count else ""
+        lines.append(f"    {name:{width}}  {kind.posted:,} posted: {counts}{times}")
+    return lines
+
+
+def by_stage(record: RunRecord) -> list[str]:
+    """Return a line for each stage whose tasks have times."""
+    return [
+        f"    {stage.text}: done {stage.caught_up_s:,.3g} s after it began; at most {stage.late_s:,.3g} s late"
+        for stage in record.stages
+        if not isinstance(stage.caught_up_s, UnsetType) and not isinstance(stage.late_s, UnsetType)
+    ]
 
 
 def quantiles(values: Spread) -> str:

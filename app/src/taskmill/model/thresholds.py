@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from taskmill.model.plan import NAME
 from taskmill.model.record import QUANTILES, RunRecord
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "==": operator.eq,
 }
-FORM = re.compile(rf"\s*(\w+)\s*({'|'.join(OPERATORS)})\s*([-+0-9.eE]+)\s*")
+FORM = re.compile(rf"\s*(\w+)(?:\s+of\s+({NAME.pattern}))?\s*({'|'.join(OPERATORS)})\s*([-+0-9.eE]+)\s*")
 #: Where each metric stands in a record.
 METRICS: dict[str, tuple[str, ...]] = {
     "completed_per_s": ("rates", "completed_per_s"),
@@ -39,6 +40,11 @@ METRICS: dict[str, tuple[str, ...]] = {
         for part in ("mean", *QUANTILES, "max")
     },
 }
+#: Where each metric of a kind stands in the kind's part of a record.
+METRICS_OF_KIND: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("correct", "lost", "wrong", "failed", "run_s", "cpu_s")},
+    **{name: keys[1:] for name, keys in METRICS.items() if keys[0] == "latency"},
+}
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,25 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str, metrics: Mapping[str, tuple[str, ...]] = METRICS) -> Requirement:
-        """Read ``METRIC OPERATOR NUMBER``; raise ``ValueError`` that names what is known when it is not that."""
+        """Read ``METRIC OPERATOR NUMBER``; raise ``ValueError`` that names what is known when it is not that.
+
+        ``METRIC of KIND`` is that of one kind of a scenario.
+        """
         match = FORM.fullmatch(text)
         if match is None:
             raise ValueError(
                 f"{text!r} does not have the form METRIC OPERATOR NUMBER, such as 'completed_per_s>=500'; "
                 f"operators are {', '.join(OPERATORS)}"
             )
-        metric, comparison, bound = match.groups()
-        if metric not in metrics:
-            raise ValueError(f"there is no metric {metric!r}; known are {', '.join(metrics)}")
+        metric, kind, comparison, bound = match.groups()
+        known = metrics if kind is None else METRICS_OF_KIND
+        if metric not in known:
+            raise ValueError(
+                f"there is no metric {metric!r}{' of a kind' if kind else ''}; known are {', '.join(known)}"
+            )
+        keys = known[metric] if kind is None else ("by_kind", kind, *known[metric])
         try:
-            return cls(metric, comparison, float(bound), metrics[metric])
+            return cls(metric if kind is None else f"{metric} of {kind}", comparison, float(bound), keys)
         except ValueError:
             raise ValueError(f"{bound!r} in {text!r} is no number") from None
 

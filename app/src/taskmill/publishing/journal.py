@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from taskmill.model.plan import Plan
+
 ID_LENGTH = 36
 DIGITS = 20
 #: Seconds between two looks whether another client still writes.
@@ -106,6 +108,11 @@ class ThreadIds:
 def stem(process: int, thread: int) -> str:
     """Return what the names of a thread's files begin with, and what it is called."""
     return f"{process:02d}-{thread:03d}"
+
+
+def first_numbers(plan: Plan) -> dict[str, int]:
+    """Return the number in the run of each thread's first message, by the thread's name."""
+    return {stem(*divmod(place, plan.threads)): number for place, (number, _) in enumerate(plan.posters())}
 
 
 def await_writers(folder: Path, seconds: float, stop: threading.Event) -> None:

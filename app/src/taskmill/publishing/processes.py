@@ -147,7 +147,7 @@ def publish(
     """
     posted = Posted(Moment.now(), before=before)
     due_from = Moment.at(time.monotonic() + LEAD[plan.processes > 1])
-    posted.due_from = due_from.wall if plan.rate is not None else None
+    posted.due_from = due_from.wall if plan.paced else None
     posted.save(folder)
     carry_out(split(plan, folder, broker, due_from.monotonic), stop, reporter, posted)
     firsts = [tally.first for tally in posted.threads if tally.first is not None]
@@ -182,7 +182,7 @@ def republish(
 ) -> Posted:
     """Send messages of a run once more, under their ids; what ``post.json`` says of the run stays as it is."""
     posted = Posted(Moment.now())
-    quiet = replace(plan, profile=False, rate=None)
+    quiet = replace(plan, profile=False, rate=None, stages=())
     jobs = [job.without_new() for job in split(quiet, folder, broker, time.monotonic(), unfinished)]
     carry_out(jobs, stop, reporter, posted)
     conclude(unfinished.posted(), posted, stop)

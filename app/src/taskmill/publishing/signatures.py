@@ -22,7 +22,7 @@ from kombu import Producer
 from kombu.serialization import dumps as serialize
 
 from taskmill.model.errors import TaskmillError
-from taskmill.publishing.message import destination
+from taskmill.publishing.message import WireMessage, destination
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -63,19 +63,15 @@ class Destination:
     channel: Any = None
 
 
-class WireMessage:
-    """A message as py-amqp's frame writer wants it, in bytes."""
+class RoutedMessage(WireMessage):
+    """A message, and where it goes."""
 
-    __slots__ = ("_properties", "body", "destination")
+    __slots__ = ("destination",)
 
     def __init__(self, destination: Destination, properties: bytes, body: bytes) -> None:
         """Take the parts."""
+        super().__init__(properties, body)
         self.destination = destination
-        self.body = body
-        self._properties = properties
-
-    def _serialize_properties(self) -> bytes:
-        return self._properties
 
 
 class CapturingProducer(Producer):  # type: ignore[misc]  # kombu carries no types
@@ -84,7 +80,7 @@ class CapturingProducer(Producer):  # type: ignore[misc]  # kombu carries no typ
     def __init__(self, app: Celery) -> None:
         """Connect later, or never."""
         super().__init__(app.connection_for_write(), auto_declare=False)
-        self.messages: list[WireMessage] = []
+        self.messages: list[RoutedMessage] = []
         #: Body, serializer and compression of what was published last.
         self.last: tuple[Any, Any, Any] = (None, None, None)
 
@@ -120,9 +116,11 @@ class CapturingProducer(Producer):  # type: ignore[misc]  # kombu carries no typ
         mandatory = not self.messages
         arguments = destination(exchange, routing_key, mandatory=mandatory)
         data = body.encode(content_encoding) if isinstance(body, str) else bytes(body)
-        self.messages.append(WireMessage(Destination(arguments, tuple(declare)), message._serialize_properties(), data))
+        self.messages.append(
+            RoutedMessage(Destination(arguments, tuple(declare)), message._serialize_properties(), data)
+        )
 
-    def take(self) -> list[WireMessage]:
+    def take(self) -> list[RoutedMessage]:
         """Return what was kept since the last time."""
         messages, self.messages = self.messages, []
         return messages
@@ -132,7 +130,7 @@ class Template:
     """A message of which arguments and id are open."""
 
     def __init__(
-        self, message: WireMessage, identifier: bytes, args: bytes, kwargs: bytes, *, embed: Any, serializer: Any
+        self, message: RoutedMessage, identifier: bytes, args: bytes, kwargs: bytes, *, embed: Any, serializer: Any
     ) -> None:
         """Take apart a message that was made with these three words for its id, ``argsrepr`` and ``kwargsrepr``.
 
@@ -151,7 +149,7 @@ class Template:
         self._embed = embed
         self._serializer = serializer
 
-    def fill(self, identifier: bytes, args: Any, kwargs: Any, argsrepr: str, kwargsrepr: str) -> WireMessage:
+    def fill(self, identifier: bytes, args: Any, kwargs: Any, argsrepr: str, kwargsrepr: str) -> RoutedMessage:
         """Return the message for an id as long as the first."""
         shown, shown_too = argsrepr.encode("utf-8", "surrogatepass"), kwargsrepr.encode("utf-8", "surrogatepass")
         before, between, after = self._pieces
@@ -160,7 +158,7 @@ class Template:
         properties = b"".join((self._head, table, before, lengths[0], shown, between, lengths[1], shown_too, after))
         properties = properties.replace(self._identifier, identifier)
         _, encoding, body = serialize((args, kwargs, self._embed), self._serializer)
-        return WireMessage(self._destination, properties, body.encode(encoding) if isinstance(body, str) else body)
+        return RoutedMessage(self._destination, properties, body.encode(encoding) if isinstance(body, str) else body)
 
 
 def _split(data: bytes, *words: bytes) -> list[bytes]:
@@ -197,7 +195,7 @@ class SignatureEncoder:
         self._longest = app.amqp.argsrepr_maxsize, app.amqp.kwargsrepr_maxsize
         self._levels = app.conf.task_repr_maxlevels
 
-    def make(self, identifier: str, signature: Mapping[str, Any]) -> list[WireMessage]:
+    def make(self, identifier: str, signature: Mapping[str, Any]) -> list[RoutedMessage]:
         """Return the message of a signature, and the event that tells of it where the app sends such.
 
         Raises what ``apply_async`` does.
@@ -243,7 +241,7 @@ class SignatureEncoder:
 
     def _apply(
         self, task: Any, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], identifier: str
-    ) -> list[WireMessage]:
+    ) -> list[RoutedMessage]:
         given = {"reply_to": self._reply_to, **options, "task_id": identifier, "producer": self._producer}
         # The ids are the result; what keeps one for each child of a task that is at work would grow with them.
         given["add_to_parent"] = False

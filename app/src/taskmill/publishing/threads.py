@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskmill.cluster.broker import Broker
 from taskmill.model.errors import PostingError, TaskmillError
@@ -21,6 +21,7 @@ from taskmill.publishing.interrupt import Interrupted
 from taskmill.publishing.pace import Pace
 from taskmill.publishing.unfinished import Unfinished
 from taskmill.samples.profile import Profiler
+from taskmill.workload.calls import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,18 +54,22 @@ class Job:
 class PublishingThread:
     """One posting thread: its journal, and its channel."""
 
-    def __init__(self, job: Job, thread: int, stop: threading.Event, say: Callable[[str], None]) -> None:
+    def __init__(self, job: Job, thread: int, stop: threading.Event, say: Callable[[str], None], calls: Calls) -> None:
         """Make the journal; connect later, in :meth:`run`."""
         self._plan = job.plan
+        self._calls = calls
         self._broker = job.broker
         self._first_number, self._count = job.spans[thread]
         self._pace = Pace.of(job.plan, job.process * job.plan.threads + thread, job.due_from)
         name = journal.stem(job.process, thread)
         taken_up = job.unfinished.threads.get(name) if job.unfinished else None
         self._journal = journal.Journal(job.folder / "ids", job.process, thread, taken_up)
-        self._suffixes = [f" {route.queue}\n".encode() for route in job.plan.routes]
+        self._suffixes = [f" {job.plan.routes[place].queue}\n".encode() for place in job.plan.slots]
         self._sender = message.Sender.new()
+        #: For each slot of the plan: the pieces between the ids where a kind's messages are the same but for that,
+        #: else what makes them.
         self._templates: list[list[bytes]] = []
+        self._encoders: list[message.Encoder] = []
         self._next = len(taken_up.lines) if taken_up else 0
         #: As many lines of the journal were confirmed before.
         self._floor = taken_up.confirmed if taken_up else 0
@@ -112,8 +117,8 @@ class PublishingThread:
                 return []
             self.tally.late = max(self.tally.late, now - self._pace.moment(start))
         ids = journal.new_ids(count)
-        suffixes, routes, first = self._suffixes, len(self._suffixes), self._first_number + start
-        lines = b"".join([id_ + suffixes[(first + i) % routes] for i, id_ in enumerate(ids)])
+        suffixes, slots, first = self._suffixes, len(self._suffixes), self._first_number + start
+        lines = b"".join([id_ + suffixes[(first + i) % slots] for i, id_ in enumerate(ids)])
         self._journal.write(lines, start + count, time.time())
         self._next += count
         return list(enumerate(ids, start))
@@ -123,24 +128,29 @@ class PublishingThread:
         return self._pace.moment(self._next) - time.monotonic() if self._pace is not None else 0.0
 
     def connected(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
-        """Make the messages for the connection, without their ids."""
-        self._templates = [
-            message.template(
-                route,
-                self._plan.args,
-                self._sender,
-                channel.channel_id,
-                connection.frame_max,
-                minimal_headers=self._plan.minimal_headers,
-                persistent=self._plan.persistent,
-            )
-            for route in self._plan.routes
-        ]
+        """Make the messages for the connection, without their ids and what else differs."""
+        plan, wire = self._plan, (self._sender, channel.channel_id, connection.frame_max)
+        options: dict[str, Any] = {"minimal_headers": plan.minimal_headers, "persistent": plan.persistent}
+        if self._calls.uniform:
+            templates = [
+                message.template(kind.route, kind.only.args, *wire, kwargs=kind.only.kwargs, **options)
+                for kind in self._calls.kinds
+                if kind.only is not None
+            ]
+            self._templates = [templates[place] for place in plan.slots]
+        else:
+            encoders = [message.Encoder(route, *wire, **options) for route in plan.routes]
+            self._encoders = [encoders[place] for place in plan.slots]
 
     def frames(self, entries: list[Entry]) -> bytes:
-        """Return the messages with these places and ids."""
-        first, templates, routes = self._first_number, self._templates, len(self._templates)
-        return b"".join([id_.join(templates[(first + place) % routes]) for place, id_ in entries])
+        """Return the messages with these places and ids; raise ``TaskmillError`` where a scenario's function fails."""
+        first, templates, slots = self._first_number, self._templates, len(self._suffixes)
+        if templates:
+            return b"".join([id_.join(templates[(first + place) % slots]) for place, id_ in entries])
+        encoders, calls = self._encoders, self._calls
+        return b"".join(
+            [encoders[(first + place) % slots].encode(id_, calls.call(first + place)) for place, id_ in entries]
+        )
 
     def confirmed(self, entries: list[Entry]) -> None:
         """Leave it to the tally, and to the next :meth:`stepped`."""
@@ -158,7 +168,8 @@ class ThreadGroup:
         """Make the threads and their journals; :meth:`start` sets them off."""
         self._stop = stop
         self.profiler = Profiler(job.plan.profile)
-        self.members = [PublishingThread(job, thread, stop, say) for thread in range(len(job.spans))]
+        calls = Calls(job.plan)
+        self.members = [PublishingThread(job, thread, stop, say, calls) for thread in range(len(job.spans))]
         self._threads = [
             threading.Thread(target=self._run, args=(member,), name=f"post-{member.tally.name}", daemon=True)
             for member in self.members

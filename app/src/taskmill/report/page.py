@@ -100,6 +100,8 @@ def run_tables(run: Run) -> dict[str, Any]:
     """Return the tables of a run's report that say what happened."""
     return {
         "percentiles": tables.percentiles(run),
+        "by_kind": tables.by_kind(run),
+        "by_stage": tables.by_stage(run),
         "by_queue": tables.by_queue(run),
         "by_worker": tables.by_worker(run),
         "profile": tables.functions(run.profile),

@@ -309,7 +309,8 @@ def add_faults(run: Run) -> None:
         lambda path: list(run_folder.read_faults(path, FAULTS_SHOWN)),
     )
     run.faults = [
-        {name: str(fault.get(name, "")) for name in ("outcome", "queue", "id", "detail")} for fault in faults or []
+        {name: str(fault.get(name, "")) for name in ("outcome", "kind", "queue", "id", "detail")}
+        for fault in faults or []
     ]
 
 

@@ -44,6 +44,23 @@ def by_queue(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def by_kind(run: Run) -> list[dict[str, Any]]:
+    """Return a row for each kind of a scenario: counts, quantiles of the seconds in the queue, those of the bodies."""
+    timings = run.timings
+    waits = queue_time_quantiles(run, timings.kinds, timings.kind) if timings is not None else {}
+    return [count_row(name, counts, waits) for name, counts in run.entries("by_kind").items()]
+
+
+def by_stage(run: Run) -> list[dict[str, Any]]:
+    """Return a row for each stage of a scenario, ``None`` for what is not known."""
+    rows = []
+    for stage in map(as_dict, as_list(run.data.get("stages"))):
+        numbers = {key: as_number(stage.get(key)) for key in ("tasks", "late_s", "caught_up_s")}
+        waits = {key: as_number(as_dict(stage.get("queue")).get(key)) for key in ("p50", "p99")}
+        rows.append({"text": str(stage.get("text", "")), **numbers, **waits})
+    return rows
+
+
 def by_worker(run: Run) -> list[dict[str, Any]]:
     """Return a row for each worker: counts, quantiles of the seconds in the queue, seconds of the tasks' bodies."""
     timings = run.timings

@@ -77,10 +77,10 @@ class Acknowledged:
 
 def ids_of(plan: Plan, threads: Iterable[ThreadIds]) -> set[bytes]:
     """Return the ids of those messages whose tasks store nothing."""
-    storing = [route.task not in plan.unstored for route in plan.routes]
+    storing = [plan.routes[place].task not in plan.unstored for place in plan.slots]
     if all(storing):
         return set()
-    first = {journal.stem(*divmod(place, plan.threads)): number for place, (number, _) in enumerate(plan.posters())}
+    first = journal.first_numbers(plan)
     return {
         identifier
         for one in threads

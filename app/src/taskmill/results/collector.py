@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from taskmill.model import stages
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
-from taskmill.publishing.pace import Pace
+from taskmill.publishing.pace import Pace, turns
 from taskmill.publishing.posted import Posted
 from taskmill.results.acknowledged import Acknowledged, ids_of
+from taskmill.results.kinds import Kinds, empty_counts, posted_by_kind
 from taskmill.results.pending_queue import PendingQueue, common_tail
 from taskmill.results.store import ResultReader
-from taskmill.results.values import carried
 from taskmill.results.verdict import is_parked, judge
 from taskmill.samples import task_timings as timings
 
@@ -68,6 +69,8 @@ class Collected:
     #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
     unsent: int = 0
     by_queue: dict[str, dict[str, int]] = field(default_factory=dict)
+    #: By the name of the kind; empty for a plan without a scenario.
+    by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
     started: Moment = field(default_factory=Moment.now)
     #: When the last result was checked.
     ended: Moment = field(default_factory=Moment.now)
@@ -100,7 +103,6 @@ class Collector:
         self._folder = folder
         self._results = results
         self._batch = results.batch
-        self._expect = carried(plan.expect)
         self._stop = stop
         self._reporter = reporter
         # Written as they are found: a million of them must not need memory. Renamed when whole.
@@ -112,6 +114,7 @@ class Collector:
         self._numbers: dict[bytes, int] = {}
         self._messages: dict[str, npt.NDArray[Any]] = {}
         self._queues: list[str] = []
+        self._kinds: Kinds
         self._doubtful: set[bytes] = set()
         #: Ids of tasks that store no result.
         self.unstored: set[bytes] = set()
@@ -125,6 +128,8 @@ class Collector:
         if not any(thread.lines for thread in threads):
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
+        self._kinds = Kinds(self._plan, threads)
+        posted = posted_by_kind(self._plan, threads)
         self._number(threads)
         self.unstored = ids_of(self._plan, threads)
         parts: dict[bytes, list[list[bytes]]] = {}
@@ -142,10 +147,8 @@ class Collector:
         pending = [PendingQueue(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
         outcome.posted = sum(len(queue.ids) for queue in pending)
         outcome.distinct = len(self._numbers)
-        outcome.by_queue = {
-            queue.name: {"posted": len(queue.ids), "correct": 0, "wrong": 0, "failed": 0, "lost": 0}
-            for queue in pending
-        }
+        outcome.by_queue = empty_counts({queue.name: len(queue.ids) for queue in pending})
+        outcome.by_kind = empty_counts(posted)
         return pending
 
     def _number(self, threads: list[journal.ThreadIds]) -> None:
@@ -158,20 +161,23 @@ class Collector:
         posted = np.concatenate([thread.posted for thread in threads])
         earlier = Posted.load(self._folder)
         due = posted
-        if self._plan.rate is not None and earlier is not None and earlier.due_from is not None:
+        if self._plan.paced and earlier is not None and earlier.due_from is not None:
             paces = [Pace.of(self._plan, place, earlier.due_from) for place in range(len(threads))]
             due = np.concatenate(
                 [
-                    pace.first + pace.step * np.arange(len(thread.lines))
+                    pace.moments[: len(thread.lines)]
                     for pace, thread in zip(paces, threads, strict=True)
                     if pace is not None
                 ]
             )
-        self._messages = {
-            "due": due,
-            "posted": posted,
-            "queue": np.array(queue, dtype=np.uint16),
-        }
+        self._messages = {"posted": posted, "queue": np.array(queue, dtype=np.uint16)}
+        if self._kinds.names:
+            due = due + self._kinds.countdowns[self._kinds.places]
+            self._messages["kind"] = self._kinds.places
+        if self._plan.stages:
+            numbers = [turns(self._plan, place)[: len(one.lines)] for place, one in enumerate(threads)]
+            self._messages["stage"] = stages.place(self._plan.stages, np.concatenate(numbers))
+        self._messages["due"] = due
         self._queues = [queue.decode() for queue in places]
 
     def run(self, acknowledged: Acknowledged | None = None, at_work: Callable[[], str] = lambda: "") -> Collected:
@@ -193,7 +199,7 @@ class Collector:
             self._collect(acknowledged, at_work)
         if self._only is None:
             self._faults_path.replace(faults)
-            self._rows.save(self._folder, self._messages, self._queues)
+            self._rows.save(self._folder, self._messages, self._queues, self._kinds.names)
         elif outcome.finished:
             self._faults_path.replace(faults)
         return outcome
@@ -349,13 +355,16 @@ class Collector:
     def _check(self, queue: PendingQueue, identifier: bytes, value: Any) -> bool:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
-        verdict, detail, meta = judge(identifier, value, self._plan.check, self._expect)
+        place = self._numbers[identifier]
+        right = self._kinds.right(place)
+        verdict, detail, meta = judge(
+            identifier, value, right.how == "value", right.value, right.value if right.how == "fails" else None
+        )
         if verdict == "pending":
             return False
-        self._rows.add(self._numbers[identifier], timings.OUTCOMES.index(verdict), meta)
+        self._rows.add(place, timings.OUTCOMES.index(verdict), meta)
         outcome.retrieved += 1
-        counts = outcome.by_queue[queue.name]
-        counts[verdict] += 1
+        self._count(queue, place, verdict)
         if verdict == "correct":
             outcome.correct += 1
             return True
@@ -369,9 +378,23 @@ class Collector:
         self._fault(identifier, queue, verdict, detail)
         return True
 
+    def _count(self, queue: PendingQueue, place: int, verdict: str) -> None:
+        """Count the result of the message at a place with its queue, and with its kind where it has one."""
+        outcome = self.outcome
+        outcome.by_queue[queue.name][verdict] += 1
+        if outcome.by_kind:
+            outcome.by_kind[self._kinds.names[self._kinds.places[place]]][verdict] += 1
+
     def _fault(self, identifier: bytes, queue: PendingQueue, outcome: str, detail: str) -> None:
         assert self._faults is not None
-        fault = {"id": identifier.decode(), "queue": queue.name, "outcome": outcome, "detail": detail}
+        kind = self._kinds.name(self._numbers[identifier])
+        fault = {
+            "id": identifier.decode(),
+            "queue": queue.name,
+            **({} if kind is None else {"kind": kind}),
+            "outcome": outcome,
+            "detail": detail,
+        }
         self._faults.write(json.dumps(fault, ensure_ascii=False) + "\n")
 
     def _count_unstored(self, acknowledged: Acknowledged) -> bool:
@@ -383,6 +406,7 @@ class Collector:
         outcome = self.outcome
         outcome.started, outcome.ended = acknowledged.started, acknowledged.ended
         left: dict[str, int] = {}
+        kinds: Counter[str] = Counter()
         doubtful = 0
         for queue in self._pending_queues:
             asked = [identifier for identifier in queue.ids if identifier in self.unstored]
@@ -393,6 +417,7 @@ class Collector:
                     return False
                 missing += self._ask(queue, asked[start : start + self._batch])
             left[queue.name] = len(missing)
+            kinds.update(kind for one in missing if (kind := self._kinds.name(self._numbers[one])) is not None)
             doubtful += sum(identifier in self._doubtful for identifier in missing)
         rest = sum(left.values())
         self._raise_if_away(rest)
@@ -404,6 +429,8 @@ class Collector:
             # Of which queue those are that are missing is not known.
             for name, number in left.items():
                 outcome.by_queue[name]["acknowledged"] = number
+            for kind, number in kinds.items():
+                outcome.by_kind[kind]["acknowledged"] = number
         return True
 
     def _count_missing(self) -> None:
@@ -418,7 +445,7 @@ class Collector:
                     )
                 else:
                     outcome.lost += 1
-                    outcome.by_queue[queue.name]["lost"] += 1
+                    self._count(queue, self._numbers[identifier], "lost")
                     self._fault(
                         identifier,
                         queue,

@@ -14,11 +14,14 @@ FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
 PARKED = "Parked"
 
 
-def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str, str, dict[str, Any]]:
+def judge(
+    identifier: bytes, value: Any, check: bool, expect: Any, fails: str | None = None
+) -> tuple[str, str, dict[str, Any]]:
     """Return ``(verdict, detail, meta)`` for a stored value: verdict is correct, wrong, failed or pending.
 
     The value is what a store returns (``ResultStore.get``), and ``expect`` what ``values.carried`` makes of the right
-    one. ``meta`` is what Celery stored; empty where that cannot be read.
+    one. ``fails`` is the exception that is to end the task: with that it is correct, and with a result it is wrong.
+    ``meta`` is what Celery stored; empty where that cannot be read.
     """
     if value is None:
         return "wrong", "the stored value is pickled; it was refused", {}
@@ -32,6 +35,8 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
     if state == "SUCCESS":
         if meta.get("task_id") != identifier.decode():
             return "wrong", f"the stored result is that of another task, {quote(meta.get('task_id'))}", {}
+        if fails is not None:
+            return "wrong", f"the task returned {quote(result)}, and is to fail with {fails}", meta
         if not check:
             return "correct", "", meta
         if same(result, expect):
@@ -39,7 +44,11 @@ def judge(identifier: bytes, value: Any, check: bool, expect: Any) -> tuple[str,
         return "wrong", f"the result is {quote(result)}, not {quote(expect)}", meta
     if state not in FINAL:
         return "pending", "", {}
-    return "failed", f"{state}: {exception(result)}", meta
+    if fails is None:
+        return "failed", f"{state}: {exception(result)}", meta
+    if state == "FAILURE" and is_exception(result, fails):
+        return "correct", "", meta
+    return "failed", f"{state}: {exception(result)}; it is to fail with {fails}", meta
 
 
 def is_final(identifier: bytes, value: Any) -> bool:
@@ -56,6 +65,14 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return bool(one == other)
+
+
+def is_exception(result: Any, name: str) -> bool:
+    """Say whether a stored failure is of this exception, named with its module or without."""
+    if not isinstance(result, dict):
+        return False
+    short = str(result.get("exc_type"))
+    return name in {short, f"{result.get('exc_module')}.{short}"}
 
 
 def is_parked(meta: dict[str, Any]) -> bool:

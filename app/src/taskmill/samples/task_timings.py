@@ -10,7 +10,7 @@ import math
 import zipfile
 from array import array
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from taskmill.model.record import QUANTILES
 from taskmill.model.run_folder import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -49,6 +50,11 @@ class TaskTimings:
     outcome: npt.NDArray[np.integer[Any]]
     queues: list[str]
     workers: list[str]
+    #: Place in ``kinds``; both are empty for a run without a scenario.
+    kind: npt.NDArray[np.integer[Any]] = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
+    kinds: list[str] = field(default_factory=list)
+    #: Place in the plan's stages; empty for a run without them.
+    stage: npt.NDArray[np.integer[Any]] = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
 
     def latency(self) -> npt.NDArray[np.float64]:
         """Return the seconds from when a task was due to when it was done."""
@@ -57,6 +63,13 @@ class TaskTimings:
     def queue_time(self) -> npt.NDArray[np.float64]:
         """Return the seconds from when a task was due to when a worker started it."""
         return self.start - self.due
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> TaskTimings:
+        """Return those of the results that are chosen."""
+        arrays = {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in {"queues", "workers", "kinds"}
+        }
+        return replace(self, **{name: values[chosen] for name, values in arrays.items() if len(values)})
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return count, mean and percentiles of ``queue``, ``execution`` and ``latency``; empty without times."""
@@ -92,12 +105,16 @@ class TaskTimingsWriter:
         for column, value in zip(self._columns.values(), values, strict=True):
             column.append(value)
 
-    def save(self, folder: Path, messages: dict[str, Any], queues: list[str]) -> None:
-        """Write ``tasks.npz``; ``messages`` has ``due``, ``posted`` and ``queue`` of every message, by its number."""
+    def save(self, folder: Path, messages: dict[str, Any], queues: list[str], kinds: Sequence[str] = ()) -> None:
+        """Write ``tasks.npz``; ``messages`` has ``due``, ``posted`` and ``queue`` of every message, by its number.
+
+        Where there are ``kinds``, it has the ``kind`` of every message, too.
+        """
         arrays: dict[str, Any] = {name: np.array(column) for name, column in self._columns.items()}
         number = arrays.pop("message")
         arrays |= {name: values[number] for name, values in messages.items()}
         arrays |= {"queues": np.array(queues), "workers": np.array(list(self._places) or [""])}
+        arrays |= {"kinds": np.array(kinds)} if kinds else {}
         # Written whole or not at all.
         temporary = folder / ".tasks.npz"
         with temporary.open("wb") as file:
@@ -144,6 +161,8 @@ def load(folder: Path, clocks: dict[str, Any] | None = None) -> TaskTimings | No
             **{name: arrays[name] for name in ("queue", "worker", "outcome")},
             queues=queues,
             workers=workers,
+            **({"kind": arrays["kind"], "kinds": arrays["kinds"].tolist()} if "kinds" in arrays else {}),
+            **({"stage": arrays["stage"]} if "stage" in arrays else {}),
         )
     except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} cannot be read") from error

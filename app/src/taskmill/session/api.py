@@ -19,6 +19,7 @@ from taskmill.results import store
 from taskmill.results.store import ResultStore
 from taskmill.session.drive import Concluded, Session, broker_if_there, broker_of
 from taskmill.session.preflight import Conditions, preflight
+from taskmill.workload import files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +104,7 @@ def start(
     collect_too: bool = True,
 ) -> Concluded | None:
     """Begin a run in a new folder and drive it to its end; ``None`` when it was stopped before the first message."""
+    required = [*required, *map(thresholds.Requirement.parse, plan.thresholds)]
     begun = begin(plan, runs, broker, results, stop, reporter, conditions)
     if begun is None:
         return None
@@ -137,7 +139,7 @@ def begin(
             f"and their values are not compared"
         )
     folder = run_folder.new_folder(runs, plan.name)
-    plan.save(folder)
+    plan = files.keep(plan, folder)
     return Session(plan, folder, broker, results, stop, reporter), before
 
 

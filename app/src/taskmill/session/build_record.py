@@ -11,18 +11,20 @@ import celery
 import kombu
 import memcache
 import numpy as np
-from msgspec import to_builtins
+from msgspec import UNSET, to_builtins
 
 from taskmill import __version__
 from taskmill.cluster import workers
 from taskmill.model import record as records
 from taskmill.model import thresholds
 from taskmill.model.clock import Moment
+from taskmill.model.plan import Plan
 from taskmill.model.record import (
     Client,
     Clocks,
     Counts,
     Judged,
+    Kind,
     Latency,
     Memcached,
     Queue,
@@ -31,6 +33,7 @@ from taskmill.model.record import (
     RunRecord,
     Seconds,
     Spread,
+    Stage,
     TaskSeconds,
     Worker,
     WorkerTotals,
@@ -41,13 +44,13 @@ from taskmill.model.thresholds import Requirement
 from taskmill.model.tolerant import read
 from taskmill.publishing import journal
 from taskmill.publishing.posted import Posted
+from taskmill.results.kinds import posted_by_kind
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from taskmill.model.plan import Plan
     from taskmill.results.collector import Collected
     from taskmill.samples.task_timings import TaskTimings
 
@@ -103,11 +106,13 @@ def build(
         duplicates_from=source,
         unstored=list(plan.unstored),
         acknowledged_from=collected.acknowledged_from if collected else "",
-        checked=plan.check and plan.storing > 0,
+        checked=plan.checks and plan.storing > 0,
         client=about_client(plan, posted, collected, client, times),
         workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
         result_store=result_store(posted, after),
         by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
+        by_kind=by_kind(plan, collected) if collected else {},
+        stages=[Stage(text=str(one), tasks=one.tasks, seconds=one.seconds) for one in plan.stages],
         waiting=after.get("waiting") or {},
         parked=collected.parked if collected else 0,
         repaired=before.repaired if before else [],
@@ -128,15 +133,11 @@ def build(
 def recount(record: RunRecord, folder: Path) -> None:
     """Count the run anew, by the ids and the faults on disk; seconds, rates and latency stay as they are."""
     threads = list(journal.read(folder / "ids"))
+    faults = list(read_faults(folder / "faults.jsonl", None))
     lines = Counter(queue.decode() for one in threads for _, queue in one.lines)
-    outcomes: dict[str, Counter[str]] = {queue: Counter() for queue in lines}
-    for fault in read_faults(folder / "faults.jsonl", None):
-        outcomes[fault["queue"]][fault["outcome"]] += 1
-    for name, outcome in outcomes.items():
-        queue = record.by_queue.setdefault(name, Queue())
-        queue.posted = lines[name]
-        queue.wrong, queue.failed, queue.lost = outcome["wrong"], outcome["failed"] + outcome["parked"], outcome["lost"]
-        queue.correct = lines[name] - outcome["unsent"] - queue.wrong - queue.failed - queue.lost
+    outcomes = count_again(record.by_queue, Queue, lines, faults, "queue")
+    if record.by_kind:
+        count_again(record.by_kind, Kind, Counter(posted_by_kind(Plan.load(folder), threads)), faults, "kind")
     counts = record.counts
     for name in ("correct", "wrong", "failed", "lost"):
         setattr(counts, name, sum(getattr(queue, name) for queue in record.by_queue.values()))
@@ -149,6 +150,27 @@ def recount(record: RunRecord, folder: Path) -> None:
         record.state = records.COMPLETE
     judge(record, [Requirement.parse(one.text) for one in record.requirements])
     record.problems = problems(record, Posted.load(folder) or Posted(Moment.now()))
+
+
+def count_again(
+    counts: dict[str, Any], structure: type[Queue | Kind], posted: Counter[str], faults: list[dict[str, Any]], key: str
+) -> dict[str, Counter[str]]:
+    """Count what was posted by queue or kind anew, and return the outcomes of the faults by the same."""
+    outcomes: dict[str, Counter[str]] = {name: Counter() for name in posted}
+    for fault in faults:
+        outcomes[fault[key]][fault["outcome"]] += 1
+    for name, outcome in outcomes.items():
+        one = counts.setdefault(name, structure())
+        one.posted = posted[name]
+        one.wrong, one.failed, one.lost = outcome["wrong"], outcome["failed"] + outcome["parked"], outcome["lost"]
+        one.correct = posted[name] - outcome["unsent"] - one.wrong - one.failed - one.lost
+    return outcomes
+
+
+def by_kind(plan: Plan, collected: Collected) -> dict[str, Kind]:
+    """Return the counts of the scenario's kinds."""
+    tasks = {route.name: route.task for route in plan.routes}
+    return {name: read(Kind, {"task": tasks[name], **counts}) for name, counts in collected.by_kind.items()}
 
 
 def judge(record: RunRecord, required: Sequence[Requirement]) -> None:
@@ -167,6 +189,7 @@ def workload(plan: Plan) -> Workload:
         processes=plan.processes,
         args=list(plan.args),
         rate=plan.rate,
+        scenario=plan.scenario or UNSET,
     )
 
 
@@ -207,10 +230,12 @@ def add_times(record: RunRecord, times: TaskTimings) -> None:
         if queue := record.by_queue.get(name):
             queue.run_s, queue.cpu_s = seconds["run"][name], seconds["cpu"][name]
             queue.latency = read(Spread, timings.summary(latencies[times.queue == place]))
+    add_times_by_kind(record, times)
+    add_times_by_stage(record, times)
     if summary := times.summary():
         record.latency = Latency(
             **{name: read(Spread, values) for name, values in summary.items()},
-            counted_from="posted" if record.workload.rate is None else "due",
+            counted_from="due" if record.workload.rate is not None or record.stages else "posted",
         )
     succeeded = timings.sums_by_name(times.worker, times.workers, (times.outcome != FAILED_OUTCOME).astype(float))
     failed = timings.sums_by_name(times.worker, times.workers, (times.outcome == FAILED_OUTCOME).astype(float))
@@ -221,6 +246,29 @@ def add_times(record: RunRecord, times: TaskTimings) -> None:
         if worker
     }
     record.task_seconds = TaskSeconds(round(sum(run.values()), 6), round(sum(cpu.values()), 6))
+
+
+def add_times_by_kind(record: RunRecord, times: TaskTimings) -> None:
+    """Add the latencies and seconds of each kind of a scenario."""
+    seconds = {name: timings.sums_by_name(times.kind, times.kinds, getattr(times, name)) for name in ("run", "cpu")}
+    for place, name in enumerate(times.kinds):
+        if kind := record.by_kind.get(name):
+            kind.run_s, kind.cpu_s = seconds["run"][name], seconds["cpu"][name]
+            for part, values in times.of(times.kind == place).summary().items():
+                setattr(kind, part, read(Spread, values))
+
+
+def add_times_by_stage(record: RunRecord, times: TaskTimings) -> None:
+    """Add what came of the tasks of each stage that was published, at least in part."""
+    for place, stage in enumerate(record.stages):
+        if not (times.stage == place).any():
+            continue
+        mine = times.of(times.stage == place)
+        # A countdown makes a task due after it was sent.
+        stage.late_s = round(max(0.0, float(np.nanmax(mine.posted - mine.due))), 6)
+        if np.isfinite(mine.done).any():
+            stage.caught_up_s = round(float(np.nanmax(mine.done) - np.nanmin(mine.due)), 6)
+            stage.queue = read(Spread, timings.summary(mine.queue_time()))
 
 
 def after_last(times: TaskTimings | None, ended: Moment) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskmill.cluster import workers
 from taskmill.model.errors import TaskmillError
 from taskmill.results.store import ResultStore
+from taskmill.workload.calls import largest_value
 
 if TYPE_CHECKING:
     from taskmill.cluster.broker import Broker
@@ -44,7 +45,7 @@ def preflight(
     known = workers.registered(broker, answered)
     workers.check_registered(known, answered, plan.routes)
     plan = knowing_unstored(plan, known, results)
-    figures = results.preflight(plan.storing, conditions.result_bytes, plan.expect)
+    figures = results.preflight(plan.storing, conditions.result_bytes, largest_value(plan))
     if not conditions.no_workers:
         workers.check(broker, answered, plan.queues)
         pools = sum(worker.pool_size for worker in answered)
