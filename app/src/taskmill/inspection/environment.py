@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PROBE = Path(__file__).with_name("probe.py")
 INSTALL_SECONDS = 900
 #: What an app has that says nothing of what it needs: `requirements/app.txt`, in the versions that are here.
-OWN = ("celery", "python-memcached")
+OWN = ("celery[redis]", "python-memcached")
 #: What a worker's environment says of the cluster; nothing answers there.
 CLUSTER = {
     "CELERY_BROKER_URL": "amqp://taskmill:inspect@127.0.0.1:9/taskmill",
@@ -154,7 +154,7 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
     environment = folder / "environment"
     file, source = folder / "requirements.txt", "Celery"
     if requirements is None:
-        file.write_text("".join(f"{name}=={metadata.version(name)}\n" for name in OWN))
+        file.write_text("".join(f"{name}=={metadata.version(name.partition('[')[0])}\n" for name in OWN))
     elif requirements.as_it_is:
         file = requirements.source
     else:
