@@ -121,7 +121,8 @@ def test_a_store_that_is_there_is_not_broken(wired: dict[str, dict[str, Any]]) -
 
 NEITHER = (
     "result_store is neither memcached nor redis, which site.yml sets up on the group 'results', nor the URL of a "
-    "store that is there already, such as redis://:PASSWORD@HOST:6379/0. (What it holds may be a secret, and is not shown.)"
+    "store that is there already, such as redis://:PASSWORD@HOST:6379/0. "
+    "(What it holds may be a secret, and is not shown.)"
 )
 UNQUOTED = (
     "result_store has the character '/', '?' or '#' before its '@': in a URL, those of a password are written as %2F, "

@@ -69,7 +69,7 @@ class Subject:
     def result_store(self) -> str:
         """Which store the hosts are to keep its results in.
 
-        Redis, where its own backend is that, or comes from the environment and Redis is what it can use; else memcached.
+        Redis, where its own backend is that, or comes from the environment and the app can use Redis; else memcached.
         """
         has = self.app.distributions
         asked = self.app.own_backend == FROM_ENVIRONMENT and "redis" in has and not has.keys() & set(MEMCACHED_CLIENTS)
