@@ -95,7 +95,7 @@ def judged(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     book = folder / "playbooks/play.json"
     book.write_text(json.dumps([{**play, "hosts": "all", "any_errors_fatal": False}]))
     cases = {name: RIGHT | bad for name, (bad, _) in BAD.items()}
-    return play_cases(book, {"right": RIGHT, "example": {}, **cases})
+    return play_cases(book, {"right": RIGHT, "example": wiring.EXAMPLE, "no-app": {}, **cases})
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -103,6 +103,16 @@ def test_what_cannot_be_a_load_is_refused(judged: Any, name: str) -> None:
     """With what to give instead."""
     assert BAD[name][1] in judged.cases[name].refusal(r"^preflight : app \|")
     assert SECRET not in judged.output
+
+
+def test_an_inventory_without_an_app_is_refused(judged: Any) -> None:
+    """By both ways to say one, and how the example is had."""
+    said = judged.cases["no-app"].refusal(r"^preflight : app \|")
+    assert said.partition(") ")[2] == (
+        "has no app. Set app_name, app_source and app_tasks in its group_vars/all/app.yml (docs/your-app.md), or have "
+        "`make new` write them. For the example, have app_description name app/src/fibonacci/taskmill.yml, as "
+        "inventory/lab does."
+    )
 
 
 @pytest.mark.parametrize("name", ["right", "example"])
@@ -140,9 +150,15 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         "module": RIGHT,
         "file": {"app_name": "tasks", "app_source": "/srv/shop/tasks.py"},
         "wheel": {"app_name": "shop", "app_source": "/srv/shop-1.0-py3-none-any.whl"},
+        "changed": {"app_arguments": [3], "app_packages": []},
     }
     more = [
         "app_packages",
+        "app_source",
+        "app_tasks",
+        "app_function",
+        "break_arguments",
+        "load_option_defaults",
         "app_batch",
         "app_arguments",
         "app_requirements",
@@ -183,6 +199,39 @@ def test_what_is_the_examples_is_no_other_apps(apps: dict[str, dict[str, Any]]) 
     assert [apps["package"][name] for name in values] == [[], 1, []]
     assert apps["wheel"]["app_requirements"] == ""
     assert apps["file"]["app_requirements"].endswith("requirements/app.txt")
+
+
+def test_a_description_is_of_the_app_that_it_names(apps: dict[str, dict[str, Any]]) -> None:
+    """What an inventory sets outranks it, one by one; of another app nothing of it is left."""
+    described = yaml.safe_load((ROOT / "app/src/fibonacci/taskmill.yml").read_text())
+    example, changed, other = apps["example"], apps["changed"], apps["file"]
+    assert example["app_source"] == str(ROOT / "app/src")
+    for name in ("app_packages", "app_tasks", "app_arguments", "app_function", "app_batch", "break_arguments"):
+        assert example[name] == described[name], name
+    assert (changed["app_arguments"], changed["app_packages"]) == ([3], [])
+    assert changed["app_tasks"] == described["app_tasks"]
+    # The command that repeats a run names what was changed.
+    assert changed["load_option_defaults"]["app_arguments"] == [20]
+    assert "fibonacci" not in json.dumps(
+        {name: value for name, value in other.items() if name != "load_option_defaults"}
+    )
+    assert (other["app_tasks"], other["app_function"], other["break_arguments"]) == ({}, "", [])
+
+
+def test_the_wiring_knows_no_app() -> None:
+    """Neither playbooks nor roles have the example's name, but where an inventory without an app is told of it."""
+    files = [path for folder in ("playbooks", "roles", "plugins") for path in (ROOT / folder).rglob("*.*")]
+    found = {
+        (str(path.relative_to(ROOT)), line.strip())
+        for path in files
+        if path.suffix in {".yml", ".j2", ".py"}
+        for line in path.read_text().splitlines()
+        if "fibonacci" in line.lower()
+    }
+    assert found == {
+        ("roles/preflight/tasks/app.yml", "app/src/fibonacci/taskmill.yml, as inventory/lab does."),
+        ("playbooks/vars/renamed-variables.yml", "fibonacci_n: app_arguments"),
+    }
 
 
 def test_workers_get_the_environment_and_reports_its_names(apps: dict[str, dict[str, Any]]) -> None:
