@@ -28,8 +28,10 @@ quoted = $(subst ','\'',$(subst ",\",$(subst \,\\,$1)))
 options = $(foreach pair,$1,$(call option,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair)))))
 option = $(if $(value $1),-e '{"$2": "$(call quoted,$(value $1))"}')
 # Options of the load; what is not given keeps the default of playbooks/group_vars/all/load.yml.
-OPTIONS := $(call options,TASKS=load_tasks N=fibonacci_n THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
+OPTIONS := $(call options,TASKS=load_tasks THREADS=load_threads PROCESSES=load_processes NAME=load_name RATE=load_rate \
          REQUIRE=load_thresholds SCENARIO=load_scenario PROFILE_COST=load_profile_cost PYSPY=load_pyspy SCREENSHOTS=load_screenshots RELEASE=celery_release)
+# What each task is called with: a number, or several values with commas between, as JSON has them.
+OPTIONS += $(if $(value N),-e '{"app_arguments": [$(subst ','\'',$(value N))]}')
 
 # Playbooks that have a target.
 NAMED := site run-load capacity tune lab-up lab-down

@@ -86,7 +86,7 @@ broker_workers_declare: true
         "what is from",
         "app proj proj/celery.py:3",
         f"Celery {celery.__version__}, imported with Python {HERE} --python {sys.executable}",
-        "requirements Celery and python-memcached no file of the app's says any; taskmill's own",
+        "requirements Celery, python-memcached and redis no file of the app's says any; taskmill's own",
         "task proj.tasks.add(x, y) to celery proj/tasks.py:4",
         "proj.tasks.mul(x, y) to celery proj/tasks.py:9",
         "proj.tasks.xsum(numbers) to celery proj/tasks.py:14",
@@ -97,7 +97,7 @@ broker_workers_declare: true
         "result backend rpc; on the hosts, CELERY_RESULT_BACKEND proj/celery.py:5",
         "acknowledgement early Celery's default",
         "What will hurt:",
-        "- no file says what the app needs: the hosts get Celery and python-memcached alone",
+        "- no file says what the app needs: the hosts get Celery, python-memcached and redis alone",
         "write a requirements.txt beside the app, or give --requirements FILE",
         "- acknowledged before it runs, and lost with its worker: every task (Celery's default)",
         "set task_acks_late and task_reject_on_worker_lost to True",
@@ -289,7 +289,7 @@ def test_a_django_project(inspect: Callable[..., Inspected], tmp_path: Path) -> 
     } <= set(done.facts)
     both = "demoapp.tasks.count_widgets, demoapp.tasks.rename_widget"
     assert done.hurts == [
-        ("no file says what the app needs: the hosts get Celery and python-memcached alone", ""),
+        ("no file says what the app needs: the hosts get Celery, python-memcached and redis alone", ""),
         ("the import needs SECRET_KEY in the environment", "mysite/settings.py:3"),
         ("beat sends demoapp.tasks.renamed, which is not registered", "entry gone"),
         (f"a stopping worker is killed after 300 s, and these may take 1800 s: {both}", "demoapp/tasks.py:6"),
@@ -350,7 +350,7 @@ def test_queues_exchanges_and_routes(inspect: Callable[..., Inspected], tmp_path
     again = "unacknowledged: at the end of RabbitMQ's consumer_timeout (1800 s) it comes again"
     assert done.hurts[1:] == [
         ("ignore_result: of media.mail.send no result is kept", "media/mail.py:4"),
-        ("no file says what the app needs: the hosts get Celery and python-memcached alone", ""),
+        ("no file says what the app needs: the hosts get Celery, python-memcached and redis alone", ""),
         (
             "media.images.lost goes to exchange 'nowhere' with routing key 'x', and from there to no queue",
             "media/app.py:21",

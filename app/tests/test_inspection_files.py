@@ -13,7 +13,7 @@ from taskmill.inspection import inventory, locks, requirements
 from taskmill.inspection.causes import last_lines, not_installed
 from taskmill.inspection.environment import elsewhere, fitting
 from taskmill.inspection.look import found, root_of
-from taskmill.inspection.probed import App, Distribution
+from taskmill.inspection.probed import App, Distribution, Task
 from taskmill.inspection.problems import problems
 from taskmill.inspection.requirements import PythonVersion
 from taskmill.inspection.source_code import SourceCode
@@ -434,6 +434,30 @@ def test_what_stores_results_is_required(
     assert inventory.text_of(subject) == (text and text.format(tmp_path, inventory.MEMCACHED))
     said = "nothing that is installed stores results in memcached, where results go to on the hosts"
     assert [one.what for one in problems(subject)] == ([said] if hurts else [])
+
+
+@pytest.mark.parametrize(
+    ("own", "installed", "store", "added"),
+    [
+        ("redis", ["celery"], "redis", "# Stores results in redis.\ncelery[redis]\n"),
+        ("rediss", ["redis", "pymemcache"], "redis", ""),
+        ("from the environment", ["redis"], "redis", ""),
+        ("from the environment", ["redis", "python-memcached"], "memcached", ""),
+        ("rpc", ["redis"], "memcached", "# Stores results in memcached.\npython-memcached==1.62\n"),
+        ("db+postgresql", ["pymemcache"], "memcached", ""),
+    ],
+)
+def test_results_stay_in_the_kind_of_store_that_the_app_has(
+    tmp_path: Path, own: str, installed: list[str], store: str, added: str
+) -> None:
+    """Redis stays Redis, with what it needs; what site.yml does not set up becomes memcached."""
+    code = SourceCode(write(tmp_path, {"requirements.txt": "celery\n"}))
+    parts = {name: Distribution("1", carries=False) for name in installed}
+    task = Task("a", "", 0, "q", "", "", None, "", True, False, None, None, None, None, 0, [])
+    app = App("3.11", celery="5.5.3", name="p", tasks=[task], own_backend=own, distributions=parts)
+    subject = Subject(code, tmp_path, None, requirements.find([tmp_path]), None, None, {}, app)
+    assert inventory.variables(subject, [], None).get("result_store", "memcached") == store
+    assert (inventory.text_of(subject) or "").partition("requirements.txt\n")[2] == added
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

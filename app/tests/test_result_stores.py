@@ -115,6 +115,25 @@ def test_values_beyond_plain_json_compare_right(url: str, tmp_path: Path, value:
     assert (outcome.correct, outcome.wrong) == (1, 1)
 
 
+@pytest.mark.parametrize("serializer", ["msgpack", "yaml"])
+@pytest.mark.parametrize("kind", ["memcached", "redis", "file"])
+def test_results_of_another_serializer_are_read(
+    memcached: Memcached, redis: Redis, tmp_path: Path, kind: str, serializer: str
+) -> None:
+    """From every store that keeps a result as one text: right, wrong and failed ones."""
+    (tmp_path / "results").mkdir()
+    url = {"memcached": memcached.url, "redis": redis.url(), "file": f"file://{tmp_path / 'results'}"}[kind]
+    app = app_at(url)
+    app.conf.result_serializer = serializer
+    ids = journal.new_ids(3)
+    right, other = (1, [b"x", {"a": 1.5}]), (1, [b"y", {"a": 1.5}])
+    app.backend.store_result(ids[0].decode(), right, "SUCCESS")
+    app.backend.store_result(ids[1].decode(), other, "SUCCESS")
+    app.backend.store_result(ids[2].decode(), ValueError("no five"), "FAILURE")
+    outcome = collect(tmp_path, ids, url, right)
+    assert (outcome.correct, outcome.wrong, outcome.failed) == (1, 1, 1)
+
+
 def test_right_value_is_given_on_the_command_line_as_messages_have_it() -> None:
     """The marks of Celery's JSON are read in what is expected, too."""
     text = {"__type__": "decimal", "__value__": "1.10"}
@@ -286,6 +305,15 @@ def test_store_that_is_not_to_be_had_is_told_at_once(url: str, words: str) -> No
         env={"CELERY_BROKER_URL": "amqp://127.0.0.1:1/", "CELERY_RESULT_BACKEND": url},
     )
     assert isinstance(done.exception, TaskmillError)
+
+
+@pytest.mark.parametrize("url", ["redis://:to-be/hidden@192.0.2.1:6379/0", "db+postgresql://u:to-be#hidden@host/x"])
+def test_password_that_is_not_quoted_is_not_shown(url: str) -> None:
+    """Not the piece that was taken for a port either; how to write it is."""
+    with pytest.raises(TaskmillError) as caught:
+        store.of_url(url)
+    assert "the characters / ? # @ of a password are written as %2F %3F %23 %40" in str(caught.value)
+    assert "to-be" not in str(caught.value)
 
 
 def test_whole_run_with_results_elsewhere(

@@ -116,3 +116,21 @@ def test_timing_keeps_to_what_python_2_reads() -> None:
     assert "from __future__ import print_function" in source
     for newer in ("->", ' f"', "nonlocal", "async ", ":=", "from __future__ import annotations"):
         assert newer not in source, newer
+
+
+def test_values_beyond_plain_json_are_told_as_celery_has_them(tmp_path: Path) -> None:
+    """With their marks; a tuple agrees with the list that it becomes, and what JSON has no form for is refused."""
+    (tmp_path / "odd.py").write_text(
+        "from decimal import Decimal\n"
+        "def one(): return (1, Decimal('1.10'))\n"
+        "def other(): return [1, Decimal('1.10')]\n"
+        "def none(): return object\n"
+    )
+    done = time_function(tmp_path, "odd:one", "[]", "odd:other")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["value"] == told["expected"] == [1, {"__type__": "decimal", "__value__": "1.10"}]
+    refused = time_function(tmp_path, "odd:none", "[]")
+    assert refused.returncode == 2
+    assert "time_function.py: the result is none that JSON carries: " in refused.stderr
+    assert refused.stdout == ""

@@ -118,7 +118,7 @@ def judged(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
         "elsewhere": {**RIGHT, "app_name": "flower", "app_source": str(folder / "flower.py"), "app_home": "/opt/shop"},
         "beside": {**RIGHT, "app_home": "/opt/flowers"},
     }
-    return play_cases(book, {"right": RIGHT, "example": {}, **cases})
+    return play_cases(book, {"right": RIGHT, "example": wiring.EXAMPLE, "no-app": {}, **cases})
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -143,6 +143,16 @@ def test_every_directory_of_a_part_is_known_to_the_checks(apps: dict[str, dict[s
                 homes[file.parents[1].name] = value
     assert homes.items() <= apps["package"]["preflight_homes"].items()
     assert set(homes) == {"browser", "flower", "load_client"}
+
+
+def test_an_inventory_without_an_app_is_refused(judged: Any) -> None:
+    """By both ways to say one, and how the example is had."""
+    said = judged.cases["no-app"].refusal(r"^preflight : app \|")
+    assert said.partition(") ")[2] == (
+        "has no app. Set app_name, app_source and app_tasks in its group_vars/all/app.yml (docs/your-app.md), or have "
+        "`make new` write them. For the example, have app_description name app/src/fibonacci/taskmill.yml, as "
+        "inventory/lab does."
+    )
 
 
 @pytest.mark.parametrize("name", ["right", "example"])
@@ -181,9 +191,15 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         "module": RIGHT,
         "file": {"app_name": "tasks", "app_source": "/srv/shop/tasks.py"},
         "wheel": {"app_name": "shop", "app_source": "/srv/shop-1.0-py3-none-any.whl"},
+        "changed": {"app_arguments": [3], "app_packages": []},
     }
     more = [
         "app_packages",
+        "app_source",
+        "app_tasks",
+        "app_function",
+        "break_arguments",
+        "load_option_defaults",
         "app_batch",
         "app_arguments",
         "app_requirements",
@@ -225,6 +241,39 @@ def test_what_is_the_examples_is_no_other_apps(apps: dict[str, dict[str, Any]]) 
     assert [apps["package"][name] for name in values] == [[], 1, []]
     assert apps["wheel"]["app_requirements"] == ""
     assert apps["file"]["app_requirements"].endswith("requirements/app.txt")
+
+
+def test_a_description_is_of_the_app_that_it_names(apps: dict[str, dict[str, Any]]) -> None:
+    """What an inventory sets outranks it, one by one; of another app nothing of it is left."""
+    described = yaml.safe_load((ROOT / "app/src/fibonacci/taskmill.yml").read_text())
+    example, changed, other = apps["example"], apps["changed"], apps["file"]
+    assert example["app_source"] == str(ROOT / "app/src")
+    for name in ("app_packages", "app_tasks", "app_arguments", "app_function", "app_batch", "break_arguments"):
+        assert example[name] == described[name], name
+    assert (changed["app_arguments"], changed["app_packages"]) == ([3], [])
+    assert changed["app_tasks"] == described["app_tasks"]
+    # The command that repeats a run names what was changed.
+    assert changed["load_option_defaults"]["app_arguments"] == [20]
+    assert "fibonacci" not in json.dumps(
+        {name: value for name, value in other.items() if name != "load_option_defaults"}
+    )
+    assert (other["app_tasks"], other["app_function"], other["break_arguments"]) == ({}, "", [])
+
+
+def test_the_wiring_knows_no_app() -> None:
+    """Neither playbooks nor roles have the example's name, but where an inventory without an app is told of it."""
+    files = [path for folder in ("playbooks", "roles", "plugins") for path in (ROOT / folder).rglob("*.*")]
+    found = {
+        (str(path.relative_to(ROOT)), line.strip())
+        for path in files
+        if path.suffix in {".yml", ".j2", ".py"}
+        for line in path.read_text().splitlines()
+        if "fibonacci" in line.lower()
+    }
+    assert found == {
+        ("roles/preflight/tasks/app.yml", "app/src/fibonacci/taskmill.yml, as inventory/lab does."),
+        ("playbooks/vars/renamed-variables.yml", "fibonacci_n: app_arguments"),
+    }
 
 
 def test_workers_get_the_environment_and_reports_its_names(apps: dict[str, dict[str, Any]]) -> None:

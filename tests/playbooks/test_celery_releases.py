@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_playbook import ROOT, run_playbook
+from wiring import EXAMPLE
 
 RELEASES = yaml.safe_load((ROOT / "playbooks" / "group_vars" / "all" / "celery_release.yml").read_text())[
     "celery_releases"
@@ -49,7 +50,12 @@ def site(folder: Path, hosts: dict[str, dict[str, Any]], *options: str) -> str:
         "workers": {"hosts": known},
         "client": {"hosts": known},
     }
-    this = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    this = {
+        **EXAMPLE,
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+    }
     inventory.write_text(json.dumps({"all": {"vars": this, "children": groups}}))
     done = run_playbook("-i", inventory, "site.yml", "--check", *options, PATH=f"{folder}:{os.environ['PATH']}")
     assert done.returncode != 0

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from ansible_playbook import ROOT, run_playbook
-from wiring import HERE
+from wiring import EXAMPLE, HERE
 
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
-    ("fibonacci_n", "0"),
     *(
         (f"load_{option}", "0")
         for option in ("threads", "processes", "confirm_window", "result_timeout", "pyspy_seconds")
@@ -41,6 +40,7 @@ def given(option: str) -> dict[str, Any]:
 def options_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what became of clients with these options, beside one with none, which is let through."""
     clients = {"as-they-are": {"cluster_client": "as-they-are"}, **cases}
+    clients = {name: {**EXAMPLE, **given} for name, given in clients.items()}
     groups = {"client": list(clients), "workers": ["other"], "broker": ["other"], "results": ["other"]}
     known: dict[str, Any] = play_cases(ROOT / playbook, {**clients, "other": {}}, groups=groups).cases
     assert not known["as-they-are"].failed

@@ -48,7 +48,7 @@ def test_every_option_that_differs_is_repeated() -> None:
 def test_a_release_of_the_command_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was given, alone or among others; one of the inventory is not."""
     given = load("from_command_line").from_command_line
-    arguments = {"extra_vars": ["celery_release=celery31 load_tasks=5", '{"fibonacci_n": 3}']}
+    arguments = {"extra_vars": ["celery_release=celery31 load_tasks=5", '{"app_arguments": [3]}']}
     monkeypatch.setattr("ansible.utils.vars.context.CLIARGS", arguments)
     monkeypatch.setattr(load_extra_vars, "extra_vars", {}, raising=False)
     assert given(["celery_release"]) == {"celery_release": "celery31"}

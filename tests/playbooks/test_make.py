@@ -217,3 +217,16 @@ def test_one_scenario_is_not_driven_beside_the_suite(tmp_path: Path) -> None:
     assert refused.returncode != 0
     assert "whose hosts have the same addresses: process 7, elsewhere" in refused.stderr
     assert "test --scenario-name" not in refused.stdout
+
+
+@pytest.mark.parametrize(("given", "arguments"), [("20", [20]), ('1.5, "it\'s"', [1.5, "it's"])])
+def test_what_tasks_are_called_with_is_handed_on(make: Callable[..., Made], given: str, arguments: list[Any]) -> None:
+    """A number, or several values; without N nothing is said of it."""
+    calls, _ = make("load", f"N={given}")
+    for call in calls:
+        words = call["arguments"]
+        said = [json.loads(value) for option, value in pairwise(words) if option == "-e"]
+        assert {"app_arguments": arguments} in said
+    calls, _ = make("load")
+    assert calls
+    assert not [call for call in calls if "app_arguments" in str(call)]

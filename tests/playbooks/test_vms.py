@@ -51,10 +51,14 @@ def test_a_vault_is_read_once_it_has_its_name(copy: Path) -> None:
     shutil.copy(vault.with_name("vault.yml.example"), vault)
     known = hosts(copy)["worker1"]
     wired = {name: value for topic in TOPICS for name, value in topic.items()}
-    assert set(yaml.safe_load(vault.read_text())) == {"broker_passwords", "flower_basic_auth_password"}
+    assert set(yaml.safe_load(vault.read_text())) == {
+        "broker_passwords",
+        "flower_basic_auth_password",
+        "redis_password",
+    }
     assert set(known["broker_passwords"]) == set(wired["broker_passwords"])
     made = [name for name, value in wired.items() if re.search(r"lookup\('ansible\.builtin\.password'", str(value))]
-    assert sorted(made) == ["broker_passwords", "flower_basic_auth_password"]
+    assert sorted(made) == ["broker_passwords", "flower_basic_auth_password", "redis_password"]
 
 
 def test_what_the_example_sets_is_a_variable_that_there_is() -> None:

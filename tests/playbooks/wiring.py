@@ -12,12 +12,15 @@ from ansible_playbook import ROOT, run_playbook
 
 from taskmill_worker import features
 
+#: The app of a host that has no other.
+EXAMPLE = {"app_description": str(ROOT / "app/src/fibonacci/taskmill.yml")}
 #: A landscape in which every host is this machine.
 HERE = {
     "ansible_connection": "local",
     "ansible_become": False,
     "ansible_python_interpreter": sys.executable,
     "service_address": "127.0.0.1",
+    **EXAMPLE,
 }
 GROUPS = ("broker", "results", "workers", "client", "monitor")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_playbook import ROOT
 
 Refused = Callable[[dict[str, Any]], tuple[Any, str]]
 
@@ -34,3 +36,14 @@ def test_bad_input_is_refused_before_anything_is_touched(
     """The play fails in the validation and names the size or the setting that mends it."""
     said = refused(settings)[0].refusal()
     assert [message for message in messages if message not in said] == []
+
+
+@pytest.mark.parametrize(("settings", "option"), [({}, []), ({"memcached_item_mb": 4}, ["-I", "4m"])])
+def test_the_largest_value_is_an_option_where_it_is_not_memcacheds_own(
+    render: Callable[[Path, dict[str, Any]], str], settings: dict[str, Any], option: list[str]
+) -> None:
+    """So that a service whose value is left alone is not restarted for it."""
+    template = ROOT / "roles/memcached/templates/memcached.service.conf.j2"
+    text = render(template, {**settings, "systemd_unit_version": {"stdout": "systemd 257"}, "ansible_managed": "x"})
+    [command] = [line for line in text.splitlines() if line.startswith("ExecStart=/")]
+    assert command.split()[command.split().index("-t") + 2 :] == option

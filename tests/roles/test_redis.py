@@ -11,8 +11,11 @@ Refused = Callable[[dict[str, Any]], tuple[Any, str]]
 
 INPUT = {"redis_password": "nottobeseen"}
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
-    ({"redis_password": "short"}, ["redis_password has to be at least 8 letters and digits"]),
-    ({"redis_password": "nottobeseen@"}, ["redis_password has to be at least 8 letters and digits"]),
+    (
+        {"redis_password": "short"},
+        ["redis_password has to be at least 8 printable characters of ASCII, without spaces."],
+    ),
+    ({"redis_password": "nottobeseen @"}, ["redis_password has to be at least 8 printable characters of ASCII"]),
     ({"redis_listen_addresses": []}, ["redis_listen_addresses is empty", "127.0.0.1"]),
     ({"redis_memory_mb": "much"}, ["redis_memory_mb", "much"]),
 ]

@@ -105,7 +105,7 @@ def test_the_environment_tells_where_the_run_was_and_how_to_repeat_it(run: dict[
     words = shlex.split(environment["command"])
     assert words[:2] == ["ansible-playbook", "-i"]
     options = json.loads(words[-1])
-    assert (int(options["load_tasks"]), int(options["fibonacci_n"]), options["load_name"]) == (TASKS, 10, "molecule")
+    assert (int(options["load_tasks"]), options["app_arguments"], options["load_name"]) == (TASKS, [10], "molecule")
     assert "load_confirm_window" not in options
 
 

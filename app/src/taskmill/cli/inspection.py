@@ -89,8 +89,9 @@ def written(directory: Path, files: dict[Path, str], found: dict[str, Any]) -> s
     """Return what was written, and the next command."""
     lines = ["", *(f"{directory / inventory.APP}:", files[inventory.APP].rstrip()), ""]
     if inventory.REQUIREMENTS in files:
-        added = f", and {inventory.MEMCACHED}" if inventory.MEMCACHED in files[inventory.REQUIREMENTS] else ""
-        lines.append(f"{directory / inventory.REQUIREMENTS}: what the app needs{added}")
+        # The last line, where that is more than what the app's own file says.
+        more = [one for one in inventory.STORED_BY.values() if files[inventory.REQUIREMENTS].endswith(f"\n{one}\n")]
+        lines.append(f"{directory / inventory.REQUIREMENTS}: {', and '.join(['what the app needs', *more])}")
     lines.append(f"The load will call {', '.join(found['app_tasks'])} with {json.dumps(found['app_arguments'])}.")
     lines.append(
         "Arguments and tasks of your own: --task NAME --args '[...]', or app_tasks and app_arguments in that file."

@@ -39,7 +39,7 @@ MARK = "TASKMILL_INSPECT"
 DIRECTORY = re.compile(r"(?:(?:-e|--editable)[ =]\s*|(?=[./]))(?P<path>[^\s\[;@]+)(?P<extras>\[[^\]]*\])?")
 CONSTRAINTS = re.compile(r"^(?:-c|--constraint)(?:[ =]\s*)?(\S+)$")
 #: What an app has that says nothing of what it needs: `requirements/app.txt`, in the versions that are here.
-OWN = ("celery", "python-memcached")
+OWN = ("celery[redis]", "python-memcached")
 #: What a worker's environment says of the cluster; nothing answers there.
 CLUSTER = {
     "CELERY_BROKER_URL": "amqp://taskmill:inspect@127.0.0.1:9/taskmill",
@@ -179,7 +179,7 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
     environment = folder / "environment"
     file, source = folder / "requirements.txt", "Celery"
     if requirements is None:
-        file.write_text("".join(f"{name}=={metadata.version(name)}\n" for name in OWN))
+        file.write_text("".join(f"{name}=={metadata.version(name.partition('[')[0])}\n" for name in OWN))
     elif requirements.local:
         file.write_text(elsewhere(requirements, folder))
     elif requirements.as_it_is:

@@ -46,7 +46,9 @@ def installation(subject: Subject) -> Iterator[Fact]:
         yield Fact("Python", python.versions, subject.place(python.source, python.line))
     needs = subject.requirements
     if needs is None:
-        yield Fact("requirements", "Celery and python-memcached", "no file of the app's says any; taskmill's own")
+        yield Fact(
+            "requirements", "Celery, python-memcached and redis", "no file of the app's says any; taskmill's own"
+        )
     else:
         kind = "every one with hashes" if needs.hashed else "without hashes, so that versions may differ"
         yield Fact("requirements", f"{len(needs.names)} packages, {kind}", subject.place(needs.source, needs.line))

@@ -36,6 +36,8 @@ MEANT = "broker=ADDRESS worker=ADDRESS client=ADDRESS; USER@ADDRESS, and several
 #: Variables of the wiring with the address of the broker and of the result backend, as a worker has them.
 ADDRESSES = {"broker": "{{ celery_worker_broker_url }}", "results": "{{ celery_worker_result_backend }}"}
 MEMCACHED = "python-memcached==1.62"
+#: The requirement that stores results there.
+STORED_BY = {"memcached": MEMCACHED, "redis": "celery[redis]"}
 
 
 def value_for(parameter: Parameter) -> Any:
@@ -115,6 +117,8 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
         found["app_requirements"] = (
             str(needs.source) if text_of(subject) is None else "{{ inventory_dir }}/requirements.txt"
         )
+    if subject.result_store != "memcached":
+        found["result_store"] = subject.result_store
     found["app_tasks"] = {task.name: task.queue for task in chosen}
     found["app_arguments"] = guessed if arguments is None else arguments
     if {queue.name for queue in subject.queues} != {task.queue for task in chosen}:
@@ -150,11 +154,12 @@ def text_of(subject: Subject) -> str | None:
     needs = subject.requirements
     if needs is None:
         return None
-    adds = subject.lacks_memcached and not needs.any_hashed
+    adds = subject.lacks_client_of_store and not needs.any_hashed
     if needs.as_it_is and not adds:
         return None
     text = f"-r {needs.source}\n" if needs.as_it_is else needs.text
-    return f"{text}# Stores results in memcached.\n{MEMCACHED}\n" if adds else text
+    store = subject.result_store
+    return f"{text}# Stores results in {store}.\n{STORED_BY[store]}\n" if adds else text
 
 
 def hosts(text: str) -> dict[str, Any]:

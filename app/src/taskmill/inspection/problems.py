@@ -23,6 +23,8 @@ STOP_TIMEOUT = 300
 CONSUMER_TIMEOUT = 1800
 #: The releases of Celery that the workers' own parts were tried with.
 OLDEST, NEWEST = Version("5.3"), Version("5.8")
+#: What to add where results go.
+STORED_BY = {"memcached": "python-memcached", "redis": "celery[redis]"}
 PICKLES = frozenset({"pickle", "application/x-python-serialize"})
 
 
@@ -67,18 +69,18 @@ def results(subject: Subject) -> Iterator[Problem]:
         yield Problem(what, where, "they are counted, and their values are not compared")
 
 
-def memcached(subject: Subject) -> Iterator[Problem]:
-    """Results in memcached need a client of it."""
+def store(subject: Subject) -> Iterator[Problem]:
+    """Results in a store need a client of it."""
     needs = subject.requirements
-    if needs is not None and subject.lacks_memcached and needs.any_hashed:
-        what = "nothing that is installed stores results in memcached, where results go to on the hosts"
-        yield Problem(what, subject.place(needs.source), "add python-memcached to the requirements")
+    if needs is not None and subject.lacks_client_of_store and needs.any_hashed:
+        what = f"nothing that is installed stores results in {subject.result_store}, where results go to on the hosts"
+        yield Problem(what, subject.place(needs.source), f"add {STORED_BY[subject.result_store]} to the requirements")
 
 
 def undeclared(subject: Subject) -> Iterator[Problem]:
     """Hosts have what a file says, and an environment that is there may have more."""
     if subject.requirements is None and subject.environment is not None:
-        what = "no file says what the app needs: the hosts get Celery and python-memcached alone"
+        what = "no file says what the app needs: the hosts get Celery, python-memcached and redis alone"
         yield Problem(what, "", "write a requirements.txt beside the app, or give --requirements FILE")
 
 
@@ -235,7 +237,7 @@ def local(subject: Subject) -> Iterator[Problem]:
 RULES = (
     broker,
     results,
-    memcached,
+    store,
     undeclared,
     variables,
     queues,

@@ -15,6 +15,11 @@ OF_THE_ROLE = frozenset({"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "HOME", "
 #: Any of these stores results in memcached: the first in taskmill's workers, the others in Celery's own backend.
 MEMCACHED_CLIENTS = ("python-memcached", "pymemcache", "pylibmc")
 
+#: What the probe says in the place of a backend that it named itself.
+FROM_ENVIRONMENT = "from the environment"
+#: Schemes of a result backend that is Redis.
+REDIS = frozenset({"redis", "rediss", "redis+socket"})
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -73,6 +78,17 @@ class Subject:
         return {one.name: one.cluster for one in self.app.environment if one.cluster and one.name in needed}
 
     @property
-    def lacks_memcached(self) -> bool:
-        """Whether nothing that is installed can store results in memcached."""
-        return not any(name in self.app.distributions for name in MEMCACHED_CLIENTS)
+    def result_store(self) -> str:
+        """Which store the hosts are to keep its results in.
+
+        Redis, where its own backend is that, or comes from the environment and the app can use Redis; else memcached.
+        """
+        has = self.app.distributions
+        asked = self.app.own_backend == FROM_ENVIRONMENT and "redis" in has and not has.keys() & set(MEMCACHED_CLIENTS)
+        return "redis" if asked or self.app.own_backend in REDIS else "memcached"
+
+    @property
+    def lacks_client_of_store(self) -> bool:
+        """Whether nothing that is installed can store results there."""
+        clients = {"redis": ("redis",), "memcached": MEMCACHED_CLIENTS}[self.result_store]
+        return not any(name in self.app.distributions for name in clients)

@@ -68,7 +68,7 @@ class Route:
         """Read ``TASK=QUEUE``; raise ``ValueError`` when it has another form."""
         task, separator, queue = text.partition("=")
         if not (task and separator and queue):
-            raise ValueError(f"{text!r} does not have the form TASK=QUEUE, such as fibonacci.tasks.red=red")
+            raise ValueError(f"{text!r} does not have the form TASK=QUEUE, such as shop.tasks.invoice=orders")
         if any(character.isspace() for character in queue):
             raise ValueError(f"the queue's name in {text!r} has a space in it")
         if len(queue.encode()) > 255:

@@ -12,7 +12,7 @@ from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend, deco
 from taskmill.cluster.broker import ENVIRONMENT_FILE
 from taskmill.model.errors import TaskmillError
 from taskmill.results.redis_store import readable
-from taskmill.results.store import UNREADABLE, VARIABLE, away, refused
+from taskmill.results.store import UNREADABLE, VARIABLE, away, complaint, refused
 from taskmill.results.values import carried, parse
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Results:
         try:
             self._backend: Any = app.backend
             self._address = self._backend.as_uri()
-        except Exception as error:  # of whatever kind: a package that is not there, a URL that is none
+        except Exception as error:  # noqa: BLE001  # of whatever kind: a package that is not there, a URL that is none
             raise TaskmillError(
-                f"Celery cannot read results from {self.kind}://: {first_line(error)}. Look at {VARIABLE} in "
+                f"Celery cannot read results from {self.kind}://: {complaint(error)}. Look at {VARIABLE} in "
                 f"{ENVIRONMENT_FILE}, and at whether the packages that this backend needs are installed on the client"
-            ) from error
+            ) from None
         if isinstance(self._backend, DisabledBackend):
             raise refused(
                 "of a backend of Celery's, such as redis://HOST:6379/0; disabled:// where tasks store nothing"
@@ -81,7 +81,7 @@ class Results:
         try:
             self._value("00000000-0000-0000-0000-000000000000")
         except Exception as error:  # noqa: BLE001  # as above
-            return [f"{self} ({first_line(error)})"]
+            return [f"{self} ({complaint(error)})"]
         return []
 
     def figures(self) -> dict[str, Any]:
@@ -99,11 +99,6 @@ class Results:
         if getattr(self._backend, "implements_incr", False):
             with suppress(Exception):  # each backend raises errors of its own
                 self._backend.delete(self._backend.get_key_for_task(identifier) + b"-redelivered")
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, without what further lines explain."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def decode(payload: str | bytes | None) -> Any:

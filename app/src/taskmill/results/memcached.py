@@ -50,6 +50,8 @@ class Stats:
     version: str
     #: Growth from one slab size to the next, and the smallest room for key and value.
     growth_factor: float
+    #: The largest item that each takes.
+    item_size_max: int = MEBIBYTE
 
 
 class Results:
@@ -132,6 +134,7 @@ class Results:
             evictions=sum(int(stats["evictions"]) for stats in plain),
             version=", ".join(sorted({stats["version"] for stats in plain})),
             growth_factor=max([float(stats.get("growth_factor", 1.25)) for stats in settings], default=1.25),
+            item_size_max=min([int(stats.get("item_size_max", MEBIBYTE)) for stats in settings], default=MEBIBYTE),
         )
 
     def figures(self) -> dict[str, Any]:
@@ -152,11 +155,8 @@ def text(value: Any) -> str:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
-def result_bytes(expect: Any, growth_factor: float) -> int:
-    """Return what one result takes in memcached, in bytes: the slab that holds Celery's JSON with this value.
-
-    For a small number that is 384 with memcached's default slab sizes.
-    """
+def item_bytes(expect: Any) -> int:
+    """Return the bytes of an item that is Celery's JSON with this value."""
     identifier = "0" * 36
     value = celery_json.dumps(
         {
@@ -170,7 +170,15 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
             "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
     )
-    need = ITEM_OVERHEAD + len(KEY_PREFIX) + len(identifier) + len(value.encode())
+    return ITEM_OVERHEAD + len(KEY_PREFIX) + len(identifier) + len(value.encode())
+
+
+def result_bytes(expect: Any, growth_factor: float) -> int:
+    """Return what one result takes in memcached, in bytes: the slab that holds Celery's JSON with this value.
+
+    For a small number that is 384 with memcached's default slab sizes.
+    """
+    need = item_bytes(expect)
     slab = SMALLEST_SLAB
     while slab < need:
         # memcached rounds each slab size up to a multiple of 8.
@@ -179,11 +187,19 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
 
 
 def check_room(results: Results, tasks: int, each: int | None, expect: Any) -> Stats:
-    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold so many results.
+    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold so many results, or one of them.
 
     ``each`` is what one result takes in bytes, ``None`` to work it out from the expected value.
     """
     stats = results.stats()
+    one = each or item_bytes(expect)
+    if one > stats.item_size_max:
+        raise TaskmillError(
+            f"a result of this run takes {one:,} bytes, and memcached at {results} takes {stats.item_size_max:,} at "
+            f"most: no task could store its result. Set memcached_item_mb to {one // MEBIBYTE + 1} or more and run "
+            "site.yml, and cache_backend_options = {'server_max_value_length': 0} in the app's settings; or set "
+            "result_store to redis; or have the task return less"
+        )
     each = each or result_bytes(expect, stats.growth_factor)
     # Its memory goes out in pages of 1 MiB, each cut into slabs of one size; one page more for other sizes.
     need = -(-tasks // max(1, MEBIBYTE // each)) + 1

@@ -11,7 +11,7 @@ from celery.exceptions import ImproperlyConfigured
 from kombu.utils import json as celery_json
 
 from taskmill.model.errors import TaskmillError
-from taskmill.results.store import BATCH, UNREADABLE, away, refused
+from taskmill.results.store import BATCH, UNREADABLE, away, complaint, refused
 
 try:
     import redis
@@ -47,7 +47,7 @@ class Results:
             where = self._backend.connparams
             self._client = self._backend.client
         except (ImproperlyConfigured, ValueError, TypeError) as error:
-            raise refused(f"{FORM}; {error}") from error
+            raise refused(f"{FORM}; {complaint(error)}") from None
         self._address = where.get("path") or f"{where['host']}:{where['port']}/{where['db']}"
 
     def __str__(self) -> str:

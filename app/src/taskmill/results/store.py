@@ -113,3 +113,11 @@ def away(kind: str, addresses: Sequence[str]) -> TaskmillError:
 def refused(form: str) -> TaskmillError:
     """Return the error that says which form the URL of a store must have."""
     return TaskmillError(f"{VARIABLE} must have the form {form}. It stands in {ENVIRONMENT_FILE}")
+
+
+def complaint(error: Exception) -> str:
+    """Return what an error says of an address, in one line, without what may be a piece of its password."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if line.startswith("Port could not be cast"):
+        return "its port is no number; the characters / ? # @ of a password are written as %2F %3F %23 %40"
+    return line

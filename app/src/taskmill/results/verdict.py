@@ -6,7 +6,7 @@ from typing import Any
 
 from taskmill.model.quoting import quote
 from taskmill.results.store import UNREADABLE
-from taskmill.results.values import parse
+from taskmill.results.values import parse_stored
 
 #: States in which a task's result is final; in any other it is waited for.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
@@ -28,7 +28,7 @@ def judge(
     if value is UNREADABLE:
         return "wrong", "the stored value cannot be read: it is none that Celery wrote", {}
     try:
-        meta = value if isinstance(value, dict) else parse(value)
+        meta = value if isinstance(value, dict) else parse_stored(value)
         state, result = meta["status"], meta["result"]
     except (ValueError, TypeError, KeyError):
         return "wrong", f"the stored value is no result of Celery: {quote(value)}", {}
