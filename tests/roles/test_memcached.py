@@ -17,6 +17,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"memcached_expected_results": 1000, "memcached_result_bytes": 100000}, ["need 105 MiB"]),
     ({"memcached_listen_addresses": []}, ["memcached_listen_addresses is empty", "127.0.0.1"]),
+    ({"memcached_max_item_size": "4 MB"}, ["memcached_max_item_size is '4 MB'", "such as 4m"]),
     ({"memcached_memory_mb": "much"}, ["memcached_memory_mb", "much"]),
 ]
 
