@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskmill.cli.options import DEADLINE, REQUIRE, RUN, make_plan, plan_options
+from taskmill.cli.options import DEADLINE, REQUIRE, RUN, make_conditions, make_plan, plan_options
 from taskmill.cli.verdict import tell_run
 from taskmill.cluster.broker import Broker
 from taskmill.model import errors
@@ -18,7 +18,6 @@ from taskmill.publishing import interrupt
 from taskmill.results import store
 from taskmill.session import api
 from taskmill.session.drive import Session, broker_if_there
-from taskmill.session.preflight import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +43,7 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
     """Begin a run; return the exit code."""
     plan, reporter = make_plan(options), Reporter()
     broker, results = Broker.from_environment(), store.of_environment()
-    conditions = Conditions(options["no_workers"], options["allow_waiting"], options["result_bytes"])
+    conditions = make_conditions(options)
     with interrupt.watch() as stop:
         run = api.start(
             plan,
@@ -58,7 +57,7 @@ def start(options: dict[str, Any], collect_too: bool, required: Sequence[Require
             collect_too=collect_too,
         )
         if run is None:
-            click.echo("Interrupted before the first message: nothing was published.")
+            click.echo("Interrupted before the first message of the run: nothing of it was published.")
             return errors.INTERRUPTED
         code = tell_run(run)
         return errors.OK if not collect_too and run.posted.finished else code

@@ -25,6 +25,7 @@ SCHEME = "cache+memcached://"
 #: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
 ITEM_OVERHEAD = 48 + 8 + 4 + 3
 SMALLEST_SLAB = 96
+ID_BYTES = 36
 MEBIBYTE = 1 << 20
 
 
@@ -50,6 +51,8 @@ class Stats:
     version: str
     #: Growth from one slab size to the next, and the smallest room for key and value.
     growth_factor: float
+    #: Largest item that it takes, with its key and what it costs beside them.
+    largest_bytes: int
 
 
 class Results:
@@ -132,6 +135,7 @@ class Results:
             evictions=sum(int(stats["evictions"]) for stats in plain),
             version=", ".join(sorted({stats["version"] for stats in plain})),
             growth_factor=max([float(stats.get("growth_factor", 1.25)) for stats in settings], default=1.25),
+            largest_bytes=min([int(stats.get("item_size_max", MEBIBYTE)) for stats in settings], default=MEBIBYTE),
         )
 
     def figures(self) -> dict[str, Any]:
@@ -141,6 +145,10 @@ class Results:
     def preflight(self, tasks: int, each: int | None, expect: Any) -> dict[str, Any]:
         """Return the same; raise ``TaskmillError`` when so many results do not fit, see :func:`check_room`."""
         return asdict(check_room(self, tasks, each, expect))
+
+    def takes(self, stored: int) -> int:
+        """Return the slab that holds a result whose text has so many bytes."""
+        return slab_bytes(stored, self.stats().growth_factor)
 
     @staticmethod
     def _one_stats(data: dict[Any, Any]) -> dict[str, str]:
@@ -157,7 +165,11 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
 
     For a small number that is 384 with memcached's default slab sizes.
     """
-    identifier = "0" * 36
+    return slab_bytes(text_bytes(expect), growth_factor)
+
+
+def text_bytes(expect: Any) -> int:
+    """Return the size of Celery's JSON of a result with this value."""
     value = celery_json.dumps(
         {
             "status": "SUCCESS",
@@ -165,12 +177,22 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
             "traceback": None,
             "children": [],
             "date_done": "2026-01-01T00:00:00.000000+00:00",
-            "task_id": identifier,
+            "task_id": "0" * ID_BYTES,
             # What taskmill_worker.task_times adds.
             "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
     )
-    need = ITEM_OVERHEAD + len(KEY_PREFIX) + len(identifier) + len(value.encode())
+    return len(value.encode())
+
+
+def item_bytes(stored: int) -> int:
+    """Return what memcached needs for a result whose text has so many bytes."""
+    return ITEM_OVERHEAD + len(KEY_PREFIX) + ID_BYTES + stored
+
+
+def slab_bytes(stored: int, growth_factor: float) -> int:
+    """Return the slab that holds a result whose text has so many bytes."""
+    need = item_bytes(stored)
     slab = SMALLEST_SLAB
     while slab < need:
         # memcached rounds each slab size up to a multiple of 8.
@@ -179,11 +201,19 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
 
 
 def check_room(results: Results, tasks: int, each: int | None, expect: Any) -> Stats:
-    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold so many results.
+    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold one such result, or so many.
 
     ``each`` is what one result takes in bytes, ``None`` to work it out from the expected value.
     """
     stats = results.stats()
+    largest = item_bytes(text_bytes(expect))
+    if tasks and largest > stats.largest_bytes:
+        raise TaskmillError(
+            f"memcached at {results} takes no result as large as the expected one: it needs {largest:,} bytes, and an "
+            f"item has at most {stats.largest_bytes:,}. Return less, such as the name of a file; or raise "
+            f"memcached_max_item_size (memcached's -I) and run site.yml, and raise server_max_value_length in the "
+            f"app's cache_backend_options, which python-memcached goes by"
+        )
     each = each or result_bytes(expect, stats.growth_factor)
     # Its memory goes out in pages of 1 MiB, each cut into slabs of one size; one page more for other sizes.
     need = -(-tasks // max(1, MEBIBYTE // each)) + 1
