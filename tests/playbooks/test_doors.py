@@ -16,10 +16,8 @@ from wiring import HERE
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
     ("fibonacci_n", "0"),
-    *(
-        (f"load_{option}", "0")
-        for option in ("threads", "processes", "confirm_window", "result_timeout", "pyspy_seconds")
-    ),
+    *((f"load_{option}", "0") for option in ("threads", "processes", "confirm_window", "pyspy_seconds")),
+    ("load_result_timeout", "-1"),
     ("load_rate", "fast"),
 ]
 CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
