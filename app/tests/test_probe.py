@@ -22,6 +22,7 @@ from taskmill.model.plan import Plan, Route
 from taskmill.model.record import Probed
 from taskmill.progress import Reporter
 from taskmill.session import patience, probe
+from taskmill.session.preflight import Conditions
 from taskmill.session.probe import Probe, Sample, samples
 
 if TYPE_CHECKING:
@@ -57,8 +58,12 @@ class Cluster(threading.Event):
         self.executed: dict[str, int] = {}
         self.said = io.StringIO()
         self._later: list[tuple[float, Callable[[], object]]] = []
-        begin = time.monotonic()
-        monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: begin + self.seconds))
+        #: What the store was asked to have room for.
+        self.room: list[Any] = []
+        self.begin = time.monotonic()
+        monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: self.begin + self.seconds))
+        monkeypatch.setattr(Probe, "_send", lambda *arguments: self.send(*arguments))
+        monkeypatch.setattr(workers, "settled", lambda *_: [replace(W1, executed={"a.red": 1, "a.blue": 1})])
         monkeypatch.setattr(workers, "ask", lambda *_: [] if self.silent else [replace(W1, executed=self.executed)])
         monkeypatch.setattr(workers, "holders", self.holders)
 
@@ -91,18 +96,30 @@ class Cluster(threading.Event):
             what()
         return self.is_set()
 
+    def send(self, _probe: Probe, asked: list[Sample], _folder: Any) -> None:
+        """Give the messages the ids ``0``, ``1`` and so on, in the order of their routes."""
+        for place, sample in enumerate(asked):
+            sample.identifier = str(place).encode()
+            sample.sent = sample.seen = self.begin + self.seconds
+
+    def takes(self, stored: int) -> int:
+        """Answer as the store: a thousand bytes more."""
+        return stored + 1000
+
+    def preflight(self, *asked: Any) -> None:
+        """Note what the store has to have room for."""
+        self.room.append(asked)
+
     def probe(self, plan: Plan) -> Probe:
-        """Return a probe whose messages have the ids ``0``, ``1`` and so on, in the order of their routes."""
+        """Return a probe of the plan."""
+        return Probe(plan, cast("Broker", self), cast("Any", self), [W1], self, Reporter(self.said))
 
-        now = vars(probe)["time"].monotonic
-
-        class Sent(Probe):
-            def _send(self, asked: list[Sample], _folder: Any) -> None:
-                for place, sample in enumerate(asked):
-                    sample.identifier, sample.sent = str(place).encode(), now()
-                    sample.seen = sample.sent
-
-        return Sent(plan, cast("Broker", self), cast("Any", self), [W1], self, Reporter(self.said))
+    def try_tasks(self, plan: Plan, conditions: Conditions) -> tuple[Plan, dict[str, Any]]:
+        """Do what a run does before its first message."""
+        before = {"broker": {"waiting": {}}, "workers": workers.plain([W1]), "unstored": []}
+        return probe.try_tasks(
+            plan, before, cast("Broker", self), cast("Any", self), self, Reporter(self.said), conditions
+        )
 
     def finish(self, place: int, result: Any, **fields: Any) -> None:
         """Store a result."""
@@ -269,6 +286,32 @@ def test_queues_that_others_use_are_left_out(cluster: Cluster) -> None:
     """It is said which; with none left nothing is sent."""
     assert cluster.probe(PLAN).run(["red", "blue"]) == []
     assert cluster.said.getvalue() == "messages of others wait in red, blue: these tasks are not tried first\n"
+
+
+def test_run_begins_with_what_was_measured(cluster: Cluster) -> None:
+    """The deadline, the workers' counts after it, and the room that the store needs for results of that size."""
+    for place in (0, 1):
+        cluster.finish(place, 5, taskmill=[1.0, 600_000_000, None, "w1@h"])
+    plan, before = cluster.try_tasks(PLAN, Conditions())
+    assert plan == replace(PLAN, deadline=1800)
+    assert [one["seconds"] for one in before["probed"]] == [600, 600]
+    assert before["workers"][0]["executed"] == {"a.red": 1, "a.blue": 1}
+    assert cluster.room == [(100, len(cluster.values[b"0"]) + 1000, 5)]
+    said = cluster.said.getvalue()
+    assert "a result counts as lost when none has come for 1,800 s (--deadline)" in said
+    assert said.count("warning: a.") == 2
+    plan, _ = cluster.try_tasks(replace(PLAN, deadline=60), Conditions(result_bytes=1, consumer_timeout=7200))
+    assert plan.deadline == 60
+    assert len(cluster.room) == 1
+    assert cluster.said.getvalue().count("warning: a.") == 2
+
+
+def test_nothing_is_tried_where_that_is_not_wanted(cluster: Cluster) -> None:
+    """The plan has the usual deadline then, and nothing is said."""
+    plan, before = cluster.try_tasks(PLAN, Conditions(probe=False))
+    assert plan == replace(PLAN, deadline=120)
+    assert "probed" not in before
+    assert cluster.said.getvalue() == ""
 
 
 @pytest.mark.parametrize(
