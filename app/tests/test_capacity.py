@@ -421,7 +421,7 @@ def test_the_capacity_of_a_real_cluster_is_found(taskmill: Taskmill) -> None:
 @pytest.mark.usefixtures("worker")
 def test_a_task_that_fails_ends_the_search_of_a_real_cluster(taskmill: Taskmill) -> None:
     """With the exit code of a run that has faults, and the folder that lists them."""
-    done = taskmill("capacity", f"--runs-directory={taskmill.runs}", *TASKS, "--args", '["six"]')
+    done = taskmill("capacity", f"--runs-directory={taskmill.runs}", *TASKS, "--args", '["six"]', "--no-probe")
     assert done.code == 1
     assert "64 failed" in done.err
     assert "Traceback" not in done.err

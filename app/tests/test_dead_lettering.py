@@ -187,7 +187,7 @@ def test_task_that_kills_its_process_is_parked_and_named(worker: Worker, other: 
     """It begins once and as often again as it may; then its message is kept, its result says so, the rest is right."""
     process = other.popen("run", *GOOD, "--tasks=400", "--threads=2", "--window=20")
     wait_until(lambda: other.ids_written() > 20, 60, "20 ids on disk")
-    poison = other("run", "--task=killer.kill=red", "--tasks=1", "--n=1", "--allow-waiting", "--deadline=40")
+    poison = other("run", "--task=killer.kill=red", "--tasks=1", "--n=1", "--allow-waiting", "--no-probe")
     folder = other.latest
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err

@@ -12,7 +12,7 @@ from celery import Celery
 from services import Memcached, stored
 from taskmill.model.errors import TaskmillError
 from taskmill.publishing import journal
-from taskmill.results.memcached import KEY_PREFIX, Results, check_room, result_bytes
+from taskmill.results.memcached import KEY_PREFIX, Results, check_room, result_bytes, text_bytes
 from taskmill_worker.memcached_backend import MemcachedBackend, MemcachedUnavailableError, ResultTooLargeError
 
 #: What task_times.py adds.
@@ -46,6 +46,25 @@ def test_memcached_of_the_size_asked_for_keeps_every_result(start_memcached: Cal
     assert fits > 13000
     assert fill(store, fits, 6765)["evictions"] == 0
     assert fill(store, 2 * 3449, 6765)["evictions"] > 0
+
+
+def test_expected_value_that_is_larger_than_an_item_is_refused(memcached: Memcached) -> None:
+    """Whatever the room is; the two settings that bound it are named."""
+    results = Results(memcached.url)
+    with pytest.raises(TaskmillError) as refused:
+        check_room(results, 1, None, "x" * 1_200_000)
+    assert str(refused.value) == (
+        f"memcached at {results} takes no result as large as the expected one: it needs 1,200,364 bytes, and an item "
+        "has at most 1,048,576. Have the task return less, such as the name of a file; or set memcached_item_mb to 2 or "
+        "more and run site.yml, and cache_backend_options = {'server_max_value_length': 0} in the app's settings; or "
+        "set result_store to redis"
+    )
+    assert check_room(results, 0, None, "x" * 1_200_000).largest_bytes == 1 << 20
+
+
+def test_measured_result_takes_the_slab_that_an_expected_one_does(memcached: Memcached) -> None:
+    """What is known of its text alone is enough."""
+    assert Results(memcached.url).takes(text_bytes(6765)) == result_bytes(6765, 1.25)
 
 
 def accepted(results: Results, tasks: int) -> bool:

@@ -242,6 +242,14 @@ def test_record_of_any_shape_makes_a_page(tmp_path: Path, section: str, value: A
     assert bare(tmp_path / "run", record).text
 
 
+def test_what_was_tried_before_the_load_is_a_table(tmp_path: Path) -> None:
+    """A row for each task; a record without has no table."""
+    page = write(runs.make(tmp_path / "run"))
+    assert "One of each task, before the load" in page.text
+    assert "231 bytes" in page.text
+    assert "One of each task" not in write(runs.make(tmp_path / "older", probed=[])).text
+
+
 def test_record_of_another_schema_is_named(tmp_path: Path) -> None:
     """The reader learns why something may be missing."""
     assert "schema 9" in bare(tmp_path / "run", runs.base_record(10, 1.0, 1.0) | {"schema": 9}).text

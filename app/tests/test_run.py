@@ -89,6 +89,9 @@ def test_run_posts_fetches_checks_and_records(taskmill: Taskmill) -> None:
     assert {queue: counts["correct"] for queue, counts in data["by_queue"].items()} == dict.fromkeys(
         ("red", "green", "blue"), 1000
     )
+    assert [(one["task"], one["queue"], one["measured"]) for one in data["probed"]] == [
+        (f"fibonacci.tasks.{name}", name, "worker") for name in ("red", "green", "blue")
+    ]
     seconds = data["seconds"]
     assert 0 < seconds["post"] < seconds["total"]
     assert seconds["total"] >= seconds["post"] + seconds["collect"] - 0.01
@@ -153,7 +156,7 @@ def test_post_collect_and_report_work_on_their_own(taskmill: Taskmill) -> None:
 @pytest.mark.usefixtures("worker")
 def test_wrong_value_is_counted_listed_and_fails_the_run(taskmill: Taskmill) -> None:
     """A result that differs from the right value is no success."""
-    done = taskmill("run", *TASKS, "--tasks=30", "--n=5", "--expect=6")
+    done = taskmill("run", *TASKS, "--tasks=30", "--n=5", "--expect=6", "--no-probe")
     assert done.code == 1
     assert "30 wrong" in done.out
     assert "faults.jsonl" in done.out
@@ -169,15 +172,15 @@ def test_wrong_value_is_counted_listed_and_fails_the_run(taskmill: Taskmill) -> 
 @pytest.mark.usefixtures("worker")
 def test_true_is_not_one(taskmill: Taskmill) -> None:
     """fib(1) is 1, which is neither true nor 1.0."""
-    assert taskmill("run", *TASKS, "--tasks=3", "--n=1", "--expect=true").code == 1
-    assert taskmill("run", *TASKS, "--tasks=3", "--n=1", "--expect=1.0").code == 1
+    assert taskmill("run", *TASKS, "--tasks=3", "--n=1", "--expect=true", "--no-probe").code == 1
+    assert taskmill("run", *TASKS, "--tasks=3", "--n=1", "--expect=1.0", "--no-probe").code == 1
     assert taskmill("run", *TASKS, "--tasks=3", "--n=1", "--expect=1").code == 0
 
 
 @pytest.mark.usefixtures("worker")
 def test_failing_task_is_counted_with_its_exception(taskmill: Taskmill) -> None:
     """A task that raises is failed, not lost, and its exception is listed."""
-    done = taskmill("run", *TASKS, "--tasks=6", "--args", '["six"]')
+    done = taskmill("run", *TASKS, "--tasks=6", "--args", '["six"]', "--no-probe")
     assert done.code == 1
     assert record(taskmill.latest)["counts"]["failed"] == 6
     first = faults(taskmill.latest)[0]

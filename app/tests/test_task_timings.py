@@ -75,7 +75,7 @@ def test_a_run_tells_when_every_task_ran_and_where(taskmill: Taskmill, worker: W
 @pytest.mark.usefixtures("worker")
 def test_a_failed_task_has_its_times_too(taskmill: Taskmill) -> None:
     """A task that raises ran as well, and counts as failed with its worker."""
-    assert taskmill("run", *TASKS, "--tasks=30", "--args", '["x"]').code == 1
+    assert taskmill("run", *TASKS, "--tasks=30", "--args", '["x"]', "--no-probe").code == 1
     times, data = load(taskmill.latest), record(taskmill.latest)
     assert np.isfinite(times.run).all()
     assert [worker["failed"] for worker in data["by_worker"].values()] == [30]

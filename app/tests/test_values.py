@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from taskmill.model.errors import TaskmillError
-from taskmill.results import memcached, values
+from taskmill.results import values
 from taskmill.results.values import carried
 from taskmill.results.verdict import judge
 
@@ -102,20 +101,3 @@ def test_without_its_package_a_serializer_is_not_read(
     monkeypatch.setattr(values, package, None)
     assert judge(ID, text, True, 5)[0] == "wrong"
     assert judge(ID, plain, True, 5)[0] == "correct"
-
-
-def test_a_result_larger_than_memcached_takes_is_refused_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is published; one that fits is let through."""
-    there = memcached.Results("cache+memcached://192.0.2.1:11211/")
-    stats = memcached.Stats(limit_bytes=1 << 30, used_bytes=0, items=0, evictions=0, version="1", growth_factor=1.25)
-    monkeypatch.setattr(there, "stats", lambda: stats)
-    there.preflight(10, None, "x" * 1_000_000)
-    large = "x" * 3_000_000
-    with pytest.raises(TaskmillError) as caught:
-        there.preflight(10, None, large)
-    assert str(caught.value) == (
-        f"a result of this run takes {memcached.item_bytes(large):,} bytes, and memcached at 192.0.2.1:11211 takes "
-        "1,048,576 at most: no task could store its result. Set memcached_item_mb to 3 or more and run site.yml, and "
-        "cache_backend_options = {'server_max_value_length': 0} in the app's settings; or set result_store to redis; "
-        "or have the task return less"
-    )

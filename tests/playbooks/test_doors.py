@@ -15,10 +15,8 @@ from wiring import EXAMPLE, HERE
 
 LOAD: list[tuple[str, str]] = [
     *(("load_tasks", value) for value in ("0", "-5", "many", "1.5", "")),
-    *(
-        (f"load_{option}", "0")
-        for option in ("threads", "processes", "confirm_window", "result_timeout", "pyspy_seconds")
-    ),
+    *((f"load_{option}", "0") for option in ("threads", "processes", "confirm_window", "pyspy_seconds")),
+    ("load_result_timeout", "-1"),
     ("load_rate", "fast"),
     ("load_scenario", "gone.yml"),
 ]

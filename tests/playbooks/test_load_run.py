@@ -20,6 +20,7 @@ OTHER_APP: dict[str, Any] = {"app_name": "shop.celery:app", "app_tasks": {"shop.
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "paced": {"load_rate": "500", "load_thresholds": "completed_per_s>=500, lost==0", "load_profile": "false"},
+    "patient": {"load_result_timeout": "600", "load_probe": "false", "rabbitmq_consumer_timeout": 7200},
     "search": {"load_mode": "capacity", "capacity_worker_hosts": [2, 4]},
     "search_again": {"load_mode": "capacity", "capacity_resume": "/var/lib/taskmill/runs/before"},
     "taken_up": {"load_run_take_up": ["resume", "/var/lib/taskmill/runs/before"]},
@@ -46,7 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 COMMON = [
     "--runs-directory=/var/lib/taskmill/runs", "--name=fibonacci", "--args=[20]", "--expect=6765",
-    "--function-seconds=0.001", "--worker-cores=12", "--threads=10", "--processes=1", "--window=500", "--deadline=120",
+    "--function-seconds=0.001", "--worker-cores=12", "--threads=10", "--processes=1", "--window=500",
     "--environment=/var/lib/taskmill/environment.json",
 ]  # fmt: skip
 ROUTES = [f"--task=fibonacci.tasks.{color}={color}" for color in ("red", "green", "blue")]
@@ -96,6 +97,12 @@ def test_a_load_has_a_pace_and_thresholds_where_they_are_given(commands: dict[st
         "--require=completed_per_s>=500",
         "--require=lost==0",
     ]
+
+
+def test_a_load_is_told_what_is_not_as_usual_of_its_patience(commands: dict[str, list[str]]) -> None:
+    """Where the inventory says nothing, one of each task is tried, and the rest follows from that."""
+    patience = ["--deadline=600", "--no-probe", "--consumer-timeout=7200"]
+    assert commands["patient"] == ["run", *COMMON, *patience, *ROUTES, "--tasks=1000000", "--profile"]
 
 
 def test_a_search_gets_the_options_of_a_search(commands: dict[str, list[str]]) -> None:

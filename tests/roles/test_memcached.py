@@ -19,6 +19,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"memcached_expected_results": 1000, "memcached_result_bytes": 100000}, ["need 105 MiB"]),
     ({"memcached_listen_addresses": []}, ["memcached_listen_addresses is empty", "127.0.0.1"]),
+    ({"memcached_item_mb": "4 MB"}, ["memcached_item_mb", "4 MB"]),
     ({"memcached_memory_mb": "much"}, ["memcached_memory_mb", "much"]),
 ]
 

@@ -50,6 +50,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         {"rabbitmq_queues": [{"name": "red"}], "rabbitmq_dead_letters": "red"},
         ["rabbitmq_dead_letters is 'red'", "a queue that no worker consumes"],
     ),
+    ({"rabbitmq_consumer_timeout": 0}, ["rabbitmq_consumer_timeout is 0", "at least 60 seconds"]),
     ({"rabbitmq_max_message_size": 0}, ["rabbitmq_max_message_size is 0", "a number of bytes"]),
 ]
 
@@ -89,6 +90,15 @@ def test_a_watermark_is_a_share_or_an_amount(render: Render, given: object, line
     """The form of the value decides which of the two settings of RabbitMQ is written."""
     written = rendered(render, "rabbitmq.conf.j2", rabbitmq_memory_high_watermark=given)
     assert [text for text in written.splitlines() if text.startswith("vm_memory")] == [line]
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(1800, []), (7200, ["consumer_timeout = 7200000"])])
+def test_a_consumer_timeout_is_written_where_it_is_not_the_usual_one(
+    render: Render, seconds: int, lines: list[str]
+) -> None:
+    """Older releases do not know the key, and would not start."""
+    written = rendered(render, "rabbitmq.conf.j2", rabbitmq_consumer_timeout=seconds)
+    assert [text for text in written.splitlines() if text.startswith("consumer_timeout")] == lines
 
 
 def test_with_a_certificate_nothing_is_served_without_tls(render: Render) -> None:

@@ -159,6 +159,8 @@ def make_parser():
     add("--environment", type=json_file, default={}, metavar="FILE", help="JSON object for the record's environment")
     add("--no-workers", action="store_true", help="post even if a queue has no consumer")
     add("--allow-waiting", action="store_true", help="post even if other messages wait in the queues")
+    add("--no-probe", action="store_true", help="has no meaning here: no task is tried before the run")
+    add("--consumer-timeout", type=SECONDS, help="has no meaning here, for the same reason")
     collect = commands.add_parser("collect", help="fetch the results of RUN by the ids on its disk", epilog=EPILOG)
     collect.set_defaults(command=collect_command)
     collect.add_argument("run", help="folder of the run")

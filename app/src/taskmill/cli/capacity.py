@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,17 @@ from click.core import ParameterSource
 
 from taskmill.capacity import measure
 from taskmill.capacity import text as capacity_text
-from taskmill.cli.options import RUN, make_plan, workload_options
+from taskmill.cli.options import RUN, make_conditions, make_plan, workload_options
 from taskmill.cli.values import POSITIVE, SECONDS
 from taskmill.cluster.broker import Broker
-from taskmill.model import run_folder
+from taskmill.model import errors, run_folder
 from taskmill.model.errors import TaskmillError
 from taskmill.progress import Quiet, Reporter
 from taskmill.publishing import interrupt
 from taskmill.results import store
 from taskmill.session.api import begin
-from taskmill.session.preflight import Conditions, preflight
+from taskmill.session.preflight import preflight
+from taskmill.session.probe import try_tasks
 from taskmill.tuning import grid
 from taskmill.workload import files
 
@@ -91,7 +93,8 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
         given = [one.opts[0] for one in others if is_given(context, one.name or "")]
         if given:
             raise click.UsageError(f"--resume goes on with what was begun: {', '.join(given)} cannot stand beside it")
-    allowed = Conditions(result_bytes=options["result_bytes"])
+    allowed = make_conditions(options)
+    each = replace(allowed, probe=False)
     reporter, broker, results = Quiet(), Broker.from_environment(), store.of_environment()
     with interrupt.watch() as stop:
         if resume is not None:
@@ -104,12 +107,18 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
                     f"{', '.join(before['unstored'])}: no result is stored, and the search goes by when results came. "
                     f"Give these tasks a result backend, and take ignore_result off, for the search"
                 )
+            each_route = replace(plan, tasks=len(plan.routes))
+            tried, _ = try_tasks(each_route, before, broker, results, stop, reporter, allowed)
+            plan = replace(plan, deadline=tried.deadline)
+            if stop.is_set():
+                click.echo("Interrupted before the first load: nothing of it was published.")
+                raise SystemExit(errors.INTERRUPTED)
             search = measure.Search(run_folder.dated_folder(options["runs_directory"], plan.name), plan, settings)
             files.keep(plan, search.folder)
         reporter.say(f"run folder {search.folder}")
 
         def drive(plan: Plan, directory: Path) -> Path | None:
-            begun = begin(plan, directory, broker, results, stop, reporter, allowed)
+            begun = begin(plan, directory, broker, results, stop, reporter, each)
             if begun is None:
                 return None
             session, before = begun
@@ -130,7 +139,7 @@ def is_given(context: click.Context, name: str) -> bool:
 
 def await_empty(broker: Broker, plan: Plan, stop: threading.Event, reporter: Reporter) -> None:
     """Wait until the workers have worked off what a load that was interrupted left, as long as a result may take."""
-    end = time.monotonic() + plan.deadline
+    end = time.monotonic() + plan.result_timeout
     while broker.check(plan.queues)["waiting"] and time.monotonic() < end and not stop.wait(1.0):
         reporter.say("waiting until the queues are empty")
 

@@ -12,6 +12,7 @@ from taskmill.cli.values import FOLDER, POSITIVE, SECONDS, JsonType, NameType, R
 from taskmill.model.plan import Plan
 from taskmill.model.run_folder import read_json
 from taskmill.model.thresholds import METRICS
+from taskmill.session.preflight import CONSUMER_TIMEOUT, Conditions
 from taskmill.workload.calls import Calls
 
 if TYPE_CHECKING:
@@ -79,10 +80,9 @@ WORKLOAD_OPTIONS = (
     click.option(
         "--deadline",
         type=SECONDS,
-        default=120.0,
-        show_default=True,
         help="Seconds without any new result after which missing ones count as lost; ten times as many while workers "
-        "are at work on them.",
+        "are at work on them. By default three times as long as the longest of the tasks that are tried first, and at "
+        "least 120.",
     ),
     click.option(
         "--broker-deadline",
@@ -125,6 +125,23 @@ WORKLOAD_OPTIONS = (
         help="File with a JSON object to merge into the record's environment.",
     ),
 )
+#: What comes before it.
+PROBE_OPTIONS = (
+    click.option(
+        "--probe/--no-probe",
+        default=True,
+        show_default=True,
+        help="First run one of each task, compare its result, and look at its size and duration; not for tasks that "
+        "must not run once more.",
+    ),
+    click.option(
+        "--consumer-timeout",
+        type=SECONDS,
+        default=CONSUMER_TIMEOUT,
+        show_default=True,
+        help="Seconds after which the broker takes back what a worker has not acknowledged (its consumer_timeout).",
+    ),
+)
 #: How much of it.
 AMOUNT_OPTIONS = (
     click.option("--tasks", type=POSITIVE, help="How many tasks to publish; at most, where a scenario has stages."),
@@ -147,12 +164,12 @@ AMOUNT_OPTIONS = (
 
 def plan_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that make a plan."""
-    return with_options(command, AMOUNT_OPTIONS + WORKLOAD_OPTIONS)
+    return with_options(command, AMOUNT_OPTIONS + WORKLOAD_OPTIONS + PROBE_OPTIONS)
 
 
 def workload_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what is published and how, but not how much of it."""
-    return with_options(command, WORKLOAD_OPTIONS)
+    return with_options(command, WORKLOAD_OPTIONS + PROBE_OPTIONS)
 
 
 def with_options(command: Callable[..., None], options: Sequence[Any]) -> Callable[..., None]:
@@ -160,6 +177,17 @@ def with_options(command: Callable[..., None], options: Sequence[Any]) -> Callab
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def make_conditions(options: dict[str, Any]) -> Conditions:
+    """Turn the options into what may be otherwise than a run wants it."""
+    return Conditions(
+        no_workers=options.get("no_workers", False),
+        allow_waiting=options.get("allow_waiting", False),
+        result_bytes=options["result_bytes"],
+        probe=options["probe"],
+        consumer_timeout=options["consumer_timeout"],
+    )
 
 
 def make_plan(options: dict[str, Any]) -> Plan:

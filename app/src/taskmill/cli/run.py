@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskmill.cli.options import DEADLINE, REQUIRE, RUN, make_plan, plan_options
+from taskmill.cli.options import DEADLINE, REQUIRE, RUN, make_conditions, make_plan, plan_options
 from taskmill.cli.preview import preview
 from taskmill.cli.smoke import outcomes, smoke_plan
 from taskmill.cli.verdict import tell_run
@@ -20,7 +20,6 @@ from taskmill.publishing import interrupt
 from taskmill.results import store
 from taskmill.session import api
 from taskmill.session.drive import Concluded, Session, broker_if_there
-from taskmill.session.preflight import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +47,9 @@ def run_command(required: tuple[Requirement, ...], dry: bool, smoke: bool, **opt
         click.echo(preview(plan))
         return
     if smoke:
-        raise SystemExit(start(smoke_plan(plan), options, collect_too=True, tell=tell_smoke))
+        # It is one of each task itself.
+        alone = {**options, "probe": False}
+        raise SystemExit(start(smoke_plan(plan), alone, collect_too=True, tell=tell_smoke))
     raise SystemExit(start(make_plan(options), options, collect_too=True, required=required))
 
 
@@ -76,7 +77,7 @@ def start(
     """Begin a run and say what came of it; return the exit code."""
     reporter = Reporter()
     broker, results = Broker.from_environment(), store.of_environment()
-    conditions = Conditions(options["no_workers"], options["allow_waiting"], options["result_bytes"])
+    conditions = make_conditions(options)
     with interrupt.watch() as stop:
         run = api.start(
             plan,
@@ -90,7 +91,7 @@ def start(
             collect_too=collect_too,
         )
         if run is None:
-            click.echo("Interrupted before the first message: nothing was published.")
+            click.echo("Interrupted before the first message of the run: nothing of it was published.")
             return errors.INTERRUPTED
         code = tell(run)
         return errors.OK if not collect_too and run.posted.finished else code

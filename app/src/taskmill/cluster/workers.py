@@ -148,12 +148,26 @@ def held(broker: Broker, workers: list[Worker], tasks: Collection[str]) -> int:
     One that goes on meanwhile may be counted twice, and is not missed. Raises ``TaskmillError`` when the broker cannot
     be reached.
     """
+    return sum(request.get("name") in tasks for _, request in _taken(broker, workers))
+
+
+def holders(broker: Broker, workers: list[Worker], ids: Collection[str]) -> dict[str, str]:
+    """Return, by id, which worker has taken that message from its queue and not finished it.
+
+    Raises ``TaskmillError`` when the broker cannot be reached.
+    """
+    return {request["id"]: name for name, request in _taken(broker, workers) if request.get("id") in ids}
+
+
+def _taken(broker: Broker, workers: list[Worker]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the messages that the workers have, each with the worker's name."""
     with _inspecting(broker, workers) as ask:
         # In the order in which a worker has a message go through them.
         answers = [ask(question) for question in ("scheduled", "reserved", "active")]
-    requests = [one for by_worker in answers for taken in by_worker.values() for one in taken]
     # What waits for its time has the request inside.
-    return sum(one.get("request", one).get("name") in tasks for one in requests)
+    return [
+        (name, one.get("request", one)) for by_worker in answers for name, taken in by_worker.items() for one in taken
+    ]
 
 
 @contextmanager

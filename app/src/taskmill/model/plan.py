@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 #: What fields are called in ``plan.json``, where that is another name.
 IN_FILE = {"routes": "kinds", "minimal_headers": "lean"}
+#: Seconds without any new result, where nothing says how long a task takes.
+RESULT_TIMEOUT = 120.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Directory of a run folder with the scenario, the files with rows and the modules that it names.
 SCENARIO_FILES = "scenario"
@@ -116,8 +118,9 @@ class Plan:
     rate: float | None = None
     #: In place of ``rate``: what is due when. A load of fewer tasks ends before its stages do.
     stages: tuple[Stage, ...] = ()
-    #: Seconds without any new result after which what is missing counts as lost.
-    deadline: float = 120.0
+    #: Seconds without any new result after which what is missing counts as lost; ``None`` to have it follow from how
+    #: long the tasks take, see :func:`taskmill.session.probe.result_timeout`.
+    deadline: float | None = None
     #: Seconds to wait for a broker that went away while posting.
     broker_deadline: float = 120.0
     profile: bool = True
@@ -171,6 +174,11 @@ class Plan:
     def queues(self) -> list[str]:
         """The queues, each once, in the order given."""
         return list(dict.fromkeys(route.queue for route in self.routes))
+
+    @property
+    def result_timeout(self) -> float:
+        """The deadline in seconds, if only the usual one."""
+        return RESULT_TIMEOUT if self.deadline is None else self.deadline
 
     @property
     def task(self) -> str:

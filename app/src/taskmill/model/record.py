@@ -249,6 +249,22 @@ class Repair(Struct):
     lost: int = 0
 
 
+class Probed(Struct):
+    """One task as it was tried before the run.
+
+    ``seconds`` are those of its function, as the ``worker`` has ``measured`` them, or of the ``round trip`` from its
+    message to its result. ``result_bytes`` is null where no result is stored.
+    """
+
+    task: str = ""
+    queue: str = ""
+    worker: str = ""
+    seconds: float = 0.0
+    measured: str = "worker"
+    message_bytes: int = 0
+    result_bytes: int | None = None
+
+
 class Judged(Struct):
     """A threshold, and whether the run meets it."""
 
@@ -328,6 +344,9 @@ class RunRecord(Struct, kw_only=True, dict=True):
     by_worker: dict[str, WorkerTotals] = {}
     task_seconds: TaskSeconds = field(default_factory=TaskSeconds)
     requirements: list[Judged] = []
+    probed: Annotated[
+        list[Probed], Meta(description="One of each task, run before the first message of the run; it does not count.")
+    ] = []
     problems: Annotated[list[str], Meta(description="What is wrong, in words.")] = []
 
     @classmethod

@@ -101,7 +101,7 @@ def await_acknowledgements(
     changed = time.monotonic()
     with reporter.phase("executing", tasks) as phase:
         while not stop.is_set():
-            late = time.monotonic() - changed > plan.deadline
+            late = time.monotonic() - changed > plan.result_timeout
             try:
                 look = look_at(plan, broker, before, set(plan.unstored))
             except TaskmillError as error:

@@ -94,6 +94,10 @@ class Results:
         """Return nothing; raise ``TaskmillError`` when the backend does not answer. Its room is not known."""
         return self.figures()
 
+    def takes(self, stored: int) -> int:
+        """Return the same: what more the backend needs is not known."""
+        return stored
+
     def forget_redeliveries(self, identifier: str) -> None:
         """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun, where it counts."""
         if getattr(self._backend, "implements_incr", False):

@@ -227,7 +227,7 @@ class Collector:
 
     def _late(self) -> bool:
         """Say whether a deadline has passed without a new result."""
-        return time.monotonic() - self._last_new > (self._waited_on + 1) * self._plan.deadline
+        return time.monotonic() - self._last_new > (self._waited_on + 1) * self._plan.result_timeout
 
     def _goes_on(self, phase: Phase, at_work: Callable[[], str]) -> bool:
         """Say whether what is missing has another deadline: a last look finds something, or somebody is at work."""
@@ -238,7 +238,7 @@ class Collector:
             return True
         if busy:
             self._reporter.say(
-                f"no new result for {self._waited_on * self._plan.deadline:g} s, but {busy}: waiting longer"
+                f"no new result for {self._waited_on * self._plan.result_timeout:g} s, but {busy}: waiting longer"
             )
         return bool(busy)
 
@@ -450,7 +450,8 @@ class Collector:
                         identifier,
                         queue,
                         "lost",
-                        f"confirmed by the broker, but no result came within {self._plan.deadline:g} s of the last one",
+                        f"confirmed by the broker, but no result came within {self._plan.result_timeout:g} s of the "
+                        f"last one",
                     )
         found_anyway = len(self._doubtful) - outcome.unsent
         # What was never confirmed counts as posted only where a result proves it.

@@ -25,6 +25,7 @@ SCHEME = "cache+memcached://"
 #: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
 ITEM_OVERHEAD = 48 + 8 + 4 + 3
 SMALLEST_SLAB = 96
+ID_BYTES = 36
 MEBIBYTE = 1 << 20
 
 
@@ -50,8 +51,8 @@ class Stats:
     version: str
     #: Growth from one slab size to the next, and the smallest room for key and value.
     growth_factor: float
-    #: The largest item that each takes.
-    item_size_max: int = MEBIBYTE
+    #: Largest item that it takes, with its key and what it costs beside them.
+    largest_bytes: int
 
 
 class Results:
@@ -134,7 +135,7 @@ class Results:
             evictions=sum(int(stats["evictions"]) for stats in plain),
             version=", ".join(sorted({stats["version"] for stats in plain})),
             growth_factor=max([float(stats.get("growth_factor", 1.25)) for stats in settings], default=1.25),
-            item_size_max=min([int(stats.get("item_size_max", MEBIBYTE)) for stats in settings], default=MEBIBYTE),
+            largest_bytes=min([int(stats.get("item_size_max", MEBIBYTE)) for stats in settings], default=MEBIBYTE),
         )
 
     def figures(self) -> dict[str, Any]:
@@ -144,6 +145,10 @@ class Results:
     def preflight(self, tasks: int, each: int | None, expect: Any) -> dict[str, Any]:
         """Return the same; raise ``TaskmillError`` when so many results do not fit, see :func:`check_room`."""
         return asdict(check_room(self, tasks, each, expect))
+
+    def takes(self, stored: int) -> int:
+        """Return the slab that holds a result whose text has so many bytes."""
+        return slab_bytes(stored, self.stats().growth_factor)
 
     @staticmethod
     def _one_stats(data: dict[Any, Any]) -> dict[str, str]:
@@ -155,9 +160,16 @@ def text(value: Any) -> str:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
-def item_bytes(expect: Any) -> int:
-    """Return the bytes of an item that is Celery's JSON with this value."""
-    identifier = "0" * 36
+def result_bytes(expect: Any, growth_factor: float) -> int:
+    """Return what one result takes in memcached, in bytes: the slab that holds Celery's JSON with this value.
+
+    For a small number that is 384 with memcached's default slab sizes.
+    """
+    return slab_bytes(text_bytes(expect), growth_factor)
+
+
+def text_bytes(expect: Any) -> int:
+    """Return the size of Celery's JSON of a result with this value."""
     value = celery_json.dumps(
         {
             "status": "SUCCESS",
@@ -165,20 +177,22 @@ def item_bytes(expect: Any) -> int:
             "traceback": None,
             "children": [],
             "date_done": "2026-01-01T00:00:00.000000+00:00",
-            "task_id": identifier,
+            "task_id": "0" * ID_BYTES,
             # What taskmill_worker.task_times adds.
             "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
     )
-    return ITEM_OVERHEAD + len(KEY_PREFIX) + len(identifier) + len(value.encode())
+    return len(value.encode())
 
 
-def result_bytes(expect: Any, growth_factor: float) -> int:
-    """Return what one result takes in memcached, in bytes: the slab that holds Celery's JSON with this value.
+def item_bytes(stored: int) -> int:
+    """Return what memcached needs for a result whose text has so many bytes."""
+    return ITEM_OVERHEAD + len(KEY_PREFIX) + ID_BYTES + stored
 
-    For a small number that is 384 with memcached's default slab sizes.
-    """
-    need = item_bytes(expect)
+
+def slab_bytes(stored: int, growth_factor: float) -> int:
+    """Return the slab that holds a result whose text has so many bytes."""
+    need = item_bytes(stored)
     slab = SMALLEST_SLAB
     while slab < need:
         # memcached rounds each slab size up to a multiple of 8.
@@ -187,18 +201,18 @@ def result_bytes(expect: Any, growth_factor: float) -> int:
 
 
 def check_room(results: Results, tasks: int, each: int | None, expect: Any) -> Stats:
-    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold so many results, or one of them.
+    """Return memcached's stats; raise ``TaskmillError`` when it cannot hold one such result, or so many.
 
     ``each`` is what one result takes in bytes, ``None`` to work it out from the expected value.
     """
     stats = results.stats()
-    one = each or item_bytes(expect)
-    if one > stats.item_size_max:
+    largest = item_bytes(text_bytes(expect))
+    if tasks and largest > stats.largest_bytes:
         raise TaskmillError(
-            f"a result of this run takes {one:,} bytes, and memcached at {results} takes {stats.item_size_max:,} at "
-            f"most: no task could store its result. Set memcached_item_mb to {one // MEBIBYTE + 1} or more and run "
-            "site.yml, and cache_backend_options = {'server_max_value_length': 0} in the app's settings; or set "
-            "result_store to redis; or have the task return less"
+            f"memcached at {results} takes no result as large as the expected one: it needs {largest:,} bytes, and an "
+            f"item has at most {stats.largest_bytes:,}. Have the task return less, such as the name of a file; or set "
+            f"memcached_item_mb to {largest // MEBIBYTE + 1} or more and run site.yml, and cache_backend_options = "
+            "{'server_max_value_length': 0} in the app's settings; or set result_store to redis"
         )
     each = each or result_bytes(expect, stats.growth_factor)
     # Its memory goes out in pages of 1 MiB, each cut into slabs of one size; one page more for other sizes.

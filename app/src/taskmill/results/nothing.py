@@ -39,5 +39,9 @@ class Results:
         """Return nothing: there is room for it."""
         return {}
 
+    def takes(self, _stored: int) -> int:
+        """Return that it takes nothing."""
+        return 0
+
     def forget_redeliveries(self, _identifier: str) -> None:
         """Do nothing: without a store nothing is counted."""

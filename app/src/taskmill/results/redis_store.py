@@ -103,6 +103,10 @@ class Results:
             )
         return figures
 
+    def takes(self, stored: int) -> int:
+        """Return what a result whose text has so many bytes takes in Redis."""
+        return ENTRY + stored
+
     def forget_redeliveries(self, identifier: str) -> None:
         """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun."""
         with suppress(redis.RedisError):

@@ -75,6 +75,9 @@ class ResultStore(ResultReader, Protocol):
         ``each`` is what one result takes in bytes, ``None`` to work it out from the expected value.
         """
 
+    def takes(self, stored: int) -> int:
+        """Return what a result whose text has so many bytes takes in the store, for ``each`` of :meth:`preflight`."""
+
     def forget_redeliveries(self, identifier: str) -> None:
         """Let ``taskmill_worker.dead_lettering`` count anew how often a redelivered task has begun.
 

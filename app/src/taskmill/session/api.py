@@ -19,6 +19,7 @@ from taskmill.results import store
 from taskmill.results.store import ResultStore
 from taskmill.session.drive import Concluded, Session, broker_if_there, broker_of
 from taskmill.session.preflight import Conditions, preflight
+from taskmill.session.probe import try_tasks
 from taskmill.workload import files
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def run(
     required: Sequence[str] = (),
     no_workers: bool = False,
     allow_waiting: bool = False,
+    no_probe: bool = False,
     reporter: Reporter | None = None,
 ) -> RunRecord:
     """Publish a plan's tasks, fetch and check every result, and return the record, whose ``folder`` is the run's.
@@ -48,7 +50,8 @@ def run(
     (``cache+memcached://``, ``redis://`` or another of Celery's) are URLs; without them ``CELERY_BROKER_URL`` and
     ``CELERY_RESULT_BACKEND`` in the environment say where the cluster is. ``required`` are thresholds such as
     ``"completed_per_s>=500"``: the record's ``requirements`` say whether they are met. ``no_workers`` publishes even if
-    no worker is there, ``allow_waiting`` even if other messages wait in the queues. A plan with several processes
+    no worker is there, ``allow_waiting`` even if other messages wait in the queues. Before the run one of each task is
+    run and looked at (:mod:`taskmill.session.probe`), which ``no_probe`` leaves out. A plan with several processes
     starts them anew, so that a script needs its ``if __name__ == "__main__"``.
 
     What is lost, wrong or failed raises nothing: the record's ``counts``, ``problems`` and ``state`` say it. Ctrl-C
@@ -57,7 +60,7 @@ def run(
     """
     parsed = [thresholds.Requirement.parse(text) for text in required]
     broker_, results_ = broker_of(broker), _results(results)
-    conditions = Conditions(no_workers, allow_waiting)
+    conditions = Conditions(no_workers, allow_waiting, probe=not no_probe)
     with _watch() as stop:
         done = start(plan, Path(runs), broker_, results_, stop, reporter or Quiet(), conditions, parsed)
     if done is None:
@@ -127,7 +130,8 @@ def begin(
 ) -> tuple[Session, dict[str, Any]] | None:
     """Make the folder of a run that nothing stands in the way of, with its plan.
 
-    Returns the run, and what preflight returned; ``None`` when it was stopped meanwhile. Raises as :func:`preflight`.
+    Returns the run, and what was found before it; ``None`` when it was stopped meanwhile. Raises as :func:`preflight`,
+    and :func:`try_tasks`.
     """
     before = preflight(plan, broker, results, reporter, conditions)
     if stop.is_set():
@@ -138,6 +142,9 @@ def begin(
             f"{', '.join(plan.unstored)}: no result is stored, so these tasks are counted by their acknowledgement "
             f"and their values are not compared"
         )
+    plan, before = try_tasks(plan, before, broker, results, stop, reporter, conditions)
+    if stop.is_set():
+        return None
     folder = run_folder.new_folder(runs, plan.name)
     plan = files.keep(plan, folder)
     return Session(plan, folder, broker, results, stop, reporter), before

@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 
 #: Seconds to wait, after the last result, for the workers' counts to stand still.
 SETTLE = 10.0
+#: RabbitMQ's own consumer_timeout, in seconds.
+CONSUMER_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What may be otherwise than a run wants it. ``result_bytes`` is what one result takes in the store, if known."""
+    """What may be otherwise than a run wants it. ``result_bytes`` is what one result takes in the store, if known.
+
+    ``probe`` has one of each task run first, where there are workers. ``consumer_timeout`` are the seconds after which
+    the broker takes back what a worker has not acknowledged.
+    """
 
     no_workers: bool = False
     allow_waiting: bool = False
     result_bytes: int | None = None
+    probe: bool = True
+    consumer_timeout: float = CONSUMER_TIMEOUT
 
 
 def preflight(
