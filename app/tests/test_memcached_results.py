@@ -55,9 +55,9 @@ def test_expected_value_that_is_larger_than_an_item_is_refused(memcached: Memcac
         check_room(results, 1, None, "x" * 1_200_000)
     assert str(refused.value) == (
         f"memcached at {results} takes no result as large as the expected one: it needs 1,200,364 bytes, and an item "
-        "has at most 1,048,576. Have the task return less, such as the name of a file; or set memcached_item_mb to 2 or "
-        "more and run site.yml, and cache_backend_options = {'server_max_value_length': 0} in the app's settings; or "
-        "set result_store to redis"
+        "has at most 1,048,576. Have the task return less, such as the name of a file; or set memcached_item_mb to 2 "
+        "or more and run site.yml, and cache_backend_options = {'server_max_value_length': 0} in the app's settings; "
+        "or set result_store to redis"
     )
     assert check_room(results, 0, None, "x" * 1_200_000).largest_bytes == 1 << 20
 

@@ -235,6 +235,7 @@ TURNS: dict[str, dict[str, Any]] = {
     "run-metadata": MEASURED,
     "run-unprofiled": BEFORE_LOAD,
     "start-pyspy": BEFORE_LOAD,
+    "copy-scenario": BEFORE_LOAD,
     "main": BEFORE_LOAD,
     "follow": BEFORE_LOAD,
     "fetch": LOADED,

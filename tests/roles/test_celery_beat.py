@@ -174,11 +174,11 @@ def test_beat_is_removed_elsewhere_before_it_starts() -> None:
         assert "strategy" not in play
 
 
-def test_what_waits_for_beat_is_a_program(resolve: Any) -> None:
+@pytest.mark.parametrize("role", ["celery_beat", "celery_worker"])
+def test_what_waits_for_it_is_a_program(resolve: Any, role: str) -> None:
     """The causes stand before it, on the same stdin, as a host's Python reads them."""
-    own = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
-    steps = yaml.safe_load((ROLE / "tasks/service.yml").read_text())
-    [step] = [step for step in steps if "await" in step.get("ansible.builtin.command", {}).get("argv", [])]
-    program = resolve(step["ansible.builtin.command"]["stdin"], {**RIGHT, **own, "role_path": str(ROLE)})
+    folder = ROLE.parent / role
+    own = DataLoader().load_from_file(str(folder / "vars/main.yml"), trusted_as_template=True)
+    program = resolve(own[f"__{role}_watch_program"], {**RIGHT, **own, "role_path": str(folder)})
     compile(program, "stdin", "exec")
     assert program.index("def explain_cause(") < program.index("def wait(")
