@@ -126,7 +126,7 @@ def test_what_is_secret_is_removed_whatever_becomes_of_the_installation(
     """Both files, where there are any; without them pip has nothing of it."""
     build = yaml.safe_load((ROLE / "tasks/build.yml").read_text())
     [remove] = next(task["always"] for task in build if "always" in task)
-    assert remove["ansible.builtin.file"] == {"path": "{{ item }}", "state": "absent"}
+    assert remove["ansible.builtin.file"] == {"path": "{{ __python_venv_entry }}", "state": "absent"}
     loop = remove["loop"].strip().removeprefix("{{").removesuffix("}}")
     role = values(f"shop @ git+https://{SECRET}@git.example/shop@v1\n")
     assert role(loop) == [role("__python_venv_credentials_file")]
