@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import re
@@ -27,6 +28,7 @@ from taskmill.model.plan import Plan, Route
 from taskmill.model.run_folder import claimed, new_folder, write_json
 from taskmill.progress import Quiet
 from taskmill.report import text
+from taskmill.session.probe import samples
 
 PLAN = Plan(name="capacity", routes=(Route("any", "red"),), tasks=1, args=(20,), check=True, expect=6765)
 SETTINGS = measure.Settings(seconds=20.0, tolerance=0.05, rounds=3, budget=1000.0)
@@ -365,6 +367,25 @@ def test_options_that_make_no_search_are_refused(arguments: list[str], said: str
     done = CliRunner().invoke(cli, ["capacity", *arguments])
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_every_kind_of_a_scenario_is_tried_before_a_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that comes once in ten messages, too."""
+    often, seldom = (f"{{task: a.{name}, queue: red, weight: {weight}}}" for name, weight in (("x", 9), ("y", 1)))
+    (tmp_path / "mix.yml").write_text(f"kinds: {{often: {often}, seldom: {seldom}}}\n")
+    tried: list[str] = []
+
+    def try_tasks(plan: Plan, *_: Any) -> Any:
+        tried.extend(sample.route.name for sample in samples(plan))
+        raise TaskmillError("that was all")
+
+    module = importlib.import_module("taskmill.cli.capacity")
+    monkeypatch.setattr(module, "preflight", lambda *_: {"unstored": []})
+    monkeypatch.setattr(module, "try_tasks", try_tasks)
+    variables = {"CELERY_BROKER_URL": "amqp://127.0.0.1:1//", "CELERY_RESULT_BACKEND": "disabled://"}
+    done = CliRunner().invoke(cli, ["capacity", f"--scenario={tmp_path / 'mix.yml'}"], env=variables)
+    assert "that was all" in str(done.exception) + done.output
+    assert tried == ["often", "seldom"]
 
 
 def test_a_folder_without_a_search_cannot_be_resumed(taskmill: Taskmill, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import threading
 import time
@@ -27,6 +28,7 @@ from taskmill.session.probe import Probe, Sample, samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
 
     from taskmill.cluster.broker import Broker
 
@@ -306,6 +308,36 @@ def test_run_begins_with_what_was_measured(cluster: Cluster) -> None:
     assert cluster.said.getvalue().count("warning: a.") == 2
 
 
+def test_room_is_for_results_as_the_run_mixes_them(cluster: Cluster) -> None:
+    """A large result of one message in ten is a tenth of them, though one of each kind is tried."""
+    kinds = (Route("a.red", "red", "small", weight=9), Route("a.red", "red", "large"))
+    plan = replace(PLAN, routes=kinds, scenario="s.yml", check=False)
+    cluster.finish(0, 5)
+    cluster.finish(1, "x" * 10_000)
+    _, before = cluster.try_tasks(plan, Conditions())
+    assert [one["kind"] for one in before["probed"]] == ["small", "large"]
+    small, large = (len(cluster.values[name]) + 1000 for name in (b"0", b"1"))
+    assert cluster.room == [(100, math.ceil((9 * small + large) / 10), None)]
+
+
+def test_a_countdown_is_waited_for_by_the_run_and_not_by_what_is_tried(cluster: Cluster) -> None:
+    """The deadline is longer by it; one that is longer than the broker waits is warned of, tried or not."""
+    kinds = (Route("a.red", "red", "soon", countdown=1800.0), Route("a.red", "red", "late", countdown=2000.5))
+    plan = replace(PLAN, routes=kinds, scenario="s.yml", check=False)
+    for place in (0, 1):
+        cluster.finish(place, 5, taskmill=[1.0, 50_000_000, None, "w1@h"])
+    assert cluster.try_tasks(plan, Conditions())[0].deadline == 150 + 2001
+    said = cluster.said.getvalue().splitlines()
+    assert said[0] == (
+        "warning: kinds.late has a countdown of 2,000 s, for which a worker keeps its message unacknowledged. After "
+        "1,800 s (consumer_timeout) RabbitMQ gives it to another worker, and so on: the task runs twice, or its "
+        "connection is closed. Give less, or set rabbitmq_consumer_timeout to more than 2,001, and run site.yml"
+    )
+    assert sum("countdown" in line for line in said) == 1
+    assert cluster.try_tasks(plan, Conditions(probe=False, consumer_timeout=7200))[0].deadline == 120 + 2001
+    assert cluster.said.getvalue().splitlines() == said
+
+
 def test_nothing_is_tried_where_that_is_not_wanted(cluster: Cluster) -> None:
     """The plan has the usual deadline then, and nothing is said."""
     plan, before = cluster.try_tasks(PLAN, Conditions(probe=False))
@@ -356,6 +388,19 @@ def test_run_whose_task_fails_or_is_wrong_is_refused_before_it_begins(taskmill: 
     assert done.code == 3, done.out + done.err
     assert "the result is 5, not 6. Nothing of the run was published." in " ".join(done.err.split())
     assert not taskmill.runs.exists()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_task_with_a_countdown_is_tried_at_once(taskmill: Taskmill, tmp_path: Path) -> None:
+    """It would be due in an hour; the others of its kind are published with that, as the plan says."""
+    scenario = tmp_path / "late.yml"
+    kind = "{task: fibonacci.tasks.red, queue: red, args: [5], countdown: 3600, expect: 6}"
+    scenario.write_text(f"kinds: {{late: {kind}}}\n")
+    done = taskmill("run", "--scenario", str(scenario), "--tasks=1")
+    assert done.code == 3, done.out + done.err
+    said = " ".join(done.err.split())
+    assert "warning: kinds.late has a countdown of 3,600 s" in said
+    assert "came to no good end: the result is 5, not 6. Nothing of the run was published." in said
 
 
 @pytest.mark.usefixtures("worker")

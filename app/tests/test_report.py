@@ -248,6 +248,10 @@ def test_what_was_tried_before_the_load_is_a_table(tmp_path: Path) -> None:
     assert "One of each task, before the load" in page.text
     assert "231 bytes" in page.text
     assert "One of each task" not in write(runs.make(tmp_path / "older", probed=[])).text
+    # Of a scenario several kinds may have one task.
+    probed = [{"task": "shop.bill", "kind": "large"}, {"task": "x"}]
+    record = runs.base_record(10, 1.0, 1.0) | {"by_kind": {"large": {"task": "shop.bill"}}, "probed": probed}
+    assert "kind task queue worker time message result large shop.bill" in bare(tmp_path / "kinds", record).text
 
 
 def test_record_of_another_schema_is_named(tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ def capacity_command(context: click.Context, /, resume: Path | None, **options: 
                     f"{', '.join(before['unstored'])}: no result is stored, and the search goes by when results came. "
                     f"Give these tasks a result backend, and take ignore_result off, for the search"
                 )
-            each_route = replace(plan, tasks=len(plan.routes))
-            tried, _ = try_tasks(each_route, before, broker, results, stop, reporter, allowed)
+            each_kind = replace(plan, tasks=len(plan.slots))
+            tried, _ = try_tasks(each_kind, before, broker, results, stop, reporter, allowed)
             plan = replace(plan, deadline=tried.deadline)
             if stop.is_set():
                 click.echo("Interrupted before the first load: nothing of it was published.")

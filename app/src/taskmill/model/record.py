@@ -253,7 +253,7 @@ class Probed(Struct):
     """One task as it was tried before the run.
 
     ``seconds`` are those of its function, as the ``worker`` has ``measured`` them, or of the ``round trip`` from its
-    message to its result. ``result_bytes`` is null where no result is stored.
+    message to its result. ``result_bytes`` is null where no result is stored. ``kind`` is that of a scenario.
     """
 
     task: str = ""
@@ -263,6 +263,7 @@ class Probed(Struct):
     measured: str = "worker"
     message_bytes: int = 0
     result_bytes: int | None = None
+    kind: str = ""
 
 
 class Judged(Struct):

@@ -23,12 +23,26 @@ def result_timeout(plan: Plan, probed: Iterable[Probed]) -> float:
 
     The plan's own ``deadline`` holds where it has one. Else it is :data:`TIMES` (3) times the longest of the tasks that
     were tried, in whole seconds, and at least 120: workers that all began a long task at the same time give no result
-    for as long, and no two calls take the same time. While workers are at work, collecting waits ten times as long.
+    for as long, and no two calls take the same time. The longest countdown of a scenario, in which no result can come,
+    is added. While workers are at work, collecting waits ten times as long.
     """
     if plan.deadline is not None:
         return plan.deadline
     longest = max((one.seconds for one in probed), default=0.0)
-    return max(RESULT_TIMEOUT, float(math.ceil(TIMES * longest)))
+    countdown = max(route.countdown for route in plan.routes)
+    return max(RESULT_TIMEOUT, float(math.ceil(TIMES * longest))) + math.ceil(countdown)
+
+
+def countdown_warnings(plan: Plan, timeout: float) -> list[str]:
+    """Return a line for each kind of a scenario whose countdown is longer than the broker waits, in seconds."""
+    return [
+        f"warning: kinds.{route.name} has a countdown of {route.countdown:,.0f} s, for which a worker keeps its "
+        f"message unacknowledged. After {timeout:,.0f} s (consumer_timeout) RabbitMQ gives it to another worker, and "
+        f"so on: the task runs twice, or its connection is closed. Give less, or set rabbitmq_consumer_timeout to "
+        f"more than {math.ceil(route.countdown):,}, and run site.yml"
+        for route in plan.routes
+        if route.countdown > timeout
+    ]
 
 
 def consumer_timeout_warnings(

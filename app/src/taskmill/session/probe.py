@@ -1,7 +1,7 @@
 """One message of each route before the first of a run: does each task work, how long does it take, how large is it?
 
-The messages are those that the run will publish, by the same channels, with ids of their own. None of them counts in
-the run: the workers' own counts are taken anew afterwards.
+The messages are those that the run will publish, but for a countdown, by the same channels, with ids of their own. None
+of them counts in the run: the workers' own counts are taken anew afterwards.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ from taskmill.results.kinds import as_carried
 from taskmill.results.store import away
 from taskmill.results.verdict import is_parked, judge
 from taskmill.samples.task_timings import KEY
-from taskmill.session.patience import consumer_timeout_warnings, result_timeout
+from taskmill.session.patience import consumer_timeout_warnings, countdown_warnings, result_timeout
 from taskmill.session.preflight import SETTLE
 from taskmill.workload.calls import Calls, largest_value
 
@@ -159,7 +160,9 @@ class Probe:
     def _send(self, asked: list[Sample], folder: Path) -> None:
         """Publish the messages, each by a channel of its own, and note their ids."""
         (folder / "ids").mkdir()
-        plan = replace(self.plan, rate=None, stages=(), profile=False)
+        # None of them waits for a countdown, which says nothing of how long the task takes.
+        routes = tuple(replace(route, countdown=0.0) for route in self.plan.routes)
+        plan = replace(self.plan, routes=routes, rate=None, stages=(), profile=False)
         spans = tuple((sample.number, 1) for sample in asked)
         # Set by a channel that gives up, which is not the user's wish.
         inner = threading.Event()
@@ -229,6 +232,7 @@ class Probe:
             measured="round trip" if run is None else "worker",
             message_bytes=self.message_bytes(sample),
             result_bytes=stored,
+            kind=sample.route.name,
         )
 
     def _look(self, pending: list[Sample]) -> dict[str, str]:
@@ -343,6 +347,24 @@ def line(sample: Sample, probed: Probed) -> str:
     return f"{sample.label}: {took} {probed.seconds:,.4g} s{where}, {sizes}{well}"
 
 
+def mean_room(plan: Plan, probed: Iterable[Probed], results: ResultStore) -> int | None:
+    """Return what a result of the run takes in the store on average, in bytes; ``None`` where none was stored.
+
+    A kind counts as often as the run has messages of it.
+    """
+    messages: Counter[tuple[str, str, str]] = Counter()
+    for place, number in plan.counts().items():
+        route = plan.routes[place]
+        messages[route.name, route.task, route.queue] += number
+    sizes = [
+        (messages[one.kind, one.task, one.queue], results.takes(one.result_bytes))
+        for one in probed
+        if one.result_bytes is not None
+    ]
+    number = sum(number for number, _ in sizes)
+    return math.ceil(sum(number * size for number, size in sizes) / number) if number else None
+
+
 def try_tasks(
     plan: Plan,
     before: dict[str, Any],
@@ -358,16 +380,18 @@ def try_tasks(
     after it. Raises ``TaskmillError`` as :meth:`Probe.run`, and where the store has no room for results of that size.
     """
     there = workers.from_plain(before["workers"])
+    for warning in countdown_warnings(plan, conditions.consumer_timeout):
+        reporter.say(warning)
     if not conditions.probe or not there:
-        return replace(plan, deadline=plan.result_timeout), before
+        return replace(plan, deadline=result_timeout(plan, ())), before
     probed = Probe(plan, broker, results, there, stop, reporter).run(before["broker"]["waiting"])
     timeout, given = result_timeout(plan, probed), plan.deadline
     plan = replace(plan, deadline=timeout)
     if not probed or stop.is_set():
         return plan, before
-    sizes = [results.takes(one.result_bytes) for one in probed if one.result_bytes is not None]
-    if sizes and conditions.result_bytes is None:
-        results.preflight(plan.storing, math.ceil(sum(sizes) / len(sizes)), largest_value(plan))
+    each = mean_room(plan, probed, results)
+    if each is not None and conditions.result_bytes is None:
+        results.preflight(plan.storing, each, largest_value(plan))
     if given is None and timeout > RESULT_TIMEOUT:
         reporter.say(f"a result counts as lost when none has come for {timeout:,.0f} s (--deadline)")
     for warning in consumer_timeout_warnings(plan, probed, there, conditions.consumer_timeout):
