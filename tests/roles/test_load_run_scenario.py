@@ -42,3 +42,14 @@ def test_a_scenario_comes_to_the_client_with_what_it_names_and_nothing_else(play
 def test_a_scenario_that_is_none_is_left_to_taskmill_to_refuse(play: Play, tmp_path: Path, text: str) -> None:
     """It is copied as it is, with the Python files beside it."""
     assert copied(play, tmp_path, text) == {"load.yml", "values.py", "helper.py"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "there"), [("./data/rows.csv", {"data/rows.csv"}), ("", set()), ("/data/rows.csv", set()), ("../x", set())]
+)
+def test_no_name_of_rows_brings_all_that_lies_beside_the_scenario(
+    play: Play, tmp_path: Path, rows: str, there: set[str]
+) -> None:
+    """Nor does one that taskmill refuses, on the client."""
+    text = f"kinds: {{rows: {{task: a, queue: b, rows: '{rows}'}}}}"
+    assert copied(play, tmp_path, text) == {"load.yml", "values.py", "helper.py", *there}
