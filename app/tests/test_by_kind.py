@@ -20,7 +20,8 @@ from taskmill.model.summary import by_kind as lines_by_kind
 from taskmill.progress import Quiet
 from taskmill.publishing import journal
 from taskmill.publishing.posted import Posted
-from taskmill.results.collector import Collected, Collector
+from taskmill.results.collected import Collected
+from taskmill.results.collector import Collector
 from taskmill.results.kinds import numbers
 from taskmill.samples import task_timings
 from taskmill.session import build_record

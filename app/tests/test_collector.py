@@ -19,7 +19,8 @@ from taskmill.model.plan import Plan, Route
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.results import collector as collect
-from taskmill.results.collector import Collected, Collector
+from taskmill.results.collected import Collected
+from taskmill.results.collector import Collector
 from taskmill.results.memcached import Results
 from taskmill.results.store import BATCH
 from taskmill.results.verdict import judge, same

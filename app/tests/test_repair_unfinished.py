@@ -30,7 +30,8 @@ from taskmill.publishing.channel import Tally
 from taskmill.publishing.posted import Posted
 from taskmill.recover import repair, resume
 from taskmill.results import nothing
-from taskmill.results.collector import Collected, Collector
+from taskmill.results.collected import Collected
+from taskmill.results.collector import Collector
 from taskmill.results.store import BATCH
 from taskmill.session import build_record
 from taskmill.session.drive import Session

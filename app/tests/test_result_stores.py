@@ -28,7 +28,8 @@ from taskmill.model.plan import Plan, Route
 from taskmill.progress import Reporter
 from taskmill.publishing import journal
 from taskmill.results import store
-from taskmill.results.collector import Collected, Collector
+from taskmill.results.collected import Collected
+from taskmill.results.collector import Collector
 from taskmill.results.redis_store import ENTRY, META_BYTES
 from taskmill.results.values import carried
 

@@ -17,7 +17,8 @@ from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal, processes
 from taskmill.publishing.unfinished import Unfinished
 from taskmill.results.acknowledged import at_work
-from taskmill.results.collector import Collected, Collector
+from taskmill.results.collected import Collected
+from taskmill.results.collector import Collector
 from taskmill.results.store import ResultReader
 from taskmill.results.verdict import is_final
 from taskmill.session.build_record import recount

@@ -11,7 +11,7 @@ from taskmill.session.preflight import check_again
 
 if TYPE_CHECKING:
     from taskmill.publishing.posted import Posted
-    from taskmill.results.collector import Collected
+    from taskmill.results.collected import Collected
     from taskmill.session.drive import Session
 
 

@@ -11,23 +11,19 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
-
-from taskmill.model import stages
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
-from taskmill.publishing.pace import Pace, turns
-from taskmill.publishing.posted import Posted
 from taskmill.results.acknowledged import Acknowledged, ids_of
+from taskmill.results.collected import Collected
+from taskmill.results.columns import columns
 from taskmill.results.kinds import Kinds, empty_counts, posted_by_kind
 from taskmill.results.pending_queue import PendingQueue, common_tail
 from taskmill.results.store import ResultReader
-from taskmill.results.verdict import is_parked, judge
+from taskmill.results.verdict import is_parked, judge_by
 from taskmill.samples import task_timings as timings
 
 if TYPE_CHECKING:
@@ -46,40 +42,6 @@ PAUSE = (0.05, 1.0)
 DEFER_SECONDS = 5.0
 #: How many deadlines a result has while workers are at work.
 PATIENCE = 10
-
-
-@dataclass
-class Collected:
-    """What came of collecting. ``lost`` is meaningful once ``finished``."""
-
-    posted: int = 0
-    confirmed: int = 0
-    distinct: int = 0
-    retrieved: int = 0
-    correct: int = 0
-    wrong: int = 0
-    failed: int = 0
-    #: Of the failed ones, those whose task was lost with its process too often.
-    parked: int = 0
-    lost: int = 0
-    #: Tasks that store no result and are done; ``None`` where there are none of that kind.
-    acknowledged: int | None = None
-    #: Where that is known from: ``workers`` or ``queues``.
-    acknowledged_from: str = ""
-    #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
-    unsent: int = 0
-    by_queue: dict[str, dict[str, int]] = field(default_factory=dict)
-    #: By the name of the kind; empty for a plan without a scenario.
-    by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
-    started: Moment = field(default_factory=Moment.now)
-    #: When the last result was checked.
-    ended: Moment = field(default_factory=Moment.now)
-    finished: bool = False
-
-    @property
-    def faults(self) -> int:
-        """How many are wrong, failed or lost."""
-        return self.wrong + self.failed + self.lost
 
 
 class Collector:
@@ -156,29 +118,7 @@ class Collector:
         self._numbers = {
             identifier: number for number, (identifier, _) in enumerate(line for one in threads for line in one.lines)
         }
-        places: dict[bytes, int] = {}
-        queue = [places.setdefault(queue, len(places)) for one in threads for _, queue in one.lines]
-        posted = np.concatenate([thread.posted for thread in threads])
-        earlier = Posted.load(self._folder)
-        due = posted
-        if self._plan.paced and earlier is not None and earlier.due_from is not None:
-            paces = [Pace.of(self._plan, place, earlier.due_from) for place in range(len(threads))]
-            due = np.concatenate(
-                [
-                    pace.moments[: len(thread.lines)]
-                    for pace, thread in zip(paces, threads, strict=True)
-                    if pace is not None
-                ]
-            )
-        self._messages = {"posted": posted, "queue": np.array(queue, dtype=np.uint16)}
-        if self._kinds.names:
-            due = due + self._kinds.countdowns[self._kinds.places]
-            self._messages["kind"] = self._kinds.places
-        if self._plan.stages:
-            numbers = [turns(self._plan, place)[: len(one.lines)] for place, one in enumerate(threads)]
-            self._messages["stage"] = stages.place(self._plan.stages, np.concatenate(numbers))
-        self._messages["due"] = due
-        self._queues = [queue.decode() for queue in places]
+        self._messages, self._queues = columns(self._plan, self._folder, threads, self._kinds)
 
     def run(self, acknowledged: Acknowledged | None = None, at_work: Callable[[], str] = lambda: "") -> Collected:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
@@ -356,10 +296,7 @@ class Collector:
         """Judge one stored value; say whether it is final."""
         outcome = self.outcome
         place = self._numbers[identifier]
-        right = self._kinds.right(place)
-        verdict, detail, meta = judge(
-            identifier, value, right.how == "value", right.value, right.value if right.how == "fails" else None
-        )
+        verdict, detail, meta = judge_by(identifier, value, self._kinds.right(place))
         if verdict == "pending":
             return False
         self._rows.add(place, timings.OUTCOMES.index(verdict), meta)

@@ -11,6 +11,7 @@ import memcache
 from kombu.utils import json as celery_json
 
 from taskmill.model.errors import TaskmillError
+from taskmill.publishing.journal import ID_LENGTH
 from taskmill.results.store import BATCH, UNREADABLE, away, refused
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ SCHEME = "cache+memcached://"
 #: What one item costs in memcached beside key and value: its header, the flags, and the line ends.
 ITEM_OVERHEAD = 48 + 8 + 4 + 3
 SMALLEST_SLAB = 96
-ID_BYTES = 36
 MEBIBYTE = 1 << 20
 
 
@@ -177,7 +177,7 @@ def text_bytes(expect: Any) -> int:
             "traceback": None,
             "children": [],
             "date_done": "2026-01-01T00:00:00.000000+00:00",
-            "task_id": "0" * ID_BYTES,
+            "task_id": "0" * ID_LENGTH,
             # What taskmill_worker.task_times adds.
             "taskmill": [1767225600.000000, 1000000, 1000000, "worker@a-host-of-some-length"],
         }
@@ -187,7 +187,7 @@ def text_bytes(expect: Any) -> int:
 
 def item_bytes(stored: int) -> int:
     """Return what memcached needs for a result whose text has so many bytes."""
-    return ITEM_OVERHEAD + len(KEY_PREFIX) + ID_BYTES + stored
+    return ITEM_OVERHEAD + len(KEY_PREFIX) + ID_LENGTH + stored
 
 
 def slab_bytes(stored: int, growth_factor: float) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskmill.model.quoting import quote
 from taskmill.results.store import UNREADABLE
 from taskmill.results.values import parse_stored
+
+if TYPE_CHECKING:
+    from taskmill.model.plan import Right
 
 #: States in which a task's result is final; in any other it is waited for.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
@@ -49,6 +52,12 @@ def judge(
     if state == "FAILURE" and is_exception(result, fails):
         return "correct", "", meta
     return "failed", f"{state}: {exception(result)}; it is to fail with {fails}", meta
+
+
+def judge_by(identifier: bytes, value: Any, right: Right) -> tuple[str, str, dict[str, Any]]:
+    """Return the same as :func:`judge` by what is right, as ``Kinds`` gives it."""
+    fails = right.value if right.how == "fails" else None
+    return judge(identifier, value, right.how == "value", right.value, fails)
 
 
 def is_final(identifier: bytes, value: Any) -> bool:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from taskmill.results.collector import Collected
+    from taskmill.results.collected import Collected
     from taskmill.samples.task_timings import TaskTimings
 
 #: Seconds by which a clock may move during a run, as one that is kept right by others may.

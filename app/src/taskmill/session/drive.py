@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from taskmill.model.thresholds import Requirement
     from taskmill.progress import Reporter
     from taskmill.publishing.unfinished import Unfinished
-    from taskmill.results.collector import Collected
+    from taskmill.results.collected import Collected
 
 
 @dataclass(frozen=True)

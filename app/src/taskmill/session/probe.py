@@ -30,7 +30,7 @@ from taskmill.results.acknowledged import QUIET_LOOKS, silent_queues
 from taskmill.results.collector import PATIENCE
 from taskmill.results.kinds import as_carried
 from taskmill.results.store import away
-from taskmill.results.verdict import is_parked, judge
+from taskmill.results.verdict import is_parked, judge_by
 from taskmill.samples.task_timings import KEY
 from taskmill.session.patience import consumer_timeout_warnings, countdown_warnings, result_timeout
 from taskmill.session.preflight import SETTLE
@@ -209,13 +209,7 @@ class Probe:
                 continue
             value = values[sample.identifier]
             right = as_carried(self.calls.right(sample.number))
-            verdict, detail, meta = judge(
-                sample.identifier,
-                value,
-                right.how == "value",
-                right.value,
-                right.value if right.how == "fails" else None,
-            )
+            verdict, detail, meta = judge_by(sample.identifier, value, right)
             if verdict == "pending":
                 continue
             sample.fault = "" if verdict == "correct" else fault(verdict, detail, meta)
