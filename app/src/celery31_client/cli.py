@@ -115,7 +115,16 @@ def make_parser():
     parser.add_argument("--version", action="version", version="taskmill celery31_client, version " + __version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    run = commands.add_parser("run", help="post, collect and record", epilog=EPILOG)
+    add_run(commands.add_parser("run", help="post, collect and record", epilog=EPILOG))
+    collect = commands.add_parser("collect", help="fetch the results of RUN by the ids on its disk", epilog=EPILOG)
+    collect.set_defaults(command=collect_command)
+    collect.add_argument("run", help="folder of the run")
+    collect.add_argument("--deadline", type=SECONDS, help="as for run; default is that of the run")
+    return parser
+
+
+def add_run(run):
+    """Add what a run takes to its parser: the options of taskmill's, too, that have no meaning here."""
     run.set_defaults(command=run_command)
     add = run.add_argument
     add("--runs-directory", default="runs", metavar="DIR", help="directory of run folders (runs)")
@@ -161,11 +170,6 @@ def make_parser():
     add("--allow-waiting", action="store_true", help="post even if other messages wait in the queues")
     add("--no-probe", action="store_true", help="has no meaning here: no task is tried before the run")
     add("--consumer-timeout", type=SECONDS, help="has no meaning here, for the same reason")
-    collect = commands.add_parser("collect", help="fetch the results of RUN by the ids on its disk", epilog=EPILOG)
-    collect.set_defaults(command=collect_command)
-    collect.add_argument("run", help="folder of the run")
-    collect.add_argument("--deadline", type=SECONDS, help="as for run; default is that of the run")
-    return parser
 
 
 def make_plan(options):

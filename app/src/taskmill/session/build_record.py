@@ -74,15 +74,7 @@ def build(
 
     ``after`` holds ``workers``, ``clocks``, ``waiting`` and ``result_store`` as asked after the run, where they were.
     """
-    tasks = collected.posted if collected else posted.total("posted")
-    counts = Counts(
-        posted=tasks,
-        confirmed=collected.confirmed if collected else posted.total("confirmed"),
-        distinct=collected.distinct - collected.unsent if collected else posted.total("posted"),
-        **{name: getattr(collected, name) for name in RESULTS if collected},
-    )
-    if collected and collected.acknowledged is not None:
-        counts.acknowledged = collected.acknowledged
+    counts = count(posted, collected)
     asked = clocks(posted, after)
     times = timings.load(folder, asked) if collected else None
     counts.duplicates, source = duplicates(plan, posted, counts.distinct, after)
@@ -130,6 +122,19 @@ def build(
     judge(record, required)
     record.problems = problems(record, posted)
     return record
+
+
+def count(posted: Posted, collected: Collected | None) -> Counts:
+    """Return the counts of a run, but for the duplicates; of one that was not collected, what was posted."""
+    counts = Counts(
+        posted=collected.posted if collected else posted.total("posted"),
+        confirmed=collected.confirmed if collected else posted.total("confirmed"),
+        distinct=collected.distinct - collected.unsent if collected else posted.total("posted"),
+        **{name: getattr(collected, name) for name in RESULTS if collected},
+    )
+    if collected and collected.acknowledged is not None:
+        counts.acknowledged = collected.acknowledged
+    return counts
 
 
 def recount(record: RunRecord, folder: Path) -> None:
