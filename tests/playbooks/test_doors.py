@@ -294,7 +294,7 @@ def test_every_task_on_this_machine_says_that_it_is_this_user() -> None:
             # This machine may be among what a loop goes through.
             if task.get("delegate_to") == "{{ item }}" and task["loop"] == "{{ break_where }}":
                 loops += 1
-                assert {"ansible_become": "{{ break_as_root }}"} == task["vars"], (file, task["name"])
+                assert task["vars"] == {"ansible_become": "{{ break_as_root }}"}, (file, task["name"])
             if task.get("delegate_to") == "localhost":
                 tasks += 1
                 assert told <= task.get("vars", {}).items(), (file, task["name"])
