@@ -130,7 +130,9 @@ def test_values_beyond_plain_json_are_told_as_celery_has_them(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["value"] == told["expected"] == [1, {"__type__": "decimal", "__value__": "1.10"}]
-    refused = time_function(tmp_path, "odd:none", "[]")
-    assert refused.returncode == 2
-    assert "time_function.py: the result is none that JSON carries: " in refused.stderr
+    # Whether or not it is the expected one.
+    for functions in (["odd:none", "[]"], ["odd:none", "[]", "odd:none"]):
+        refused = time_function(tmp_path, *functions)
+        assert refused.returncode == 2
+        assert "time_function.py: the result is none that JSON carries: " in refused.stderr
     assert refused.stdout == ""
