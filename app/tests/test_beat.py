@@ -36,7 +36,7 @@ class Beat:
         (self.folder / "proj.py").write_text(APP)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.folder / "notify"))
-        (self.folder / "more.py").write_text("print('more is loaded')\n")
+        (self.folder / "more.py").write_text("print('more is loaded', flush=True)\n")
         environment = {"CELERY_BROKER_URL": broker, "NOTIFY_SOCKET": str(self.folder / "notify")}
         environment |= {"CELERY_BEAT_INCLUDE": "more", "PYTHONPATH": str(self.folder)}
         command = [sys.executable, str(PROGRAM), "--app=proj", "beat", "--pidfile=", "--loglevel=info", *options]
