@@ -19,7 +19,7 @@ from test_worker_causes import FACTS
 PROGRAM = Path(__file__).parents[2] / "roles" / "celery_beat" / "files" / "run_beat.py"
 APP = """from celery import Celery
 app = Celery("proj")
-app.conf.task_default_queue = "red"
+app.conf.task_default_queue = "yellow"
 app.conf.beat_schedule = {"often": {"task": "proj.add", "schedule": 0.2, "args": [2, 3]}}
 """
 
@@ -83,9 +83,9 @@ def test_beat_has_started_when_its_schedule_is_read_and_the_broker_is_reached(ra
     assert beat.told(120) == b"READY=1"
     assert list(beat.folder.glob("schedule*"))
     assert "more is loaded" in beat.log
-    wait_until(lambda: depth(rabbitmq, "red") > 0, 60, "a message of beat's")
+    wait_until(lambda: depth(rabbitmq, "yellow") > 0, 60, "a message of beat's")
     end(beat.processes[0])
-    purge_queue(rabbitmq, "red")
+    purge_queue(rabbitmq, "yellow")
 
 
 def test_beat_waits_for_a_broker_that_is_away(beat: Beat, causes: ModuleType) -> None:
