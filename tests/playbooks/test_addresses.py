@@ -50,8 +50,13 @@ def look(tmp_path: Path) -> Callable[..., str]:
     (tmp_path / "bin/hostname").write_text("#!/bin/sh\necho 10.0.0.1 fd00::1\n")
     (tmp_path / "bin/hostname").chmod(0o755)
 
-    def run(workers: dict[str, dict[str, Any]], broker: dict[str, Any], name: str = "broker1") -> str:
-        children = {group: {"hosts": {name: broker}} for group in ("broker", "results", "client")}
+    def run(
+        workers: dict[str, dict[str, Any]],
+        broker: dict[str, Any],
+        name: str = "broker1",
+        groups: tuple[str, ...] = ("broker", "results", "client"),
+    ) -> str:
+        children = {group: {"hosts": {name: broker}} for group in groups}
         children["workers"] = {"hosts": workers}
         (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": children}}))
         path = f"{tmp_path}/bin:{os.environ['PATH']}"
@@ -75,6 +80,14 @@ def test_an_address_that_is_not_the_hosts_own_is_refused_before_anything_is_chan
 def test_a_landscape_of_one_host_needs_no_address(look: Callable[..., str]) -> None:
     """On this machine all parts of it reach each other by the loopback."""
     said = look({"localhost": LOCAL}, LOCAL, "localhost")
+    assert "failed=0" in said
+    assert "PLAY [Go on]" in said
+
+
+def test_a_store_that_is_there_already_needs_no_host(look: Callable[..., str]) -> None:
+    """With a URL in result_store nothing has to be in the group results."""
+    there = {**LOCAL, "result_store": "redis://:password@192.0.2.7/0"}
+    said = look({"localhost": there}, there, "localhost", groups=("broker", "client"))
     assert "failed=0" in said
     assert "PLAY [Go on]" in said
 

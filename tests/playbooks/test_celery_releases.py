@@ -126,6 +126,18 @@ def test_the_articles_release_is_refused_where_tls_is_asked_for(tmp_path: Path) 
     assert CERTIFICATES not in said
 
 
+def test_the_articles_release_is_refused_with_another_store_than_memcached(tmp_path: Path) -> None:
+    """Its client fetches no other results; the host is named, and nothing is changed on the others either."""
+    hosts = {"new": {"celery_release": "celery5"}, "old": {"celery_release": "celery31", "candidate": "2.7"}}
+    said = site(tmp_path, hosts, "--extra-vars", "result_store=redis")
+    assert (
+        "old is to have the release 'celery31', whose client fetches results from memcached alone, and result_store "
+        "names another store. Set result_store: memcached, or take the release celery5."
+    ) in said
+    assert "new is to have" not in said
+    assert CERTIFICATES not in said
+
+
 def test_the_plays_that_must_not_begin_are_there() -> None:
     """Under another name nothing would be looked for."""
     plays = [play["name"] for play in yaml.safe_load((ROOT / "playbooks/site.yml").read_text()) if "name" in play]

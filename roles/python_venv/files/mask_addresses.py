@@ -18,6 +18,7 @@ def main():
     with open(os.devnull) as nothing:
         process = subprocess.Popen(sys.argv[1:], stdin=nothing, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for stream, said in zip(STREAMS, process.communicate()):  # noqa: B905  Python 2.7 knows no strict
+            # Not by r"": the formatter writes rb"", which Python 2.7 does not know.
             stream.write(re.sub(b"://[^/\\s]+@", b"://***@", said))
     sys.exit(process.returncode)
 
