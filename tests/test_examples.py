@@ -84,6 +84,14 @@ def test_the_playbooks_take_an_example(example: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_requirements_bring_what_the_result_store_needs(example: Path) -> None:
+    """And nothing of the other store."""
+    store = listed(example / "inventory")["_meta"]["hostvars"]["worker1"].get("result_store", "memcached")
+    names = {line.partition("==")[0] for line in (example / "requirements.txt").read_text().splitlines()}
+    assert names & {"python-memcached", "redis"} == {{"memcached": "python-memcached"}.get(store, store)}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_the_readme_has_the_commands(example: Path) -> None:
     """Those of this example and of no other."""
     readme = (example / "README.md").read_text()

@@ -1,9 +1,9 @@
-"""A Celery app with tasks that store no result, and one that does; FORGETFUL_BACKEND is its result backend, if any."""
+"""A Celery app with tasks that store no result, and two that do; FORGETFUL_BACKEND is its result backend, if any."""
 
 import os
 import time
 
-from celery import Celery
+from celery import Celery, Task
 from kombu import Queue
 
 app = Celery("forgetful", broker=os.environ.get("CELERY_BROKER_URL"), backend=os.environ.get("FORGETFUL_BACKEND"))
@@ -35,3 +35,9 @@ def keep(number: int, seconds: float = 0) -> int:
     """Return a value that is stored."""
     time.sleep(seconds)
     return number
+
+
+@app.task(bind=True)  # type: ignore[untyped-decorator]  # as above
+def hand_on(self: Task, number: int, seconds: float = 0) -> None:
+    """Have another task take this one's place, which stores the value."""
+    self.replace(keep.si(number, seconds).set(queue="red"))

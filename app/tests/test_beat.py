@@ -19,7 +19,7 @@ from test_worker_causes import FACTS
 PROGRAM = Path(__file__).parents[2] / "roles" / "celery_beat" / "files" / "run_beat.py"
 APP = """from celery import Celery
 app = Celery("proj")
-app.conf.task_default_queue = "red"
+app.conf.task_default_queue = "yellow"
 app.conf.beat_schedule = {"often": {"task": "proj.add", "schedule": 0.2, "args": [2, 3]}}
 """
 
@@ -36,7 +36,7 @@ class Beat:
         (self.folder / "proj.py").write_text(APP)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.folder / "notify"))
-        (self.folder / "more.py").write_text("print('more is loaded')\n")
+        (self.folder / "more.py").write_text("print('more is loaded', flush=True)\n")
         environment = {"CELERY_BROKER_URL": broker, "NOTIFY_SOCKET": str(self.folder / "notify")}
         environment |= {"CELERY_BEAT_INCLUDE": "more", "PYTHONPATH": str(self.folder)}
         command = [sys.executable, str(PROGRAM), "--app=proj", "beat", "--pidfile=", "--loglevel=info", *options]
@@ -83,9 +83,9 @@ def test_beat_has_started_when_its_schedule_is_read_and_the_broker_is_reached(ra
     assert beat.told(120) == b"READY=1"
     assert list(beat.folder.glob("schedule*"))
     assert "more is loaded" in beat.log
-    wait_until(lambda: depth(rabbitmq, "red") > 0, 60, "a message of beat's")
+    wait_until(lambda: depth(rabbitmq, "yellow") > 0, 60, "a message of beat's")
     end(beat.processes[0])
-    purge_queue(rabbitmq, "red")
+    purge_queue(rabbitmq, "yellow")
 
 
 def test_beat_waits_for_a_broker_that_is_away(beat: Beat, causes: ModuleType) -> None:

@@ -27,7 +27,7 @@ from taskmill.session.preflight import Conditions
 from taskmill.session.probe import Probe, Sample, samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from taskmill.cluster.broker import Broker
@@ -67,11 +67,11 @@ class Cluster(threading.Event):
         monkeypatch.setattr(Probe, "_send", lambda *arguments: self.send(*arguments))
         monkeypatch.setattr(workers, "settled", lambda *_: [replace(W1, executed={"a.red": 1, "a.blue": 1})])
         monkeypatch.setattr(workers, "ask", lambda *_: [] if self.silent else [replace(W1, executed=self.executed)])
-        monkeypatch.setattr(workers, "holders", self.holders)
+        monkeypatch.setattr(workers, "taken", self.taken)
 
-    def holders(self, _broker: Any, _workers: Any, ids: Collection[str]) -> dict[str, str]:
+    def taken(self, _broker: Any, _workers: Any) -> list[tuple[str, dict[str, Any]]]:
         """Return who has which message."""
-        return dict.fromkeys(self.held & set(ids), "w1@h")
+        return [("w1@h", {"id": identifier}) for identifier in self.held]
 
     def check(self, queues: Sequence[str]) -> dict[str, Any]:
         """Answer as the broker."""
@@ -217,6 +217,26 @@ def test_task_that_takes_minutes_is_waited_for_while_a_worker_has_it(cluster: Cl
     assert "  a.red: 10 s, w1@h has its message" in lines
     assert len([line for line in lines if "has its message" in line]) in range(65, 73)
     assert patience.result_timeout(plan, [found]) == pytest.approx(2160, abs=6)
+
+
+def test_task_that_others_take_the_place_of_is_waited_for_while_workers_have_these(cluster: Cluster) -> None:
+    """Its own message is with nobody meanwhile; the deadline begins when workers last had one of another."""
+    cluster.held.add("of a task that it sent")
+    cluster.at(200, cluster.held.clear)
+    cluster.at(210, cluster.finish, 0, 5)
+    [found] = cluster.probe(replace(PLAN, routes=(RED,), deadline=30)).run()
+    assert 210 <= found.seconds < 212
+    assert "  a.red: 10 s, workers have messages that are not its own (1)" in cluster.said.getvalue()
+
+
+def test_messages_that_never_end_are_not_waited_for_without_end(cluster: Cluster) -> None:
+    """Ten times the deadline, since they may be others' altogether."""
+    cluster.held.update("xyz")
+    assert refusal(cluster, replace(PLAN, routes=(RED,), deadline=30)) == (
+        "a.red, called with [7], is not done after 300 s: workers have messages that are not its own (3). Nothing of "
+        "the run was published. If it takes that long, give more than a tenth of it as --deadline "
+        f"(load_result_timeout). {END}"
+    )
 
 
 def test_failure_is_told_without_waiting_for_what_takes_long(cluster: Cluster) -> None:

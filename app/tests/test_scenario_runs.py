@@ -81,7 +81,7 @@ def test_what_is_wrong_is_told_with_its_kind(taskmill: Taskmill, tmp_path: Path)
     """A value, a failure that nobody expects, and a result where a failure is expected."""
     path = tmp_path / "load.yml"
     path.write_text(JUDGED)
-    done = taskmill("run", "--scenario", str(path), "--tasks=10", "--threads=1", "--no-profile")
+    done = taskmill("run", "--scenario", str(path), "--tasks=10", "--threads=1", "--no-profile", "--no-probe")
     assert done.code == 1, done.out + done.err
     by_kind = record(taskmill.latest)["by_kind"]
     outcomes = ("posted", "correct", "wrong", "failed", "lost")

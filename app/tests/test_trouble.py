@@ -50,21 +50,23 @@ def on_disk(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("pool", "words"),
+    ("pool", "task", "words"),
     [
-        ("prefork", "workers have 1 message of these tasks"),
+        ("prefork", "keep", "workers have 1 message"),
+        # The message that the worker has is another task's, under the same id.
+        ("prefork", "hand_on", "workers have 1 message"),
         # Its process does not answer while it runs a task.
-        ("solo", "a consumer of red does not answer, as one that is at work"),
+        ("solo", "keep", "a consumer of red does not answer, as one that is at work"),
     ],
 )
 def test_tasks_that_take_longer_than_the_deadline_are_not_lost_while_they_run(
-    taskmill: Taskmill, rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, pool: str, words: str
+    taskmill: Taskmill, rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, pool: str, task: str, words: str
 ) -> None:
-    """The workers are asked before anything counts as lost."""
+    """The workers are asked before anything counts as lost, for messages that these tasks have sent, too."""
     taskmill.environment["CELERY_BROKER_URL"] = rabbitmq.url(CLIENT, vhost=OTHER_VHOST)
-    task = ("--task=forgetful.keep=red", "--args=[7, 10]", "--expect=7", "--tasks=1")
+    load = (f"--task=forgetful.{task}=red", "--args=[7, 10]", "--expect=7", "--tasks=1")
     with running(rabbitmq, memcached, tmp_path, f"--pool={pool}", app="forgetful", FORGETFUL_BACKEND=memcached.url):
-        done = taskmill("run", *task, "--deadline=2", "--no-profile")
+        done = taskmill("run", *load, "--deadline=2", "--no-profile")
     assert done.code == 0, done.out + done.err
     assert f"no new result for 2 s, but {words}: waiting longer" in " ".join(done.err.split())
     assert record(taskmill.latest)["counts"]["correct"] == 1

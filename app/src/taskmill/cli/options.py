@@ -23,8 +23,8 @@ NO_WORKERS = click.option("--no-workers", is_flag=True, help="Do not ask for wor
 DEADLINE = click.option(
     "--deadline",
     type=SECONDS,
-    help="Seconds without any new result after which missing ones count as lost, ten times as many while workers are "
-    "at work on them; default is that of the run.",
+    help="Seconds without any new result after which missing ones count as lost, ten times as many while workers "
+    "have messages; default is that of the run.",
 )
 REQUIRE = click.option(
     "--require",
@@ -81,7 +81,7 @@ WORKLOAD_OPTIONS = (
         "--deadline",
         type=SECONDS,
         help="Seconds without any new result after which missing ones count as lost; ten times as many while workers "
-        "are at work on them. By default three times as long as the longest of the tasks that are tried first, and at "
+        "have messages. By default three times as long as the longest of the tasks that are tried first, and at "
         "least 120.",
     ),
     click.option(

@@ -142,25 +142,20 @@ def unregistered(worker: Worker, route: Route, tasks: list[str]) -> TaskmillErro
     )
 
 
-def held(broker: Broker, workers: list[Worker], tasks: Collection[str]) -> int:
-    """Return how many messages of the tasks the workers have taken from the queues and not finished.
+def held(broker: Broker, workers: list[Worker], tasks: Collection[str] | None = None) -> int:
+    """Return how many messages of the tasks, or of any, the workers have taken from the queues and not finished.
 
     One that goes on meanwhile may be counted twice, and is not missed. Raises ``TaskmillError`` when the broker cannot
     be reached.
     """
-    return sum(request.get("name") in tasks for _, request in _taken(broker, workers))
+    return sum(tasks is None or request.get("name") in tasks for _, request in taken(broker, workers))
 
 
-def holders(broker: Broker, workers: list[Worker], ids: Collection[str]) -> dict[str, str]:
-    """Return, by id, which worker has taken that message from its queue and not finished it.
+def taken(broker: Broker, workers: list[Worker]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the messages that the workers have taken from the queues and not finished, each with the worker's name.
 
     Raises ``TaskmillError`` when the broker cannot be reached.
     """
-    return {request["id"]: name for name, request in _taken(broker, workers) if request.get("id") in ids}
-
-
-def _taken(broker: Broker, workers: list[Worker]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the messages that the workers have, each with the worker's name."""
     with _inspecting(broker, workers) as ask:
         # In the order in which a worker has a message go through them.
         answers = [ask(question) for question in ("scheduled", "reserved", "active")]

@@ -128,8 +128,8 @@ def await_acknowledgements(
     return outcome
 
 
-def look_at(plan: Plan, broker: Broker, before: list[Worker], tasks: set[str]) -> Look:
-    """Ask the plan's queues and their workers once, those for messages and executions of these tasks."""
+def look_at(plan: Plan, broker: Broker, before: list[Worker], tasks: set[str] | None) -> Look:
+    """Ask the plan's queues and the workers once, those for messages and executions of these tasks, or of any."""
     said = broker.check(plan.queues)
     names = [worker.name for worker in before]
     answered = workers.ask(broker, names) if names else workers.find(broker, plan.queues)
@@ -141,24 +141,28 @@ def look_at(plan: Plan, broker: Broker, before: list[Worker], tasks: set[str]) -
     return Look(
         sum(said["waiting"].values()),
         workers.held(broker, answered, tasks),
-        workers.executed_between(before, answered, tasks),
+        None if tasks is None else workers.executed_between(before, answered, tasks),
         silent,
     )
 
 
 def at_work(plan: Plan, broker: Broker | None, reporter: Reporter) -> str:
-    """Return in words which workers have messages of the plan's tasks; nothing where none has, or none can be asked."""
+    """Return in words whether workers have messages; nothing where none has, or none can be asked.
+
+    Those of any task count: a task of the plan may have sent them, and get its result from the last of them, as one
+    that is replaced by a chord does.
+    """
     if broker is None:
         return ""
     try:
-        look = look_at(plan, broker, [], {route.task for route in plan.routes})
+        look = look_at(plan, broker, [], None)
     except TaskmillError as error:
         reporter.say(f"it is not known whether workers are at work: {error}")
         return ""
     if look.silent:
         return f"a consumer of {', '.join(look.silent)} does not answer, as one that is at work"
     messages = "message" if look.held == 1 else "messages"
-    return f"workers have {look.held:,} {messages} of these tasks" if look.held else ""
+    return f"workers have {look.held:,} {messages}" if look.held else ""
 
 
 def silent_queues(consumers: dict[str, int], answered: list[Worker]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ class Collector:
         """Collect until every id has its result, the deadline passes without a new one, or it is stopped.
 
         ``acknowledged`` is what came of waiting for the tasks that store no result, where the plan has some.
-        ``at_work`` says in words who still has messages of the run, or nothing: then each result has ``PATIENCE``
+        ``at_work`` says in words who still has messages, or nothing: then each result has ``PATIENCE``
         deadlines, since a task may take longer than one. Writes
         ``faults.jsonl``, complete or up to the interruption. Raises ``TaskmillError`` when the store is away at the
         deadline: then nothing is known to be lost.

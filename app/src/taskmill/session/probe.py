@@ -239,7 +239,10 @@ class Probe:
         queues = list(dict.fromkeys(sample.route.queue for sample in pending))
         said = self.broker.check(queues)
         answered = workers.ask(self.broker, [worker.name for worker in self.before])
-        holders = workers.holders(self.broker, answered, {sample.key for sample in pending})
+        taken = workers.taken(self.broker, answered)
+        holders = {request.get("id"): name for name, request in taken}
+        # A task may have sent them, and get its result from the last of them, as one that is replaced by a chord does.
+        others = len(holders.keys() - {sample.key for sample in pending})
         silent = silent_queues(said["consumers"], answered)
         now, states = time.monotonic(), {}
         for sample in pending:
@@ -251,8 +254,8 @@ class Probe:
             elif queue in said["waiting"]:
                 states[sample.key] = f"messages wait in {queue} ({said['waiting'][queue]:,})"
             else:
-                states[sample.key] = ""
-                sample.absent += 1
+                states[sample.key] = f"workers have messages that are not its own ({others:,})" if others else ""
+                sample.absent, sample.seen = sample.absent + 1, now if others else sample.seen
                 continue
             sample.absent, sample.seen = 0, now
         self._acknowledge(pending, answered, now)
