@@ -222,10 +222,14 @@ def test_what_came_of_a_smoke_message_is_told_in_words(
 
 
 def test_the_first_messages_are_shown_and_nothing_is_published(tmp_path: Path) -> None:
-    """Without broker and result store: five of each kind that differ, with what is right for them."""
+    """Without broker and result store: the stages, and five of each kind that differ, with what is right for them."""
     shown = run("--scenario", str(EXAMPLE), "--dry")
     assert shown.exit_code == 0, shown.output
-    lines = shown.output.splitlines()
+    timing, *lines = shown.output.splitlines()
+    stages = "5 to 20/s for 2 s; 20/s for 0.5 s; 15 at once; pause of 0.5 s"
+    assert timing == f"50 messages: {stages}"
+    few = run("--scenario", str(EXAMPLE), "--dry", "--tasks=7")
+    assert few.output.splitlines()[0] == f"7 of 50 messages: {stages}"
     assert lines[:8] == [
         "small: fibonacci.tasks.red to the queue red, 6 of 11 messages",
         "  every one: (10) has to return 55",

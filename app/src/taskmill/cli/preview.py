@@ -16,15 +16,22 @@ SHOWN = 5
 
 
 def preview(plan: Plan) -> str:
-    """Return the first messages of each kind, with what is right for them.
+    """Return the stages, where there are some, and the first messages of each kind with what is right for them.
 
     Raises ``TaskmillError`` where a function of the scenario fails.
     """
-    lines = []
+    lines = [timing(plan)] if plan.stages else []
     for place, kind in enumerate(Calls(plan).kinds):
         lines.append(heading(plan, place))
         lines += messages(kind)
     return "\n".join(lines)
+
+
+def timing(plan: Plan) -> str:
+    """Return the line about how many messages there are, and when they are due."""
+    due = sum(stage.tasks for stage in plan.stages)
+    cut = f" of {due:,}" if plan.tasks < due else ""
+    return f"{plan.tasks:,}{cut} messages: {'; '.join(map(str, plan.stages))}"
 
 
 def heading(plan: Plan, place: int) -> str:

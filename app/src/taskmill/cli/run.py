@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dry",
     is_flag=True,
-    help="Show the first five messages of each kind and what is right for them, and publish nothing.",
+    help="Show the stages, the first five messages of each kind and what is right for them, and publish nothing.",
 )
 @click.option(
     "--smoke", is_flag=True, help="Run the first message of each kind of a scenario alone, and say what came of each."
@@ -41,12 +42,12 @@ def run_command(required: tuple[Requirement, ...], dry: bool, smoke: bool, **opt
     """Publish, collect, record and report."""
     if smoke and (dry or options["scenario"] is None or options["tasks"] is not None or required):
         raise click.UsageError("--smoke takes a --scenario, and neither --dry nor --tasks nor --require")
-    if dry or smoke:
-        plan = make_plan({**options, "tasks": options["tasks"] or 1})
     if dry:
-        click.echo(preview(plan))
+        # Unless it is given, the stages alone say how many there are.
+        click.echo(preview(make_plan({**options, "tasks": options["tasks"] or sys.maxsize})))
         return
     if smoke:
+        plan = make_plan({**options, "tasks": options["tasks"] or 1})
         # It is one of each task itself.
         alone = {**options, "probe": False}
         raise SystemExit(start(smoke_plan(plan), alone, collect_too=True, tell=tell_smoke))
