@@ -91,6 +91,14 @@ def test_the_requirements_bring_what_the_result_store_needs(example: Path) -> No
     assert names & {"python-memcached", "redis"} == {{"memcached": "python-memcached"}.get(store, store)}
 
 
+def test_greenlets_share_one_result_backend() -> None:
+    """Each task would open connections to Redis, and leave them behind."""
+    code = "from prices.celery import app; print(app.conf.result_backend_thread_safe)"
+    place = {"PYTHONPATH": str(ROOT / "examples/gevent/src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=place, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_the_readme_has_the_commands(example: Path) -> None:
     """Those of this example and of no other."""

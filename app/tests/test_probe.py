@@ -167,6 +167,15 @@ def test_duration_sizes_and_worker_are_measured_and_said(cluster: Cluster) -> No
     assert lines[1] == (f"  a.blue: took 0.0025 s on w2@h, message {blue.message_bytes} bytes, result {size} bytes")
 
 
+def test_result_that_the_store_has_as_bytes_has_a_size_too(cluster: Cluster) -> None:
+    """As Redis has it; the store is asked whether it has room for as many."""
+    text = stored(b"0", 5)
+    cluster.values[b"0"] = text.encode()
+    [found] = cluster.probe(replace(PLAN, routes=(RED,))).run()
+    assert found.result_bytes == len(text)
+    assert f"result {len(text)} bytes" in cluster.said.getvalue()
+
+
 def test_wrong_value_is_refused_with_both_values(cluster: Cluster) -> None:
     """With task, arguments and worker, and the ways out."""
     cluster.finish(0, 5)

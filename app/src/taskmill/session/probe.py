@@ -331,7 +331,8 @@ def stored_bytes(value: Any) -> int | None:
     """Return the size of a stored result; ``None`` where it cannot be read."""
     if isinstance(value, dict):
         return len(celery_json.dumps(value).encode())
-    return len(value.encode()) if isinstance(value, str) else None
+    # Redis has bytes.
+    return len(value.encode() if isinstance(value, str) else value) if isinstance(value, (str, bytes)) else None
 
 
 def line(sample: Sample, probed: Probed) -> str:

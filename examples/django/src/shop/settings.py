@@ -6,6 +6,8 @@ SECRET_KEY = os.environ["SECRET_KEY"]
 INSTALLED_APPS = ["orders"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 USE_TZ = True
+# That of the hosts: Django's own default is Chicago, and the logs of workers and beat would have its time.
+TIME_ZONE = "UTC"
 
 # A task is acknowledged when it is done, and goes to another worker when its own dies.
 CELERY_TASK_ACKS_LATE = True
