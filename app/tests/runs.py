@@ -75,22 +75,7 @@ def base_record(tasks: int, total: float, post: float) -> dict[str, Any]:
         "seconds": {"post": post, "collect": total - post, "total": total},
         "rates": {"posted_per_s": tasks / post, "completed_per_s": tasks / total},
         "efficiency": round(tasks * FUNCTION / (CORES * total), 4),
-        "environment": {
-            "taskmill": "0.1.0", "client_host": "client1", "client_python": "3.13.5", "celery": "5.7.0",
-            "broker": "RabbitMQ 4.0.5", "window": 500, "profile": True, "worker_cores": CORES,
-            "function_seconds": FUNCTION,
-            "hosts": {
-                name: {
-                    "groups": groups, "cores": CORES, "memory_mb": 16000, "kernel": "6.1.0-18-amd64",
-                    "distribution": "Debian 13", "python": "3.13.5", "boot_id": "one",
-                }
-                for name, groups in HOSTS.items()
-            },
-            "repository": {"revision": "0123abcd", "dirty": False},
-            "command": f"ansible-playbook -i inventory/lab run-load.yml -e load_tasks={tasks}",
-            "parts": PARTS,
-            "settings": {"memcached_memory": "382 MB", "prefetch_multiplier": 4, "rabbitmq_memory_high_watermark": 0.6},
-        },
+        "environment": environment(tasks),
         "state": "complete",
         "duplicates_from": "workers",
         "checked": True,
@@ -123,6 +108,26 @@ def base_record(tasks: int, total: float, post: float) -> dict[str, Any]:
         ],
         "problems": [],
         "requirements": [],
+    }  # fmt: skip
+
+
+def environment(tasks: int) -> dict[str, Any]:
+    """Return what the record of a run says of the landscape."""
+    return {
+        "taskmill": "0.1.0", "client_host": "client1", "client_python": "3.13.5", "celery": "5.7.0",
+        "broker": "RabbitMQ 4.0.5", "window": 500, "profile": True, "worker_cores": CORES,
+        "function_seconds": FUNCTION,
+        "hosts": {
+            name: {
+                "groups": groups, "cores": CORES, "memory_mb": 16000, "kernel": "6.1.0-18-amd64",
+                "distribution": "Debian 13", "python": "3.13.5", "boot_id": "one",
+            }
+            for name, groups in HOSTS.items()
+        },
+        "repository": {"revision": "0123abcd", "dirty": False},
+        "command": f"ansible-playbook -i inventory/lab run-load.yml -e load_tasks={tasks}",
+        "parts": PARTS,
+        "settings": {"memcached_memory": "382 MB", "prefetch_multiplier": 4, "rabbitmq_memory_high_watermark": 0.6},
     }  # fmt: skip
 
 

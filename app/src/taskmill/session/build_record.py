@@ -111,9 +111,7 @@ def build(
         parked=collected.parked if collected else 0,
         repaired=before.repaired if before else [],
         clocks={worker: read(Clocks, both) for worker, both in asked.items()},
-        clock_jumps={
-            worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
-        },
+        clock_jumps={who: round(moved, 3) for who, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP},
     )
     if record.result_store.kind == "memcached":
         record.memcached = read(Memcached, to_builtins(record.result_store))
