@@ -58,7 +58,6 @@ class Cluster:
             queues=[self.queue],
             concurrency=concurrency,
             options=["--include=taskmill_worker", *options],
-            directory=Path(__file__).parent,
         )
         self.workers.append(worker)
         worker.start()

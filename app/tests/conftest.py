@@ -21,6 +21,7 @@ from services import (
     CLIENT,
     OTHER_VHOST,
     QUEUES,
+    SOURCE,
     WORKER,
     Memcached,
     RabbitMQ,
@@ -33,7 +34,6 @@ from services import (
 )
 
 Server = TypeVar("Server", RabbitMQ, Memcached, Redis)
-SOURCE = Path(__file__).parent.parent / "src"
 TASKS = tuple(f"--task=fibonacci.tasks.{name}={name}" for name in ("red", "green", "blue"))
 #: What a test asks for, by itself or by a fixture of its, when it needs RabbitMQ, memcached, Redis or a worker.
 SERVICES = frozenset({"rabbitmq", "memcached", "start_memcached", "redis", "start_redis"})

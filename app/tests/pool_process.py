@@ -13,7 +13,7 @@ from celery.app import trace
 from kombu.serialization import prepare_accept_content
 
 from task_messages import NOTHING
-from taskmill_worker.batching import pool
+from taskmill_worker.batching import deferral, pool
 from taskmill_worker.memcached_backend import MemcachedBackend
 
 #: With it a pool process exits that gets SIGTERM.
@@ -95,6 +95,8 @@ class PoolProcess:
         self.app.memory = self.memory = Memory()
         monkeypatch.setattr(MemcachedBackend, "client", property(lambda backend: backend.app.memory))
         monkeypatch.setattr(pool, "current_app", self.app)
+        # What is stored together does not depend on how fast this machine is; a test that wants it early says so.
+        monkeypatch.setattr(deferral, "LATEST", float("inf"))
         accept = prepare_accept_content(["json"])
         # What the program `celery worker` has prepared.
         self.app.use_fast_trace_task = True

@@ -24,6 +24,9 @@ import amqp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+SOURCE = Path(__file__).parents[1] / "src"
+#: The apps of the tests, and what their workers load beside an app.
+APPS = Path(__file__).parent / "apps"
 #: A private runtime must not read what a system-wide RabbitMQ on this machine is configured with.
 RABBITMQ_PREFIXES = ("RABBITMQ_", "ERL_")
 VHOST = "taskmill"
@@ -387,7 +390,7 @@ class Worker:
     queues: Sequence[str] = QUEUES
     concurrency: int = 2
     options: Sequence[str] = ("--task-events", "--include=taskmill_worker")
-    directory: Path = Path(__file__).parent.parent / "src"
+    directory: Path = SOURCE
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -411,9 +414,7 @@ class Worker:
                     "INFO",
                     *self.options,
                 ],
-                env=os.environ
-                | {"PYTHONPATH": f"{Path(__file__).parent.parent / 'src'}{os.pathsep}{Path(__file__).parent}"}
-                | self.environment,
+                env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{APPS}"} | self.environment,
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import taskmill as api
-from conftest import SOURCE, Taskmill
-from services import free_port
+from conftest import Taskmill
+from services import SOURCE, free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 

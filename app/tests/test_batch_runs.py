@@ -18,8 +18,8 @@ from celery.app.task import Context
 from celery.result import AsyncResult
 from kombu.exceptions import EncodeError
 
-from conftest import SOURCE
 from pool_process import PoolProcess
+from services import SOURCE
 from taskmill_worker.batching import pool
 from taskmill_worker.batching.deferral import Deferral
 

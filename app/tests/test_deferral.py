@@ -138,8 +138,9 @@ def test_a_retry_does_not_overwrite_the_success_that_overtook_it(process: PoolPr
     assert process.stored(call)["result"] == "from the retry"
 
 
-def test_results_do_not_wait_for_a_slow_neighbour(process: PoolProcess) -> None:
+def test_results_do_not_wait_for_a_slow_neighbour(process: PoolProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are there while it runs, though it runs until they are."""
+    monkeypatch.setattr(deferral, "LATEST", 0.01)
     first = process.call(process.task(lambda: 1, name="first"))
 
     def slow() -> None:

@@ -16,10 +16,23 @@ import memcache
 import pytest
 from celery.exceptions import ImproperlyConfigured
 
-from conftest import SOURCE, TASKS, Taskmill
+from conftest import TASKS, Taskmill
 from fibonacci import expected, recursion
 from fibonacci.settings import from_environment
-from services import DEAD, FLOWER, IDLE, OTHER_VHOST, QUEUES, VHOST, WORKER, Memcached, RabbitMQ, Worker, wait_until
+from services import (
+    DEAD,
+    FLOWER,
+    IDLE,
+    OTHER_VHOST,
+    QUEUES,
+    SOURCE,
+    VHOST,
+    WORKER,
+    Memcached,
+    RabbitMQ,
+    Worker,
+    wait_until,
+)
 from taskmill_worker.memcached_backend import MemcachedBackend, RefusingUnpickler
 
 ADDRESSES = {"CELERY_BROKER_URL": "amqp://u:p@h/v", "CELERY_RESULT_BACKEND": "cache+memcached://h:11211/"}

@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src"
+from services import SOURCE
 
 
 @pytest.mark.parametrize("module", ["taskmill", "taskmill.report.page", "taskmill.report.comparison"])

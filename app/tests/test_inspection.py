@@ -18,8 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 import inspected_apps
-from conftest import SOURCE
-from services import wait_until
+from services import SOURCE, wait_until
 from taskmill.cli.inspection import inspect_command
 from taskmill.model.errors import TaskmillError
 
@@ -565,7 +564,7 @@ def test_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals) -> N
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (app / "pid").exists() and (app / "pid").read_text() != "", 60, "import begun")
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (130, "importing the app ...\ntaskmill: stopped; nothing was written\n")
     assert ended((app / "pid").read_text())
     assert not (tmp_path / "mine").exists()

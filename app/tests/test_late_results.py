@@ -14,9 +14,8 @@ from celery import Celery, signals
 from celery._state import _task_stack
 from celery.app.task import Context
 
-from conftest import SOURCE
 from pool_process import PoolProcess
-from services import wait_until
+from services import SOURCE, wait_until
 from taskmill_worker import late_results
 from taskmill_worker.memcached_backend import MemcachedBackend
 

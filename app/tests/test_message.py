@@ -12,8 +12,8 @@ from typing import Any
 import amqp
 from celery.app.task import Context
 
-from conftest import SOURCE, Taskmill
-from services import WORKER, Memcached, RabbitMQ, take_all
+from conftest import Taskmill
+from services import SOURCE, WORKER, Memcached, RabbitMQ, take_all
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

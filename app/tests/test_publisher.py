@@ -20,9 +20,21 @@ from celery import Celery, chain, chord, group, signals, signature
 from celery._state import _task_stack
 from kombu import Queue
 
-from conftest import SOURCE
 from many import add, app, routed, shadowed, topical
-from services import ADMIN, CLIENT, WORKER, Memcached, Proxy, RabbitMQ, channel, purge_queue, take_all, wait_until
+from services import (
+    ADMIN,
+    APPS,
+    CLIENT,
+    SOURCE,
+    WORKER,
+    Memcached,
+    Proxy,
+    RabbitMQ,
+    channel,
+    purge_queue,
+    take_all,
+    wait_until,
+)
 from taskmill import PublishError, TaskmillError, publish
 
 QUEUES = ("yellow", "many-routed", "many-other")
@@ -356,7 +368,7 @@ def test_memory_is_that_of_the_ids(broker: RabbitMQ, threads: int) -> None:
     """A signature leaves its id and nothing else: at a million the process stays well below 600 MB."""
     done = subprocess.run(
         [sys.executable, "-c", MEMORY.replace("THREADS", str(threads))],
-        env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{Path(__file__).parent}"},
+        env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{APPS}"},
         capture_output=True,
         text=True,
         check=False,

@@ -13,8 +13,8 @@ from typing import Any
 import memcache
 import pytest
 
-from conftest import SOURCE, TASKS, Taskmill
-from services import Memcached, Worker, wait_until
+from conftest import TASKS, Taskmill
+from services import SOURCE, Memcached, Worker, wait_until
 
 COUNTS = ["posted", "confirmed", "distinct", "retrieved", "correct", "wrong", "failed", "lost", "duplicates"]
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import SOURCE
+from services import SOURCE
 from taskmill_worker import time_function as script
 
 PROGRAM = SOURCE / "taskmill_worker" / "time_function.py"

@@ -23,10 +23,9 @@ import amqp
 import pytest
 
 from broken_apps import BROKEN, Broken
-from services import ADMIN, DEAD, WORKER, RabbitMQ, channel, end, wait_until
+from services import ADMIN, DEAD, SOURCE, WORKER, RabbitMQ, channel, end, wait_until
 from task_messages import message
 
-SOURCE = Path(__file__).parents[1] / "src"
 RECORDED = Path(__file__).parent / "worker_causes"
 FACTS = {
     "name": "w1",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SOURCE
+from services import SOURCE
 from taskmill_worker import features
 
 ALWAYS = ["memcached_backend", "task_times", "dead_lettering", "jit", "written_jobs"]
