@@ -188,8 +188,9 @@ def test_log_begins_with_what_is_loaded_and_what_the_backend_cannot_do(
         lines = worker.log.read_text().splitlines()
     [first] = [number for number, line in enumerate(lines) if "taskmill_worker has loaded" in line]
     assert lines[first].endswith(
-        "taskmill_worker has loaded memcached_backend, task_times, dead_lettering, written_jobs; not loaded: jit "
-        "(named in TASKMILL_WORKER_WITHOUT), batching (CELERY_WORKER_BATCH is 1), read_ahead (CELERY_WORKER_BATCH is 1)"
+        "taskmill_worker has loaded memcached_backend, task_times, dead_lettering, written_jobs, green_loop; not "
+        "loaded: jit (named in TASKMILL_WORKER_WITHOUT), batching (CELERY_WORKER_BATCH is 1), read_ahead "
+        "(CELERY_WORKER_BATCH is 1)"
     )
     assert "The result backend RPCBackend cannot store when tasks ran." in lines[first + 1]
     assert "No task is parked: the result backend RPCBackend keeps no counts." in lines[first + 2]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -148,6 +149,24 @@ def test_what_memcached_does_not_take_of_a_batch_is_told(start_memcached: Callab
     for error in missed.values():
         assert isinstance(error, MemcachedUnavailableError)
         assert f"127.0.0.1:{server.port} did not store a result" in str(error)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SERVER_ERROR out of memory storing object\r\n"], ids=["silent", "refuses"])
+def test_a_memcached_that_falls_silent_is_tried_again(answer: bytes) -> None:
+    """Celery is told what it may try again, though memcached does not say why it has not stored the result either."""
+    app = Celery("test", broker="memory://")
+    app.conf.cache_backend_options = {"dead_retry": 0, "socket_timeout": 0.2}
+    with socket.create_server(("127.0.0.1", 0), backlog=10) as server:
+        backend = MemcachedBackend(app, f"memcached://127.0.0.1:{server.getsockname()[1]}/")
+        assert backend.client.servers[0].connect()
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(answer)
+            with pytest.raises(MemcachedUnavailableError) as raised:
+                backend.set(b"key", "value")
+            # Closed: an answer that comes late is nobody's.
+            assert backend.client.servers[0].socket is None
+    assert backend.exception_safe_to_retry(raised.value)
 
 
 @pytest.mark.parametrize(

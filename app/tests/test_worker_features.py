@@ -14,7 +14,7 @@ import pytest
 from services import SOURCE
 from taskmill_worker import features
 
-ALWAYS = ["memcached_backend", "task_times", "dead_lettering", "jit", "written_jobs"]
+ALWAYS = ["memcached_backend", "task_times", "dead_lettering", "jit", "written_jobs", "green_loop"]
 #: Builds a worker of an app, as `celery worker` does, and prints what it has.
 WORKER = """
 import sys
@@ -68,7 +68,7 @@ def test_what_is_about_batches_is_loaded_where_a_worker_asks_for_them() -> None:
     assert features({}) == features({"CELERY_WORKER_BATCH": "1"}) == ALWAYS
     assert features({"CELERY_WORKER_BATCH": "100"}) == [*ALWAYS, "batching", "read_ahead"]
     without = {"CELERY_WORKER_BATCH": "100", "TASKMILL_WORKER_WITHOUT": "dead_lettering,batching"}
-    assert features(without) == ["memcached_backend", "task_times", "jit", "written_jobs", "read_ahead"]
+    assert features(without) == ["memcached_backend", "task_times", "jit", "written_jobs", "green_loop", "read_ahead"]
 
 
 def test_leaving_out_what_there_is_not_is_an_error() -> None:

@@ -53,6 +53,7 @@ def why_not(environ):
             ("dead_lettering", ""),
             ("jit", python),
             ("written_jobs", python),
+            ("green_loop", python),
             ("batching", batches),
             ("read_ahead", batches),
         ]

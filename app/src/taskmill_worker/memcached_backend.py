@@ -192,7 +192,12 @@ class MemcachedBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery ca
 
     def _item_size(self) -> int:
         """Return the bytes of an item that memcached takes at most; 0 where it does not say."""
-        answers = self.client.get_stats("settings")
+        try:
+            answers = self.client.get_stats("settings")
+        except OSError:
+            # Its answer may come yet, and must not be taken for the answer to another command.
+            self.client.disconnect_all()
+            return 0
         return min((int(settings.get("item_size_max", 0)) for _, settings in answers), default=0)
 
     def _reason(self, value: Any, item_size: int) -> Exception:
