@@ -17,6 +17,7 @@ from taskmill.publishing import interrupt
 from taskmill.publishing.posted import Posted
 from taskmill.results import store
 from taskmill.results.store import ResultStore
+from taskmill.session import watch
 from taskmill.session.drive import Concluded, Session, broker_if_there, broker_of
 from taskmill.session.preflight import Conditions, preflight
 from taskmill.session.probe import try_tasks
@@ -108,13 +109,13 @@ def start(
 ) -> Concluded | None:
     """Begin a run in a new folder and drive it to its end; ``None`` when it was stopped before the first message."""
     required = [*required, *map(thresholds.Requirement.parse, plan.thresholds)]
-    begun = begin(plan, runs, broker, results, stop, reporter, conditions)
+    begun = begin(plan, runs, broker, results, stop, reporter, conditions, required)
     if begun is None:
         return None
     session, before = begun
     reporter.say(f"run folder {session.folder}")
     with run_folder.claimed(session.folder):
-        posted = session.publish(before)
+        posted = session.publish(before, required)
         collected, after = session.fetch(posted) if collect_too else (None, {})
         return session.conclude(posted, collected, after, required)
 
@@ -127,16 +128,18 @@ def begin(
     stop: threading.Event,
     reporter: Reporter,
     conditions: Conditions,
+    required: Sequence[Requirement] = (),
 ) -> tuple[Session, dict[str, Any]] | None:
     """Make the folder of a run that nothing stands in the way of, with its plan.
 
     Returns the run, and what was found before it; ``None`` when it was stopped meanwhile. Raises as :func:`preflight`,
-    and :func:`try_tasks`.
+    :func:`try_tasks`, and :func:`taskmill.session.watch.check` of what is ``required``.
     """
     before = preflight(plan, broker, results, reporter, conditions)
     if stop.is_set():
         return None
     plan = replace(plan, unstored=tuple(before["unstored"]))
+    watch.check(plan, required)
     if plan.unstored:
         reporter.say(
             f"{', '.join(plan.unstored)}: no result is stored, so these tasks are counted by their acknowledgement "

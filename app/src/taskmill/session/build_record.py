@@ -36,6 +36,7 @@ from taskmill.model.record import (
     Spread,
     Stage,
     TaskSeconds,
+    Watched,
     Worker,
     WorkerTotals,
     Workload,
@@ -110,6 +111,7 @@ def build(
         probed=[read(Probed, one) for one in posted.before.get("probed") or []],
         parked=collected.parked if collected else 0,
         repaired=before.repaired if before else [],
+        watched={text: read(Watched, one) for text, one in posted.watched.items()},
         clocks={worker: read(Clocks, both) for worker, both in asked.items()},
         clock_jumps={
             worker: round(moved, 3) for worker, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP
@@ -327,6 +329,8 @@ def state(plan: Plan, posted: Posted, collected: Collected | None) -> str:
         return records.COMPLETE
     if posted.error is not None:
         return records.FAILED
+    if not posted.finished and posted.stopped_as_failed:
+        return records.STOPPED_AS_FAILED
     return records.POSTED if posted.finished and collected is None else records.STOPPED
 
 
@@ -367,6 +371,11 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         )
     if posted.error and record.state != records.COMPLETE:
         sentences.append(f"posting ended early: {posted.error}")
+    sentences += [
+        f"{one.text}: {one.note}"
+        for one in record.requirements
+        if one.note and record.watched.get(one.text, Watched()).stopped_at
+    ]
     planned = record.workload.tasks
     if counts.posted < planned:
         sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")
