@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from services import stored
+from taskmill.cluster import queue_depths
 from taskmill.model.clock import Moment
 from taskmill.model.plan import Plan, Right, Route
 from taskmill.model.stages import Stage
@@ -55,7 +60,13 @@ class Shelf:
 class Load:
     """The journals of a plan's threads, written by hand, and what is known of them."""
 
-    def __init__(self, folder: Path, plan: Plan = PLAN, waiting: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan = PLAN,
+        waiting: dict[str, int] | None = None,
+        asked: Sequence[str] = ("failed_share", "wrong_share"),
+    ) -> None:
         """Begin before the first message; workers' clocks are two seconds ahead."""
         (folder / "ids").mkdir()
         due_from = START if plan.paced else None
@@ -64,7 +75,9 @@ class Load:
         self._journals = [journal.Journal(folder / "ids", 0, place) for place in range(len(plan.posters()))]
         self._counts = [0] * len(self._journals)
         clocks = {"w1": {"offset_s": 2.0, "error_s": 0.0}}
-        self.live = Live(plan, folder, self.shelf, {} if waiting is None else waiting, clocks)
+        self.live = Live(
+            plan, folder, self.shelf, [over_time(one) for one in asked], {} if waiting is None else waiting, clocks
+        )
 
     def send(self, thread: int, count: int, at: float) -> dict[int, bytes]:
         """Write so many ids of a thread, sent so many seconds after the start; return them by their number."""
@@ -85,7 +98,12 @@ class Load:
 
     def value(self, metric: str, at: float) -> float | None:
         """Return what is known of a metric at that moment."""
-        return self.live.value(Requirement.parse(f"{metric}>0 for 1s, stop as failed"), START + at)
+        return self.live.value(over_time(metric), START + at)
+
+
+def over_time(metric: str) -> Requirement:
+    """Return a threshold over time of a metric."""
+    return Requirement.parse(f"{metric}>0 for 1s, stop as failed")
 
 
 def test_a_journal_is_read_as_it_grows(tmp_path: Path) -> None:
@@ -175,6 +193,19 @@ def test_the_rate_and_the_lateness_of_the_client_are_of_the_last_seconds(tmp_pat
     assert (load.value("posted_per_s", 30.0), load.value("late_s", 30.0)) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "fetched"),
+    [(("waiting", "late_s"), 0), (("p50_queue_s of slow",), 2), (("p50_queue_s", "late_s"), 8)],
+)
+def test_no_more_is_fetched_than_what_is_asked_for(tmp_path: Path, asked: tuple[str, ...], fetched: int) -> None:
+    """And nothing is compared where no share is asked for: the functions of the scenario are not called."""
+    plan = replace(PLAN, routes=tuple(replace(one, right=Right("function", "none:none")) for one in ROUTES))
+    load = Load(tmp_path, plan, asked=asked)
+    load.finish(load.send(0, 8, 1.0), 1.5, 77)
+    load.look(2.0)
+    assert sum(load.shelf.asked) == fetched
+
+
 def test_a_load_that_is_not_paced_is_never_late(tmp_path: Path) -> None:
     """Its tasks count from when they were sent; without a scenario all tasks are of one kind."""
     load = Load(tmp_path, Plan("p", (Route("a.b", "red"),), 9, (1,), threads=1))
@@ -191,6 +222,27 @@ def test_messages_that_wait_are_of_all_queues(tmp_path: Path) -> None:
     assert load.value("waiting", 0.0) is None
     waiting["blue"] = 3
     assert load.value("waiting", 0.0) == 7
+
+
+def test_what_waits_is_not_known_while_the_broker_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last sample is none of now; with the broker it is known again."""
+    monkeypatch.setattr(queue_depths, "INTERVAL", 0.01)
+    broker = Mock()
+    declare = broker.connect.return_value.channel.return_value.queue_declare
+    declare.return_value = SimpleNamespace(message_count=12, consumer_count=1)
+
+    def wait_for(wanted: dict[str, int]) -> None:
+        deadline = time.monotonic() + 30
+        while waiting != wanted:
+            assert time.monotonic() < deadline, waiting
+            time.sleep(0.01)
+
+    with queue_depths.sample(broker, ["red", "blue"], tmp_path / "queues.csv") as waiting:
+        wait_for({"red": 12, "blue": 12})
+        declare.side_effect = ConnectionResetError
+        wait_for({})
+        declare.side_effect = None
+        wait_for({"red": 12, "blue": 12})
 
 
 def test_a_fair_share_is_followed_where_many_are_under_way() -> None:

@@ -50,10 +50,11 @@ def run(
     ``runs`` is the directory in which the run makes its folder. ``broker`` (``amqp://``) and ``results``
     (``cache+memcached://``, ``redis://`` or another of Celery's) are URLs; without them ``CELERY_BROKER_URL`` and
     ``CELERY_RESULT_BACKEND`` in the environment say where the cluster is. ``required`` are thresholds such as
-    ``"completed_per_s>=500"``: the record's ``requirements`` say whether they are met. ``no_workers`` publishes even if
-    no worker is there, ``allow_waiting`` even if other messages wait in the queues. Before the run one of each task is
-    run and looked at (:mod:`taskmill.session.probe`), which ``no_probe`` leaves out. A plan with several processes
-    starts them anew, so that a script needs its ``if __name__ == "__main__"``.
+    ``"completed_per_s>=500"``: the record's ``requirements`` say whether they are met. One that is over time, such as
+    ``"waiting>9000 for 30s, stop as failed"``, may end the publishing. ``no_workers`` publishes even if no worker is
+    there, ``allow_waiting`` even if other messages wait in the queues. Before the run one of each task is run and
+    looked at (:mod:`taskmill.session.probe`), which ``no_probe`` leaves out. A plan with several processes starts them
+    anew, so that a script needs its ``if __name__ == "__main__"``.
 
     What is lost, wrong or failed raises nothing: the record's ``counts``, ``problems`` and ``state`` say it. Ctrl-C
     ends the run in order, with the state ``interrupted``. Raises ``TaskmillError`` when the run cannot start or go on,

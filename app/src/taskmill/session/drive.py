@@ -156,7 +156,8 @@ class Session:
         """Watch thresholds while messages are published, where there are any to watch."""
         if not watch.guards:
             return nullcontext()
-        live = Live(self.plan, self.folder, self.results, waiting, before.get("clocks") or {})
+        asked = [guard.requirement for guard in watch.guards]
+        live = Live(self.plan, self.folder, self.results, asked, waiting, before.get("clocks") or {})
         return watching(watch, live)
 
     @contextmanager

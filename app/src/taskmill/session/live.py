@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from taskmill.model.plan import Right
 from taskmill.publishing import journal
 from taskmill.publishing.pace import Pace
 from taskmill.publishing.posted import Posted
@@ -17,7 +18,7 @@ from taskmill.session.followed import WINDOW, Followed, Result, value
 from taskmill.workload.calls import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from taskmill.model.plan import Plan
@@ -33,11 +34,13 @@ class Live:
         plan: Plan,
         folder: Path,
         results: ResultReader,
+        asked: Sequence[Requirement],
         waiting: Mapping[str, int],
         clocks: Mapping[str, Any],
     ) -> None:
-        """``waiting`` has the queues' messages as they change, ``clocks`` what workers' clocks said before the run.
+        """Know what is ``asked`` for, and no more: results are fetched, and compared, only for what needs it.
 
+        ``waiting`` has the queues' messages as they change, ``clocks`` what workers' clocks said before the run.
         Raises ``TaskmillError`` as ``Calls`` does.
         """
         self._plan = plan
@@ -51,12 +54,14 @@ class Live:
         #: Of each thread's looks within the window: when, how many messages were sent, and the most that one was late.
         self._sent: deque[tuple[float, int, float]] = deque()
         offsets = {worker: clock["offset_s"] for worker, clock in clocks.items()}
-        calls = Calls(plan)
+        compared = any(one.keys[0] == "share" for one in asked)
+        calls = Calls(plan) if compared else None
+        kinds = {one.kind for one in asked if one.of_results}
         #: By the places of their kinds in ``plan.routes``; and their results within the window.
         self._followed = {
-            place: Followed(results, lambda number: as_carried(calls.right(number)), offsets)
+            place: Followed(results, lambda number: as_carried(calls.right(number)) if calls else Right(), offsets)
             for place, route in enumerate(plan.routes)
-            if route.task not in plan.unstored
+            if route.task not in plan.unstored and kinds & {"", route.name}
         }
         self._results: dict[int, list[Result]] = {}
 
