@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from services import stored
 from taskmill.cli.verdict import tell_run
 from taskmill.cluster import queue_depths
 from taskmill.cluster.broker import Broker
@@ -288,10 +289,9 @@ def publish_slowly(channel: ConfirmedChannel, source: MessageSource, _to_republi
         stop.wait(0.01)
 
 
-def test_a_run_that_is_stopped_as_failed_keeps_what_it_has_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Publishing ends in order; the record's state and the exit code say failed, and not interrupted."""
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a run's folder, of a broker that confirms at once, and of whose queue 700 messages are never taken."""
 
     @contextmanager
     def sample(*_: object) -> Iterator[dict[str, int]]:
@@ -301,11 +301,49 @@ def test_a_run_that_is_stopped_as_failed_keeps_what_it_has_published(
     monkeypatch.setattr(ConfirmedChannel, "publish", publish_slowly)
     monkeypatch.setattr(watch, "INTERVAL", 0.05)
     (tmp_path / "ids").mkdir()
+    return tmp_path
+
+
+class Every(Results):
+    """A store that has the same result for whatever is asked for."""
+
+    def __init__(self, **fields: Any) -> None:
+        """Take what the results are."""
+        super().__init__("")
+        self._fields = fields
+
+    def get(self, ids: Sequence[bytes]) -> dict[bytes, Any]:
+        """Return a result of each."""
+        return {identifier: stored(identifier, 5, **self._fields) for identifier in ids}
+
+
+@pytest.mark.parametrize(
+    ("metric", "status", "code"),
+    [("p50_latency_s<0", "SUCCESS", errors.UNMET), ("failed_share==1", "FAILURE", errors.FAULTS)],
+)
+def test_what_is_published_before_the_stop_is_collected(folder: Path, metric: str, status: str, code: int) -> None:
+    """All of it, and then the exit code tells a threshold from tasks that failed."""
+    text = f"{metric} for 0.3s, stop as failed"
+    plan = Plan("p", (Route("a.b", "red"),), 10**9, (1,), threads=2, deadline=0.1, profile=False)
+    session = Session(
+        plan, folder, Broker("amqp://localhost"), Every(status=status), threading.Event(), Reporter(io.StringIO())
+    )
+    required = [Requirement.parse(text)]
+    posted = session.publish({}, required)
+    collected = session.collect()
+    found = session.record(posted, collected, {}, required)
+    counts = found.counts
+    assert (found.state, counts.lost) == ("stopped as failed", 0)
+    assert 0 < counts.posted == counts.retrieved == counts.correct + counts.failed < plan.tasks
+    assert [one.met for one in found.requirements] == [False]
+    assert tell_run(drive.Concluded(found, folder, posted, collected)) == code
+
+
+def test_a_run_that_is_stopped_as_failed_says_why(folder: Path) -> None:
+    """Publishing ends in order; the record's state and the exit code say failed, and not interrupted."""
     plan = Plan("p", (Route("a.b", "red"),), 10**9, (1,), threads=2, unstored=("a.b",), profile=False)
     required = [Requirement.parse(text) for text in ("waiting>500 for 0.3s, stop as failed", "late_s<5")]
-    session = Session(
-        plan, tmp_path, Broker("amqp://localhost"), Results(""), threading.Event(), Reporter(io.StringIO())
-    )
+    session = Session(plan, folder, Broker("amqp://localhost"), Results(""), threading.Event(), Reporter(io.StringIO()))
     posted = session.publish({}, required)
     assert (posted.finished, posted.error, posted.stopped_as_failed, session.stop.is_set()) == (
         False,
@@ -313,7 +351,7 @@ def test_a_run_that_is_stopped_as_failed_keeps_what_it_has_published(
         True,
         False,
     )
-    assert asdict(Posted.load(tmp_path) or posted)["watched"] == posted.watched
+    assert asdict(Posted.load(folder) or posted)["watched"] == posted.watched
     found = session.record(posted, None, {}, required)
     count = found.counts.posted
     assert 0 < count < plan.tasks
@@ -331,10 +369,10 @@ def test_a_run_that_is_stopped_as_failed_keeps_what_it_has_published(
     assert headline(found) == (
         f"Stopped as failed after {count:,} of 1,000,000,000 tasks: 0 are lost, 0 wrong and 0 failed."
     )
-    assert f"  go on by   taskmill resume {tmp_path}" in summary(found, tmp_path).splitlines()
+    assert f"  go on by   taskmill resume {folder}" in summary(found, folder).splitlines()
     # Counted once more, it stays so.
     build_record.judge(found, [Requirement.parse(one.text) for one in found.requirements])
     assert [one.met for one in found.requirements] == [False, True]
-    loaded = RunRecord.load(tmp_path)
+    loaded = RunRecord.load(folder)
     assert loaded is not None
-    assert tell_run(drive.Concluded(loaded, tmp_path, posted, None)) == errors.UNMET
+    assert tell_run(drive.Concluded(loaded, folder, posted, None)) == errors.UNMET
