@@ -24,7 +24,7 @@ from taskmill.results.collected import Collected
 from taskmill.results.collector import Collector
 from taskmill.results.kinds import numbers
 from taskmill.samples import task_timings
-from taskmill.session import build_record
+from taskmill.session import build_record, record_times
 from taskmill.workload import files
 from taskmill.workload.calls import Calls
 
@@ -161,7 +161,7 @@ def test_each_kind_has_its_own_times_and_a_countdown_is_no_waiting(plan: Plan, t
     assert times is not None
     assert times.kinds == ["rows", "fails"]
     assert np.bincount(times.kind).tolist() == [14, 7]
-    build_record.add_times(record, times)
+    record_times.add_times(record, times)
     plain = record.plain()["by_kind"]
     assert {
         name: (kind["queue"]["p99"], kind["execution"]["p50"], kind["latency"]["max"]) for name, kind in plain.items()

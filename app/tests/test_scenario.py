@@ -15,6 +15,7 @@ from taskmill.cli.smoke import outcome, smoke_plan
 from taskmill.model.errors import TaskmillError
 from taskmill.model.plan import Plan, Right, Route
 from taskmill.model.record import Kind, Spread
+from taskmill.model.thresholds import LIVE_OF_KIND
 from taskmill.workload import scenario
 from taskmill.workload.calls import Calls
 
@@ -103,6 +104,17 @@ def test_the_example_is_a_scenario() -> None:
                 "{}: thresholds[0]: 'lost' does not have the form METRIC OPERATOR NUMBER, such as "
                 "'completed_per_s>=500'; operators are >=, <=, >, <, =="
             ),
+        ),
+        (
+            "{thresholds: ['wrong of a>3 for 5s, stop as failed'], kinds: {a: {task: a, queue: b}}}",
+            (
+                "{}: thresholds[0]: there is no metric 'wrong' of a kind while messages are published; the nearest is "
+                f"wrong_share; known are {', '.join(LIVE_OF_KIND)}"
+            ),
+        ),
+        (
+            "{thresholds: ['failed_share of b>0 for 5s, stop as failed'], kinds: {bc: {task: a, queue: b}}}",
+            "{}: thresholds[0]: there is no kind 'b': the nearest is bc; there are bc",
         ),
         ("{thresholds: 5, kinds: {a: {task: a, queue: b}}}", "{}: thresholds: expected `array`, got `int`"),
         ("{seed: x, kinds: {a: {task: a, queue: b}}}", "{}: seed: expected `int`, got `str`"),

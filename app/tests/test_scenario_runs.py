@@ -35,6 +35,16 @@ kinds:
   succeeds: {task: fibonacci.tasks.blue, queue: blue, args: [10], fails: TypeError}
 """
 
+STOPPED = """
+stages: [{hold: 100, seconds: 40}]
+thresholds:
+  - failed_share>0.5 for 1s, stop as failed
+  - p50_latency_s of mail>0 for 2s, stop as failed
+kinds:
+  mail: {task: fibonacci.tasks.red, queue: red, args: [10], expect: 55}
+  bill: {task: fibonacci.tasks.blue, queue: blue, args: [10], expect: 55}
+"""
+
 
 def record(folder: Path) -> dict[str, Any]:
     """Read run.json."""
@@ -114,6 +124,27 @@ def test_a_smoke_run_tells_what_came_of_the_first_message_of_each_kind(taskmill:
     found = record(taskmill.latest)
     assert (found["name"], found["workload"]["tasks"]) == ("try-smoke", 4)
     assert [kind["posted"] for kind in found["by_kind"].values()] == [1, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_threshold_over_time_stops_a_load_and_what_is_published_is_collected(
+    taskmill: Taskmill, tmp_path: Path
+) -> None:
+    """By what the results of one kind say while others are published; exit code 5, since all that ran ended well."""
+    path = tmp_path / "load.yml"
+    path.write_text(STOPPED)
+    done = taskmill("run", "--scenario", str(path), "--threads=2", "--no-profile")
+    assert done.code == 5, done.out + done.err
+    found = record(taskmill.latest)
+    counts, text = found["counts"], "p50_latency_s of mail>0 for 2s, stop as failed"
+    assert found["state"] == "stopped as failed"
+    assert 0 < counts["posted"] == counts["correct"] < 4000
+    watched = found["watched"][text]
+    assert 0 < watched["least"] <= watched["value"] <= watched["most"]
+    assert 2 <= watched["after_s"] < 40
+    assert "stopping as failed: p50_latency_s of mail>0 for 2 s" in done.err.splitlines()
+    assert f"taskmill: not met: {text} (it was " in done.err
+    assert [one["met"] for one in found["requirements"]] == [True, False]
 
 
 def test_every_message_is_the_one_of_its_number(

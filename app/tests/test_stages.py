@@ -16,7 +16,7 @@ from taskmill.model.plan import Plan, Route
 from taskmill.model.stages import Stage, moments, place
 from taskmill.publishing.pace import Pace
 from taskmill.samples.task_timings import TaskTimings
-from taskmill.session import build_record
+from taskmill.session import record_times
 from taskmill.workload import scenario
 
 STAGES = (Stage.ramp(0, 20, 2), Stage.ramp(20, 20, 1), Stage(5), Stage(0, 3.0), Stage(4, 0.4, 10, 10))
@@ -143,7 +143,7 @@ def test_each_stage_has_how_late_it_was_sent_and_when_it_was_done() -> None:
         workers=["w1"], stage=np.array([0, 0, 1, 1]),
     )  # fmt: skip
     found = record.RunRecord(stages=[record.Stage(text="a"), record.Stage(text="b"), record.Stage(text="c")])
-    build_record.add_times(found, times)
+    record_times.add_times(found, times)
     assert [(one["late_s"], one["caught_up_s"]) for one in found.plain()["stages"][:2]] == [(0.1, 3.0), (0.7, 7.0)]
     assert found.plain()["stages"][1]["queue"]["max"] == 6.0
     assert found.plain()["stages"][2] == {"text": "c", "tasks": 0, "seconds": 0.0}

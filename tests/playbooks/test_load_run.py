@@ -16,10 +16,12 @@ ROLE = ROOT / "roles/load_run"
 BASELINE = {"stdout": json.dumps({"seconds": 0.001, "expected": 6765})}
 NO_VALUE = {"stdout": json.dumps({"seconds": 0.5, "expected": None})}
 OTHER_APP: dict[str, Any] = {"app_name": "shop.celery:app", "app_tasks": {"shop.tasks.total": "orders"}}
+#: As a text: the comma within the second parts nothing.
+THRESHOLDS = "completed_per_s>=500,waiting>9 for 5s, stop as failed, lost==0"
 #: Options of each host, which is a client of its own.
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "paced": {"load_rate": "500", "load_thresholds": "completed_per_s>=500, lost==0", "load_profile": "false"},
+    "paced": {"load_rate": "500", "load_thresholds": THRESHOLDS, "load_profile": "false"},
     "patient": {"load_result_timeout": "600", "load_probe": "false", "rabbitmq_consumer_timeout": 7200},
     "search": {"load_mode": "capacity", "capacity_worker_hosts": [2, 4]},
     "search_again": {"load_mode": "capacity", "capacity_resume": "/var/lib/taskmill/runs/before"},
@@ -90,11 +92,12 @@ def test_a_load_gets_every_option_as_it_comes(commands: dict[str, list[str]]) ->
 
 def test_a_load_has_a_pace_and_thresholds_where_they_are_given(commands: dict[str, list[str]]) -> None:
     """Thresholds as a text with commas between; without a profile."""
-    assert commands["paced"][-5:] == [
+    assert commands["paced"][-6:] == [
         "--tasks=1000000",
         "--rate=500",
         "--no-profile",
         "--require=completed_per_s>=500",
+        "--require=waiting>9 for 5s, stop as failed",
         "--require=lost==0",
     ]
 

@@ -11,7 +11,7 @@ from taskmill.cli.renamed import renamed_option
 from taskmill.cli.values import FOLDER, POSITIVE, SECONDS, JsonType, NameType, RequirementType, RouteType
 from taskmill.model.plan import Plan
 from taskmill.model.run_folder import read_json
-from taskmill.model.thresholds import METRICS
+from taskmill.model.thresholds import ACTION, LIVE, METRICS
 from taskmill.session.preflight import CONSUMER_TIMEOUT, Conditions
 from taskmill.workload.calls import Calls
 
@@ -31,7 +31,8 @@ REQUIRE = click.option(
     "required",
     type=RequirementType(),
     multiple=True,
-    help=f"What the run has to reach, or exit code 5; repeat it for more. Metrics: {', '.join(METRICS)}.",
+    help=f"What the run has to reach, or exit code 5; repeat it for more. Metrics: {', '.join(METRICS)}. Or what ends "
+    f"the run when it lasts, as in 'waiting>10000 for 30s, {ACTION}'. Metrics of these: {', '.join(LIVE)}.",
 )
 
 

@@ -8,6 +8,7 @@ import click
 from msgspec.structs import asdict
 
 from taskmill.model import errors, thresholds
+from taskmill.model import record as records
 from taskmill.model.summary import summary
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def tell_run(run: Concluded) -> int:
     """Say how a run went, and return the exit code."""
     click.echo(summary(run.record, run.folder))
+    if run.collected is None and run.record.state == records.STOPPED_AS_FAILED:
+        return tell_whole(run.record)
     if run.collected is None:
         return errors.PostingError.exit_code if run.posted.error is not None else errors.INTERRUPTED
     if run.collected.faults:
@@ -32,6 +35,8 @@ def tell_run(run: Concluded) -> int:
 def tell_whole(record: RunRecord) -> int:
     """Say what is not met by a run without faults that was collected to its end, and return the exit code."""
     code = tell_thresholds(record.requirements)
+    if record.state == records.STOPPED_AS_FAILED:
+        return errors.UNMET
     return errors.PostingError.exit_code if record.counts.posted < record.workload.tasks else code
 
 

@@ -28,19 +28,23 @@ COLUMNS = ("time", "unix", "queue", "ready", "consumers")
 
 
 @contextmanager
-def sample(broker: Broker, queues: Sequence[str], path: Path) -> Iterator[None]:
-    """Append samples to the file while the ``with`` block runs. While the broker is away there are none."""
+def sample(broker: Broker, queues: Sequence[str], path: Path) -> Iterator[dict[str, int]]:
+    """Append samples to the file while the ``with`` block runs. While the broker is away there are none.
+
+    Yields the messages that wait in each queue by the last sample; it is empty while there is none.
+    """
     stop = threading.Event()
-    thread = threading.Thread(target=_run, args=(broker, queues, path, stop), name="queues", daemon=True)
+    ready: dict[str, int] = {}
+    thread = threading.Thread(target=_run, args=(broker, queues, path, stop, ready), name="queues", daemon=True)
     thread.start()
     try:
-        yield
+        yield ready
     finally:
         stop.set()
         thread.join(brokers.CONNECT_TIMEOUT + 2)
 
 
-def _run(broker: Broker, queues: Sequence[str], path: Path, stop: threading.Event) -> None:
+def _run(broker: Broker, queues: Sequence[str], path: Path, stop: threading.Event, ready: dict[str, int]) -> None:
     connection: amqp.Connection | None = None
     due = time.monotonic()
     new = not path.exists()
@@ -53,12 +57,15 @@ def _run(broker: Broker, queues: Sequence[str], path: Path, stop: threading.Even
                 if connection is None:
                     connection = broker.connect("queues", read_timeout=10, write_timeout=10)
                     channel = connection.channel()
-                writer.writerows(_look(channel, queues))
+                rows = _look(channel, queues)
+                ready.update({queue: waiting for _, _, queue, waiting, _ in rows})
+                writer.writerows(rows)
                 file.flush()
             except brokers.CONNECTION_ERRORS:
                 if connection is not None:
                     brokers.close(connection)
                 connection = None
+                ready.clear()
             due = max(due + INTERVAL, time.monotonic())
             if stop.wait(due - time.monotonic()):
                 break

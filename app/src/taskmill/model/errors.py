@@ -7,7 +7,7 @@
 | 2 | the command line is wrong |
 | 3 | the run cannot start or go on: broker, result store, workers, run folder |
 | 4 | not every task was posted; what was posted is on disk |
-| 5 | all is well, but something that was required of the run (``--require``) is not met |
+| 5 | nothing is lost, wrong or failed, but a threshold (``--require``) is not met, or has stopped the run as failed |
 | 130 | interrupted by Ctrl-C or SIGTERM; what was done is on disk |
 """
 

@@ -23,6 +23,7 @@ COMPLETE = "complete"
 POSTED = "posted"
 STOPPED = "interrupted"
 FAILED = "posting failed"
+STOPPED_AS_FAILED = "stopped as failed"
 #: Names of the percentiles in a summary of latencies, and which they are.
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 
@@ -267,12 +268,29 @@ class Probed(Struct):
 
 
 class Judged(Struct):
-    """A threshold, and whether the run meets it."""
+    """A threshold, and whether the run meets it; ``note`` says why one over time is not met."""
 
     text: str = ""
     metric: str = ""
     value: int | float | None = None
     met: bool = False
+    note: str | UnsetType = UNSET
+
+
+class Watched(Struct):
+    """A threshold over time: its metric's last value, null where none was known, and the ``seconds`` that it was
+    watched.
+
+    Where it stopped the publishing, ``stopped_at`` is when (UTC, ISO 8601), ``after_s`` the seconds from the first
+    message until then, and ``least`` and ``most`` are the values while the condition held.
+    """
+
+    value: float | None = None
+    seconds: float = 0.0
+    stopped_at: str | UnsetType = UNSET
+    after_s: float | UnsetType = UNSET
+    least: float | UnsetType = UNSET
+    most: float | UnsetType = UNSET
 
 
 class RunRecord(Struct, kw_only=True, dict=True):
@@ -302,8 +320,8 @@ class RunRecord(Struct, kw_only=True, dict=True):
         str,
         Meta(
             description="complete; posted (and not collected yet); interrupted (publishing or collecting was stopped); "
-            "posting failed (the broker stayed away, or lacks a queue). `taskmill collect` goes on from all but the "
-            "first."
+            "stopped as failed (a threshold over time stopped the publishing); posting failed (the broker stayed away, "
+            "or lacks a queue). `taskmill resume` and `collect` go on from all but the first."
         ),
     ] = STOPPED
     duplicates_from: Annotated[
@@ -345,6 +363,9 @@ class RunRecord(Struct, kw_only=True, dict=True):
     by_worker: dict[str, WorkerTotals] = {}
     task_seconds: TaskSeconds = field(default_factory=TaskSeconds)
     requirements: list[Judged] = []
+    watched: Annotated[
+        dict[str, Watched], Meta(description="By their texts, the thresholds that were watched while publishing.")
+    ] = {}
     probed: Annotated[
         list[Probed], Meta(description="One of each task, run before the first message of the run; it does not count.")
     ] = []

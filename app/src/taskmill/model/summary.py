@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UnsetType
 
-from taskmill.model.record import FAILED, POSTED, STOPPED, RunRecord, Spread
+from taskmill.model.record import FAILED, POSTED, STOPPED, STOPPED_AS_FAILED, RunRecord, Spread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +57,9 @@ def summary(record: RunRecord, folder: Path) -> str:
     lines.append(f"  record     {folder / 'run.json'}")
     page = folder / "report.html"
     lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
-    if record.state in {STOPPED, FAILED}:
+    if record.state in {STOPPED, STOPPED_AS_FAILED, FAILED}:
         lines.append(f"  go on by   taskmill resume {folder}")
-    if record.state in {POSTED, STOPPED, FAILED}:
+    if record.state in {POSTED, STOPPED, STOPPED_AS_FAILED, FAILED}:
         lines.append(f"  fetch by   taskmill collect {folder}")
     return "\n".join(lines)
 
@@ -106,6 +106,11 @@ def headline(record: RunRecord) -> str:
     counts = record.counts
     if record.state == FAILED:
         return f"Posting failed after {counts.posted:,} of {record.workload.tasks:,} tasks."
+    if record.state == STOPPED_AS_FAILED:
+        return (
+            f"Stopped as failed after {counts.posted:,} of {record.workload.tasks:,} tasks: {counts.lost:,} are lost, "
+            f"{counts.wrong:,} wrong and {counts.failed:,} failed."
+        )
     if counts.lost or counts.wrong or counts.failed:
         return (
             f"Not well: of {counts.posted:,} tasks {counts.lost:,} are lost, {counts.wrong:,} wrong and "

@@ -34,3 +34,20 @@ def watch() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Stop(threading.Event):
+    """Asks for an orderly end when the user does, or when it is set itself."""
+
+    def __init__(self, user: threading.Event) -> None:
+        """Begin with what the user asks for."""
+        super().__init__()
+        self._user = user
+
+    def is_set(self) -> bool:
+        """Say whether either asks for it."""
+        return super().is_set() or self._user.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the user, at most so many seconds; say whether either asks for it."""
+        return self._user.wait(timeout) or self.is_set()

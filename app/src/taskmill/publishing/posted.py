@@ -29,6 +29,13 @@ class Posted:
     threads: list[Tally] = field(default_factory=list)
     #: What preflight found: the broker, its workers and memcached, before the first message.
     before: dict[str, Any] = field(default_factory=dict)
+    #: By their texts, the thresholds that were watched, as ``record.Watched``.
+    watched: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def stopped_as_failed(self) -> bool:
+        """Whether a threshold over time stopped it."""
+        return any("stopped_at" in one for one in self.watched.values())
 
     def total(self, name: str) -> Any:
         """Return the sum of one number of the tallies over all threads."""

@@ -90,17 +90,8 @@ class TaskTimingsWriter:
 
         A result without the times of ``task_times.py`` has Celery's ``date_done`` at most; all other times are NaN.
         """
-        start = run = cpu = done = math.nan
-        worker = ""
-        try:
-            start, run_us, cpu_us, worker = meta[KEY]
-            start, run, cpu = float(start), run_us / 1e6, math.nan if cpu_us is None else cpu_us / 1e6
-            done = start + run
-        except (KeyError, TypeError, ValueError):
-            start = run = cpu = math.nan
-            with suppress(KeyError, TypeError, ValueError):
-                done = datetime.fromisoformat(meta["date_done"]).timestamp()
-        place = self._places.setdefault(str(worker), len(self._places))
+        start, run, cpu, done, worker = of_result(meta)
+        place = self._places.setdefault(worker, len(self._places))
         values = (message, start, run, cpu, done, place, outcome)
         for column, value in zip(self._columns.values(), values, strict=True):
             column.append(value)
@@ -120,6 +111,24 @@ class TaskTimingsWriter:
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
         temporary.replace(folder / "tasks.npz")
+
+
+def of_result(meta: dict[str, Any]) -> tuple[float, float, float, float, str]:
+    """Return ``start``, ``run``, ``cpu``, ``done`` and worker of a result as Celery stored it, by the worker's clock.
+
+    What is not known is NaN: of a result without the times of ``task_times.py``, all but Celery's ``date_done``.
+    """
+    start = run = cpu = done = math.nan
+    worker = ""
+    try:
+        start, run_us, cpu_us, worker = meta[KEY]
+        start, run, cpu = float(start), run_us / 1e6, math.nan if cpu_us is None else cpu_us / 1e6
+        done = start + run
+    except (KeyError, TypeError, ValueError):
+        start = run = cpu = math.nan
+        with suppress(KeyError, TypeError, ValueError):
+            done = datetime.fromisoformat(meta["date_done"]).timestamp()
+    return start, run, cpu, done, str(worker)
 
 
 def sums_by_name(

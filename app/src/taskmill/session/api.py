@@ -17,6 +17,7 @@ from taskmill.publishing import interrupt
 from taskmill.publishing.posted import Posted
 from taskmill.results import store
 from taskmill.results.store import ResultStore
+from taskmill.session import watch
 from taskmill.session.drive import Concluded, Session, broker_if_there, broker_of
 from taskmill.session.preflight import Conditions, preflight
 from taskmill.session.probe import try_tasks
@@ -49,10 +50,11 @@ def run(
     ``runs`` is the directory in which the run makes its folder. ``broker`` (``amqp://``) and ``results``
     (``cache+memcached://``, ``redis://`` or another of Celery's) are URLs; without them ``CELERY_BROKER_URL`` and
     ``CELERY_RESULT_BACKEND`` in the environment say where the cluster is. ``required`` are thresholds such as
-    ``"completed_per_s>=500"``: the record's ``requirements`` say whether they are met. ``no_workers`` publishes even if
-    no worker is there, ``allow_waiting`` even if other messages wait in the queues. Before the run one of each task is
-    run and looked at (:mod:`taskmill.session.probe`), which ``no_probe`` leaves out. A plan with several processes
-    starts them anew, so that a script needs its ``if __name__ == "__main__"``.
+    ``"completed_per_s>=500"``: the record's ``requirements`` say whether they are met. One that is over time, such as
+    ``"waiting>9000 for 30s, stop as failed"``, may end the publishing. ``no_workers`` publishes even if no worker is
+    there, ``allow_waiting`` even if other messages wait in the queues. Before the run one of each task is run and
+    looked at (:mod:`taskmill.session.probe`), which ``no_probe`` leaves out. A plan with several processes starts them
+    anew, so that a script needs its ``if __name__ == "__main__"``.
 
     What is lost, wrong or failed raises nothing: the record's ``counts``, ``problems`` and ``state`` say it. Ctrl-C
     ends the run in order, with the state ``interrupted``. Raises ``TaskmillError`` when the run cannot start or go on,
@@ -108,13 +110,13 @@ def start(
 ) -> Concluded | None:
     """Begin a run in a new folder and drive it to its end; ``None`` when it was stopped before the first message."""
     required = [*required, *map(thresholds.Requirement.parse, plan.thresholds)]
-    begun = begin(plan, runs, broker, results, stop, reporter, conditions)
+    begun = begin(plan, runs, broker, results, stop, reporter, conditions, required)
     if begun is None:
         return None
     session, before = begun
     reporter.say(f"run folder {session.folder}")
     with run_folder.claimed(session.folder):
-        posted = session.publish(before)
+        posted = session.publish(before, required)
         collected, after = session.fetch(posted) if collect_too else (None, {})
         return session.conclude(posted, collected, after, required)
 
@@ -127,16 +129,18 @@ def begin(
     stop: threading.Event,
     reporter: Reporter,
     conditions: Conditions,
+    required: Sequence[Requirement] = (),
 ) -> tuple[Session, dict[str, Any]] | None:
     """Make the folder of a run that nothing stands in the way of, with its plan.
 
     Returns the run, and what was found before it; ``None`` when it was stopped meanwhile. Raises as :func:`preflight`,
-    and :func:`try_tasks`.
+    :func:`try_tasks`, and :func:`taskmill.session.watch.check` of what is ``required``.
     """
     before = preflight(plan, broker, results, reporter, conditions)
     if stop.is_set():
         return None
     plan = replace(plan, unstored=tuple(before["unstored"]))
+    watch.check(plan, required)
     if plan.unstored:
         reporter.say(
             f"{', '.join(plan.unstored)}: no result is stored, so these tasks are counted by their acknowledgement "

@@ -10,7 +10,6 @@ import amqp
 import celery
 import kombu
 import memcache
-import numpy as np
 from msgspec import UNSET, to_builtins
 
 from taskmill import __version__
@@ -25,7 +24,6 @@ from taskmill.model.record import (
     Counts,
     Judged,
     Kind,
-    Latency,
     Memcached,
     Probed,
     Queue,
@@ -33,11 +31,9 @@ from taskmill.model.record import (
     ResultStore,
     RunRecord,
     Seconds,
-    Spread,
     Stage,
-    TaskSeconds,
+    Watched,
     Worker,
-    WorkerTotals,
     Workload,
 )
 from taskmill.model.run_folder import read_faults
@@ -47,6 +43,7 @@ from taskmill.publishing import journal
 from taskmill.publishing.posted import Posted
 from taskmill.results.kinds import posted_by_kind
 from taskmill.samples import task_timings as timings
+from taskmill.session.record_times import add_times, after_last
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +55,6 @@ if TYPE_CHECKING:
 #: Seconds by which a clock may move during a run, as one that is kept right by others may.
 JUMP = 0.5
 RESULTS = ("retrieved", "correct", "wrong", "failed", "lost")
-FAILED_OUTCOME = timings.OUTCOMES.index("failed")
 
 
 def build(
@@ -110,6 +106,7 @@ def build(
         probed=[read(Probed, one) for one in posted.before.get("probed") or []],
         parked=collected.parked if collected else 0,
         repaired=before.repaired if before else [],
+        watched={text: read(Watched, one) for text, one in posted.watched.items()},
         clocks={worker: read(Clocks, both) for worker, both in asked.items()},
         clock_jumps={who: round(moved, 3) for who, moved in timings.clock_moves(asked).items() if abs(moved) > JUMP},
     )
@@ -227,61 +224,6 @@ def clocks(posted: Posted, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return by_worker
 
 
-def add_times(record: RunRecord, times: TaskTimings) -> None:
-    """Add the sections that come from ``tasks.npz``."""
-    latencies = times.latency()
-    seconds = {name: timings.sums_by_name(times.queue, times.queues, getattr(times, name)) for name in ("run", "cpu")}
-    for place, name in enumerate(times.queues):
-        if queue := record.by_queue.get(name):
-            queue.run_s, queue.cpu_s = seconds["run"][name], seconds["cpu"][name]
-            queue.latency = read(Spread, timings.summary(latencies[times.queue == place]))
-    add_times_by_kind(record, times)
-    add_times_by_stage(record, times)
-    if summary := times.summary():
-        record.latency = Latency(
-            **{name: read(Spread, values) for name, values in summary.items()},
-            counted_from="due" if record.workload.rate is not None or record.stages else "posted",
-        )
-    succeeded = timings.sums_by_name(times.worker, times.workers, (times.outcome != FAILED_OUTCOME).astype(float))
-    failed = timings.sums_by_name(times.worker, times.workers, (times.outcome == FAILED_OUTCOME).astype(float))
-    run, cpu = (timings.sums_by_name(times.worker, times.workers, values) for values in (times.run, times.cpu))
-    record.by_worker = {
-        worker: WorkerTotals(int(succeeded[worker]), int(failed[worker]), run[worker], cpu[worker])
-        for worker in times.workers
-        if worker
-    }
-    record.task_seconds = TaskSeconds(round(sum(run.values()), 6), round(sum(cpu.values()), 6))
-
-
-def add_times_by_kind(record: RunRecord, times: TaskTimings) -> None:
-    """Add the latencies and seconds of each kind of a scenario."""
-    seconds = {name: timings.sums_by_name(times.kind, times.kinds, getattr(times, name)) for name in ("run", "cpu")}
-    for place, name in enumerate(times.kinds):
-        if kind := record.by_kind.get(name):
-            kind.run_s, kind.cpu_s = seconds["run"][name], seconds["cpu"][name]
-            for part, values in times.of(times.kind == place).summary().items():
-                setattr(kind, part, read(Spread, values))
-
-
-def add_times_by_stage(record: RunRecord, times: TaskTimings) -> None:
-    """Add what came of the tasks of each stage that was published, at least in part."""
-    for place, stage in enumerate(record.stages):
-        if not (times.stage == place).any():
-            continue
-        mine = times.of(times.stage == place)
-        # A countdown makes a task due after it was sent.
-        stage.late_s = round(max(0.0, float(np.nanmax(mine.posted - mine.due))), 6)
-        if np.isfinite(mine.done).any():
-            stage.caught_up_s = round(float(np.nanmax(mine.done) - np.nanmin(mine.due)), 6)
-            stage.queue = read(Spread, timings.summary(mine.queue_time()))
-
-
-def after_last(times: TaskTimings | None, ended: Moment) -> float | None:
-    """Return the seconds from the end of the last task to that of the collecting; ``None`` where no task has times."""
-    done = times.done[np.isfinite(times.done)] if times else np.array([])
-    return round(max(0.0, ended.wall - float(done.max())), 3) if len(done) else None
-
-
 def rate(count: int, seconds: float) -> float:
     """Return how many per second, 0 when no time has passed."""
     return round(count / seconds, 3) if seconds > 0 else 0.0
@@ -325,6 +267,8 @@ def state(plan: Plan, posted: Posted, collected: Collected | None) -> str:
         return records.COMPLETE
     if posted.error is not None:
         return records.FAILED
+    if not posted.finished and posted.stopped_as_failed:
+        return records.STOPPED_AS_FAILED
     return records.POSTED if posted.finished and collected is None else records.STOPPED
 
 
@@ -365,6 +309,11 @@ def problems(record: RunRecord, posted: Posted) -> list[str]:
         )
     if posted.error and record.state != records.COMPLETE:
         sentences.append(f"posting ended early: {posted.error}")
+    sentences += [
+        f"{one.text}: {one.note}"
+        for one in record.requirements
+        if one.note and record.watched.get(one.text, Watched()).stopped_at
+    ]
     planned = record.workload.tasks
     if counts.posted < planned:
         sentences.append(f"{counts.posted:,} of {planned:,} tasks were posted")

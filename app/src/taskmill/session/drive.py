@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,14 @@ from taskmill.results.collector import Collector
 from taskmill.results.store import ResultStore
 from taskmill.samples import profile
 from taskmill.session.build_record import build
+from taskmill.session.live import Live
 from taskmill.session.preflight import ask_afterwards
+from taskmill.session.watch import Watch, watching
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from taskmill.model.plan import Plan
@@ -58,11 +61,19 @@ class Session:
     stop: threading.Event
     reporter: Reporter
 
-    def publish(self, before: dict[str, Any]) -> Posted:
-        """Publish the plan's messages, with the queues sampled meanwhile; ``before`` is what preflight returned."""
+    def publish(self, before: dict[str, Any], required: Sequence[Requirement] = ()) -> Posted:
+        """Publish the plan's messages, with the queues sampled meanwhile; ``before`` is what preflight returned.
+
+        Those of the thresholds that are over time are watched, and may stop it.
+        """
         assert self.broker is not None
-        with self._sampled():
-            return processes.publish(self.plan, self.folder, self.broker, self.stop, self.reporter, before)
+        watch = Watch(required, self.stop, self.reporter)
+        with self._sampled() as waiting, self._watched(watch, waiting, before):
+            posted = processes.publish(self.plan, self.folder, self.broker, watch.stop, self.reporter, before)
+        if watch.guards:
+            posted.watched = watch.plain(posted.started)
+            posted.save(self.folder)
+        return posted
 
     def resume(self, unfinished: Unfinished) -> Posted:
         """Publish what an earlier client left of the run, with the queues sampled meanwhile."""
@@ -133,12 +144,21 @@ class Session:
         return Concluded(record, self.folder, posted, collected)
 
     @contextmanager
-    def _sampled(self) -> Iterator[None]:
+    def _sampled(self) -> Iterator[dict[str, int]]:
+        """Sample the queues where there is a broker to ask; yield the messages in each, as they change."""
         if self.broker is None:
-            yield
+            yield {}
             return
-        with queue_depths.sample(self.broker, self.plan.queues, self.folder / "queues.csv"):
-            yield
+        with queue_depths.sample(self.broker, self.plan.queues, self.folder / "queues.csv") as waiting:
+            yield waiting
+
+    def _watched(self, watch: Watch, waiting: dict[str, int], before: dict[str, Any]) -> AbstractContextManager[None]:
+        """Watch thresholds while messages are published, where there are any to watch."""
+        if not watch.guards:
+            return nullcontext()
+        asked = [guard.requirement for guard in watch.guards]
+        live = Live(self.plan, self.folder, self.results, asked, waiting, before.get("clocks") or {})
+        return watching(watch, live)
 
     @contextmanager
     def _profiled(self) -> Iterator[None]:
