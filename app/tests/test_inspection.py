@@ -181,6 +181,38 @@ def add(x, y):
     assert (what, "tasks.py:9") in done.hurts
 
 
+GEVENT = """\
+from celery import Celery
+
+app = Celery("tasks", broker="amqp://", backend="redis://localhost")
+app.conf.worker_pool = "gevent"
+# What is said of sharing
+{}
+
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "hurts"), [("", True), ("app.conf.result_backend_thread_safe = True", False)], ids=["each", "shared"]
+)
+def test_greenlets_with_results_in_redis(
+    inspect: Callable[..., Inspected], tmp_path: Path, line: str, *, hurts: bool
+) -> None:
+    """By the settings of the app as it is imported, of which Celery has no default for the second."""
+    app = inspected_apps.write(tmp_path, {"tasks.py": GEVENT.format(line)})
+    done = inspect(app, "--json")
+    what = (
+        "with the pool gevent, each task makes a result backend of its own, whose connections to Redis stay open",
+        "tasks.py:4",
+    )
+    assert (what in done.hurts) is hurts
+    assert len(done.hurts) > 0
+
+
 def test_an_address_from_the_environment(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """What was made up for a variable that is not there is not told as the app's own."""
     app = inspected_apps.write(
