@@ -458,7 +458,7 @@ def test_tasks_and_arguments_of_the_load(inspect: Callable[..., Inspected], tmp_
     assert (load["app_tasks"], load["app_arguments"]) == ({"proj.tasks.xsum": "celery"}, [[1, 2]])
     done = inspect(app, "--task", "proj.tasks.xsun")
     assert done.error.startswith(
-        "--task proj.tasks.xsun: the app registers no such task: did you mean proj.tasks.xsum?"
+        "--task proj.tasks.xsun: the app registers no such task: the nearest is proj.tasks.xsum"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from taskmill.model.nearest import nearest
 from taskmill.model.plan import NAME, Right, Route
 from taskmill.model.quoting import quote
 from taskmill.model.stages import Stage
@@ -158,9 +158,8 @@ def _scenario(data: Any, directory: Path) -> Scenario:
         except ValueError as error:
             raise ValueError(f"thresholds[{place}]: {error}") from None
         if keys[0] == "by_kind" and keys[1] not in kinds:
-            near = difflib.get_close_matches(keys[1], kinds, n=1)
-            words = f"the nearest is {near[0]}; " if near else ""
-            raise ValueError(f"thresholds[{place}]: there is no kind {keys[1]!r}: {words}there are {', '.join(kinds)}")
+            words = "; ".join(filter(None, [nearest(keys[1], kinds), f"there are {', '.join(kinds)}"]))
+            raise ValueError(f"thresholds[{place}]: there is no kind {keys[1]!r}: {words}")
     return msgspec.structs.replace(found, stages=_stages(data.get("stages", [])))
 
 
@@ -186,9 +185,8 @@ def _check_keys(data: Any, structure: type[Struct], place: str) -> None:
     known = [field.encode_name for field in msgspec.structs.fields(structure)]
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            words = f"the nearest is {near[0]}; " if near else ""
-            raise ValueError(f"{place} has no key {key!r}: {words}known are {', '.join(known)}")
+            words = "; ".join(filter(None, [nearest(str(key), known), f"known are {', '.join(known)}"]))
+            raise ValueError(f"{place} has no key {key!r}: {words}")
 
 
 def _convert(data: Any, structure: Any, place: str, **instead: Any) -> Any:
