@@ -129,9 +129,9 @@ def test_task_that_no_worker_has_is_refused_before_a_message_is_published(taskmi
     message = refused(taskmill("run", "--task=fibonacci.tasks.rad=red", "--tasks=10", "--n=5"), taskmill, 3)
     assert f"{worker.name}@" in message
     assert (
-        " takes the messages of the queue red and has no task fibonacci.tasks.rad: it would run none of them. Did you "
-        "mean fibonacci.tasks.red? It has fibonacci.tasks.blue, fibonacci.tasks.green, fibonacci.tasks.red. Mend the "
-        "name of the task, or have the workers' app import the module that the task is in"
+        " takes the messages of the queue red and has no task fibonacci.tasks.rad (the nearest is "
+        "fibonacci.tasks.red): it would run none of them. It has fibonacci.tasks.blue, fibonacci.tasks.green, "
+        "fibonacci.tasks.red. Mend the name of the task, or have the workers' app import the module that the task is in"
     ) in " ".join(message.split())
 
 

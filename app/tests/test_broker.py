@@ -85,6 +85,8 @@ def test_worker_of_another_queue_and_one_that_is_silent_may_lack_a_task() -> Non
         "p.01, p.02, p.03, p.04, p.05, p.06, p.07, p.08 and 3 more. Mend the name of the task, or have the workers' "
         "app import the module that the task is in"
     )
+    with pytest.raises(TaskmillError, match=r"has no task a\.bb \(the nearest is a\.b\): it would run none"):
+        workers.check_registered(known, [red], [Route("a.bb", "red")])
     with pytest.raises(TaskmillError, match=r"It has no task at all\. Mend"):
         workers.check_registered(known, [blue], [Route("a.b", "blue")])
 

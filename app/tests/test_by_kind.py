@@ -13,7 +13,7 @@ import pytest
 from services import stored
 from taskmill.model.clock import Moment
 from taskmill.model.plan import Plan, Right, Route
-from taskmill.model.record import RunRecord, Workload
+from taskmill.model.record import Kind, RunRecord, Workload
 from taskmill.model.run_folder import write_json
 from taskmill.model.stages import Stage
 from taskmill.model.summary import by_kind as lines_by_kind
@@ -107,10 +107,10 @@ def test_results_are_compared_with_what_is_right_for_their_number(plan: Plan, tm
     outcome = collect(plan, folder, shelf)
     assert (outcome.correct, outcome.faults) == (len(ids), 0)
     rows = sum(number % 3 != plan.slots.index(1) for number in ids)
-    zero = {"wrong": 0, "failed": 0, "lost": 0}
+    tasks = {route.name: route.task for route in plan.routes}
     assert outcome.by_kind == {
-        "rows": {"posted": rows, "correct": rows, **zero},
-        "fails": {"posted": len(ids) - rows, "correct": len(ids) - rows, **zero},
+        "rows": Kind(rows, correct=rows, task=tasks["rows"]),
+        "fails": Kind(len(ids) - rows, correct=len(ids) - rows, task=tasks["fails"]),
     }
 
 
@@ -126,10 +126,10 @@ def test_faults_have_their_kind_and_a_repair_counts_by_it(plan: Plan, tmp_path: 
     del shelf.values[ids[places[2]]]
     shelf.values[ids[fails]] = stored(ids[fails], 5)
     outcome = collect(plan, folder, shelf)
-    assert outcome.by_kind == {
-        "rows": {"posted": 14, "correct": 11, "wrong": 1, "failed": 1, "lost": 1},
-        "fails": {"posted": 7, "correct": 6, "wrong": 1, "failed": 0, "lost": 0},
+    counts = {
+        name: (kind.posted, kind.correct, kind.wrong, kind.failed, kind.lost) for name, kind in outcome.by_kind.items()
     }
+    assert counts == {"rows": (14, 11, 1, 1, 1), "fails": (7, 6, 1, 0, 0)}
     faults = [json.loads(line) for line in (folder / "faults.jsonl").read_text().splitlines()]
     assert {(fault["id"], fault["kind"], fault["outcome"]) for fault in faults} == {
         (ids[places[0]].decode(), "rows", "wrong"),
@@ -140,7 +140,7 @@ def test_faults_have_their_kind_and_a_repair_counts_by_it(plan: Plan, tmp_path: 
     assert [fault["detail"] for fault in faults if fault["id"] == ids[places[0]].decode()] == [
         "the result is 77, not 0"
     ]
-    record = RunRecord(by_kind=build_record.by_kind(plan, outcome), workload=Workload(tasks=21))
+    record = RunRecord(by_kind=outcome.by_kind, workload=Workload(tasks=21))
     repaired = [fault for fault in faults if fault["outcome"] != "lost"]
     (folder / "faults.jsonl").write_text("".join(json.dumps(fault) + "\n" for fault in repaired))
     build_record.recount(record, folder)
@@ -156,7 +156,7 @@ def test_each_kind_has_its_own_times_and_a_countdown_is_no_waiting(plan: Plan, t
     folder, shelf = tmp_path / "run", Shelf()
     finish(plan, shelf, publish(plan, folder, 0))
     outcome = collect(plan, folder, shelf)
-    record = RunRecord(by_kind=build_record.by_kind(plan, outcome))
+    record = RunRecord(by_kind=outcome.by_kind)
     times = task_timings.load(folder, {})
     assert times is not None
     assert times.kinds == ["rows", "fails"]

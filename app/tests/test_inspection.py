@@ -180,6 +180,38 @@ def add(x, y):
     assert (what, "tasks.py:9") in done.hurts
 
 
+GEVENT = """\
+from celery import Celery
+
+app = Celery("tasks", broker="amqp://", backend="redis://localhost")
+app.conf.worker_pool = "gevent"
+# What is said of sharing
+{}
+
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "hurts"), [("", True), ("app.conf.result_backend_thread_safe = True", False)], ids=["each", "shared"]
+)
+def test_greenlets_with_results_in_redis(
+    inspect: Callable[..., Inspected], tmp_path: Path, line: str, *, hurts: bool
+) -> None:
+    """By the settings of the app as it is imported, of which Celery has no default for the second."""
+    app = inspected_apps.write(tmp_path, {"tasks.py": GEVENT.format(line)})
+    done = inspect(app, "--json")
+    what = (
+        "with the pool gevent, each task makes a result backend of its own, whose connections to Redis stay open",
+        "tasks.py:4",
+    )
+    assert (what in done.hurts) is hurts
+    assert len(done.hurts) > 0
+
+
 def test_an_address_from_the_environment(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """What was made up for a variable that is not there is not told as the app's own."""
     app = inspected_apps.write(
@@ -425,7 +457,7 @@ def test_tasks_and_arguments_of_the_load(inspect: Callable[..., Inspected], tmp_
     assert (load["app_tasks"], load["app_arguments"]) == ({"proj.tasks.xsum": "celery"}, [[1, 2]])
     done = inspect(app, "--task", "proj.tasks.xsun")
     assert done.error.startswith(
-        "--task proj.tasks.xsun: the app registers no such task: did you mean proj.tasks.xsum?"
+        "--task proj.tasks.xsun: the app registers no such task: the nearest is proj.tasks.xsum"
     )
 
 

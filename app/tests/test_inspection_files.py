@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from taskmill.inspection import inventory, locks, requirements
 from taskmill.inspection.causes import last_lines, not_installed
 from taskmill.inspection.environment import elsewhere, fitting
 from taskmill.inspection.look import found, root_of
-from taskmill.inspection.probed import App, Distribution, Task
+from taskmill.inspection.probed import App, Distribution, Setting, Task
 from taskmill.inspection.problems import problems
 from taskmill.inspection.requirements import PythonVersion
 from taskmill.inspection.source_code import SourceCode
@@ -434,6 +435,46 @@ def test_what_stores_results_is_required(
     assert inventory.text_of(subject) == (text and text.format(tmp_path, inventory.MEMCACHED))
     said = "nothing that is installed stores results in memcached, where results go to on the hosts"
     assert [one.what for one in problems(subject)] == ([said] if hurts else [])
+
+
+ONE_EACH = "each task makes a result backend of its own, whose connections to Redis stay open"
+
+
+@pytest.mark.parametrize(
+    ("needs", "settings", "store", "said"),
+    [
+        ("gevent\n", {}, "redis", [(f"where a worker has the pool gevent, {ONE_EACH}", "requirements.txt")]),
+        ("", {"worker_pool": "gevent"}, "rediss", [(f"with the pool gevent, {ONE_EACH}", "setting worker_pool")]),
+        (
+            "",
+            {"worker_pool": "celery.concurrency.eventlet:TaskPool", "result_backend_thread_safe": False},
+            "redis",
+            [(f"with the pool eventlet, {ONE_EACH}", "setting worker_pool")],
+        ),
+        ("gevent\n", {"result_backend_thread_safe": True}, "redis", []),
+        ("gevent\n", {"worker_pool": "prefork"}, "redis", []),
+        ("", {"worker_pool": "threads"}, "redis", []),
+        ("gevent-websocket\n", {}, "redis", []),
+        ("gevent\n", {}, "cache+memcached", []),
+    ],
+    ids=["needed", "setting", "class", "shared", "another", "threads", "like-it", "memcached"],
+)
+def test_greenlets_that_share_no_connection_to_redis(
+    tmp_path: Path, needs: str, settings: dict[str, Any], store: str, said: list[tuple[str, str]]
+) -> None:
+    """They hurt where there is a pool of them, by what the app sets or needs, and nothing has them share it."""
+    code = SourceCode(write(tmp_path, {"requirements.txt": f"celery[redis]\n{needs}"}))
+    app = App(
+        "3.11",
+        celery="5.5.3",
+        own_backend=store,
+        distributions={"redis": Distribution("6", carries=False), "pymemcache": Distribution("4", carries=False)},
+        settings={name: Setting(value, default=False) for name, value in settings.items()},
+    )
+    subject = Subject(code, tmp_path, None, requirements.find([tmp_path]), None, None, {}, app)
+    found = problems(subject)
+    assert [(one.what, one.source) for one in found] == said
+    assert ["result_backend_thread_safe" in one.mend for one in found] == [True] * len(said)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,7 +190,7 @@ def test_a_function_that_is_not_there_is_told_with_where_to_put_it(
         Calls(plan_of(kind(generate="gone:items")))
     assert str(refused.value) == (
         f"gone:items cannot be imported (ModuleNotFoundError: No module named 'gone'). Put the module beside the "
-        f"scenario, in {directory}, or install it for the client"
+        f"scenario, in {directory}, or install it for the client, into {sys.prefix}"
     )
     with pytest.raises(TaskmillError) as refused:
         Calls(plan_of(kind(generate="made:itms")))
@@ -203,6 +204,60 @@ def test_a_function_that_is_not_there_is_told_with_where_to_put_it(
         f"json:items is not in the scenario's directory: a module of the same name is imported already, from "
         f"{json.__file__}. Rename json in {directory}"
     )
+
+
+APP = "import shop.prices\n\ndef items(dice, index):\n    return [shop.prices.price]\n"
+LATER = "def items(*anything):\n    import shop.prices\n    return [1]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "route", "said"),
+    [
+        (APP, kind(generate="own:items"), "own:items cannot be imported: {}:1"),
+        ("import inner\n", kind(generate="own:items"), "own:items cannot be imported: {}/inner.py:2"),
+        (LATER, kind(generate="own:items"), "kinds.some: own:items failed: {}:2"),
+        (LATER, kind(right=Right("function", "own:items")), "kinds.some: own:items failed: {}:2"),
+    ],
+    ids=["at-the-top", "by-another", "generator", "right"],
+)
+def test_a_function_that_imports_the_app_is_told_that_the_client_does_not_have_it(
+    plan_of: Callable[..., Plan], directory: Path, text: str, route: Route, said: str
+) -> None:
+    """Which import failed in which file and line, and what mends it."""
+    own = directory / "own.py"
+    own.write_text(text)
+    (directory / "inner.py").write_text("import json\nfrom shop.prices import gross\n")
+    with pytest.raises(TaskmillError) as refused:
+        Calls(plan_of(route)).check()
+    place = said.format(directory if "inner" in said else own)
+    assert str(refused.value) == (
+        f"{place} imports shop, which the client does not have (No module named 'shop'). The app is installed on the "
+        f"workers alone: write what the function needs of it into a Python file beside the scenario, in {directory}, "
+        f"or install shop for the client, into {sys.prefix}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0\n", "ZeroDivisionError: division by zero, at {}:1"),
+        (
+            "import json\nfrom json import nothing\n",
+            "ImportError: cannot import name 'nothing' from 'json' ({json}), at {}:2",
+        ),
+        ("def items(\n", "SyntaxError: '(' was never closed (broken.py, line 1)"),
+    ],
+    ids=["error", "name", "syntax"],
+)
+def test_a_module_that_fails_is_told_with_its_line(
+    plan_of: Callable[..., Plan], directory: Path, text: str, said: str
+) -> None:
+    """It is there, so nothing is to be installed."""
+    own = directory / "broken.py"
+    own.write_text(text)
+    with pytest.raises(TaskmillError) as refused:
+        Calls(plan_of(kind(generate="broken:items")))
+    assert str(refused.value) == f"broken:items cannot be imported ({said.format(own, json=json.__file__)})"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ansible_playbook import ROOT
 PROGRAM = Path(sys.executable).with_name("ansible-doc")
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("module", "action"), ("filter", "filter")])
+@pytest.mark.parametrize(("kind", "folder"), [("module", "action"), ("filter", "filter"), ("lookup", "lookup")])
 def test_ansible_doc_says_what_a_plugin_does(kind: str, folder: str) -> None:
     """Each plugin of the folder by its name; of an action there is nothing but its documentation in plugins/modules."""
     names = sorted(path.stem for path in (ROOT / "plugins" / folder).glob("*.py"))
@@ -34,7 +34,7 @@ def test_ansible_doc_says_what_a_plugin_does(kind: str, folder: str) -> None:
     )
 
 
-@pytest.mark.parametrize("folder", ["action_plugins", "filter_plugins", "library"])
+@pytest.mark.parametrize("folder", ["action_plugins", "filter_plugins", "lookup_plugins", "library"])
 def test_no_plugin_lies_beside_the_playbooks(folder: str) -> None:
     """What stands outside of playbooks/ would not find it there."""
     assert not (ROOT / "playbooks" / folder).exists()

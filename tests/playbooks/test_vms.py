@@ -57,7 +57,7 @@ def test_a_vault_is_read_once_it_has_its_name(copy: Path) -> None:
         "redis_password",
     }
     assert set(known["broker_passwords"]) == set(wired["broker_passwords"])
-    made = [name for name, value in wired.items() if re.search(r"lookup\('ansible\.builtin\.password'", str(value))]
+    made = [name for name, value in wired.items() if re.search(r"lookup\('generated_password'", str(value))]
     assert sorted(made) == ["broker_passwords", "flower_basic_auth_password", "redis_password"]
 
 

@@ -92,5 +92,6 @@ def loaded(environment: dict[str, str]) -> set[str]:
 
 
 def landscape(hosts: dict[str, dict[str, Any]], **variables: Any) -> dict[str, Any]:
-    """Return an inventory whose hosts, with variables of their own, are in every group."""
-    return {"all": {"vars": HERE | variables, "children": {name: {"hosts": hosts} for name in GROUPS}}}
+    """Return an inventory whose hosts, with variables of their own, are in every group, as site.yml leaves it."""
+    known = HERE | {"secrets_if_missing": "generate"} | variables
+    return {"all": {"vars": known, "children": {name: {"hosts": hosts} for name in GROUPS}}}

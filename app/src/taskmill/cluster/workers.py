@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from taskmill.cluster import broker as brokers
 from taskmill.model.errors import TaskmillError
+from taskmill.model.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -132,12 +132,12 @@ def check_registered(known: dict[str, dict[str, bool]], workers: list[Worker], r
 
 def unregistered(worker: Worker, route: Route, tasks: list[str]) -> TaskmillError:
     """Return the error that says which tasks the worker has in place of a route's."""
-    near = difflib.get_close_matches(route.task, tasks, n=1)
-    meant = f" Did you mean {near[0]}?" if near else ""
+    near = nearest(route.task, tasks)
+    meant = f" ({near})" if near else ""
     more = f" and {len(tasks) - SHOWN:,} more" if len(tasks) > SHOWN else ""
     return TaskmillError(
-        f"{worker.name} takes the messages of the queue {route.queue} and has no task {route.task}: it would run none "
-        f"of them.{meant} It has {', '.join(tasks[:SHOWN]) or 'no task at all'}{more}. Mend the name of the task, or "
+        f"{worker.name} takes the messages of the queue {route.queue} and has no task {route.task}{meant}: it would "
+        f"run none of them. It has {', '.join(tasks[:SHOWN]) or 'no task at all'}{more}. Mend the name of the task, or "
         f"have the workers' app import the module that the task is in"
     )
 

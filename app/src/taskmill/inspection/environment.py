@@ -54,6 +54,7 @@ SETTINGS = (
     "broker_write_url",
     "enable_utc",
     "result_accept_content",
+    "result_backend_thread_safe",
     "result_expires",
     "result_serializer",
     "task_acks_late",

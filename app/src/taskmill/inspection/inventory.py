@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import math
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmill.inspection import system_packages
 from taskmill.model.errors import TaskmillError
+from taskmill.model.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,8 +73,7 @@ def load_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[list[Task], li
     known = {task.name: task for task in tasks if task.queue}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"registered are {', '.join(known) or 'none'}"
+            hint = nearest(name, known) or f"registered are {', '.join(known) or 'none'}"
             raise TaskmillError(f"--task {name}: the app registers no such task: {hint}")
     if not known:
         raise TaskmillError(

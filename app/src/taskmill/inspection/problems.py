@@ -25,6 +25,8 @@ CONSUMER_TIMEOUT = 1800
 OLDEST, NEWEST = Version("5.3"), Version("5.8")
 #: What to add where results go.
 STORED_BY = {"memcached": "python-memcached", "redis": "celery[redis]"}
+#: Pools that run each task in a greenlet of its own. The threads of the pool `threads` stay, with their connections.
+GREENLETS = ("gevent", "eventlet")
 PICKLES = frozenset({"pickle", "application/x-python-serialize"})
 
 
@@ -75,6 +77,27 @@ def store(subject: Subject) -> Iterator[Problem]:
     if needs is not None and subject.lacks_client_of_store and needs.any_hashed:
         what = f"nothing that is installed stores results in {subject.result_store}, where results go to on the hosts"
         yield Problem(what, subject.place(needs.source), f"add {STORED_BY[subject.result_store]} to the requirements")
+
+
+def greenlets(subject: Subject) -> Iterator[Problem]:
+    """Celery has a result backend for each thread, which is each task's greenlet there, and closes none of them."""
+    app, needs = subject.app, subject.requirements
+    if subject.result_store != "redis" or app.setting("result_backend_thread_safe"):
+        return
+    own = app.settings.get("worker_pool")
+    if own is not None and not own.default:
+        pools, where, given = str(own.value), subject.setting_place("worker_pool"), "with the pool"
+    elif needs is not None:
+        pools, where, given = " ".join(needs.names), subject.place(needs.source), "where a worker has the pool"
+    else:
+        return
+    for pool in GREENLETS:
+        if pool in pools.replace(".", " ").replace(":", " ").split():
+            yield Problem(
+                f"{given} {pool}, each task makes a result backend of its own, whose connections to Redis stay open",
+                where,
+                "set result_backend_thread_safe to True, and all tasks of a worker share one",
+            )
 
 
 def undeclared(subject: Subject) -> Iterator[Problem]:
@@ -238,6 +261,7 @@ RULES = (
     broker,
     results,
     store,
+    greenlets,
     undeclared,
     variables,
     queues,

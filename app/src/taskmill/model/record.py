@@ -160,8 +160,8 @@ class Latency(Struct):
     counted_from: str | UnsetType = field(default=UNSET, name="from")
 
 
-class Queue(Struct):
-    """Counts of one queue; wall and CPU seconds that its tasks' functions ran, and their latency, where known."""
+class Outcomes(Struct):
+    """What came of some of the tasks; wall and CPU seconds that their functions ran, and their latency, where known."""
 
     posted: int = 0
     correct: int = 0
@@ -173,24 +173,23 @@ class Queue(Struct):
     latency: Spread | UnsetType = UNSET
     acknowledged: int | UnsetType = UNSET
 
+    def count(self, outcome: str) -> None:
+        """Count one more ``correct``, ``wrong``, ``failed`` or ``lost``."""
+        setattr(self, outcome, getattr(self, outcome) + 1)
 
-class Kind(Struct):
-    """Counts of one kind of a scenario; seconds in the queue, in execution and of both, and wall and CPU seconds that
-    its tasks' functions ran, where known.
+
+class Queue(Outcomes):
+    """What came of one queue's tasks; wall and CPU seconds that their functions ran, and their latency, where known."""
+
+
+class Kind(Outcomes):
+    """What came of one kind of a scenario; wall and CPU seconds that its tasks' functions ran, and seconds in the
+    queue, in execution and of both, where known.
     """
 
     task: str = ""
-    posted: int = 0
-    correct: int = 0
-    wrong: int = 0
-    failed: int = 0
-    lost: int = 0
-    acknowledged: int | UnsetType = UNSET
-    run_s: float | UnsetType = UNSET
-    cpu_s: float | UnsetType = UNSET
     queue: Spread | UnsetType = UNSET
     execution: Spread | UnsetType = UNSET
-    latency: Spread | UnsetType = UNSET
 
 
 class Stage(Struct):

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from taskmill.model.nearest import nearest
 from taskmill.model.plan import NAME
-from taskmill.model.quoting import nearest
 from taskmill.model.record import QUANTILES, RunRecord
 
 if TYPE_CHECKING:
@@ -103,9 +103,8 @@ class Requirement:
             seconds = _seconds(rest, text)
             of_kind, known = f"{of_kind} while messages are published", LIVE_OF_KIND if kind else LIVE
         if metric not in known:
-            raise ValueError(
-                f"there is no metric {metric!r}{of_kind}; {nearest(metric, known)}known are {', '.join(known)}"
-            )
+            words = nearest(metric, known, f"known are {', '.join(known)}")
+            raise ValueError(f"there is no metric {metric!r}{of_kind}; {words}")
         keys = known[metric] if seconds is not None or not kind else ("by_kind", kind, *known[metric])
         try:
             return cls(f"{metric} of {kind}" if kind else metric, comparison, float(bound), keys, kind or "", seconds)
@@ -130,7 +129,7 @@ class Requirement:
         """Raise ``ValueError`` where it is of a kind that is none of these."""
         if self.kind and self.kind not in kinds:
             known = f"there are {', '.join(kinds)}" if kinds else "the load has no kinds, which a scenario gives it"
-            raise ValueError(f"there is no kind {self.kind!r}: {nearest(self.kind, kinds)}{known}")
+            raise ValueError(f"there is no kind {self.kind!r}: {nearest(self.kind, kinds, known)}")
 
     def holds(self, value: float) -> bool:
         """Say whether the comparison holds for a value."""
@@ -171,10 +170,8 @@ def _seconds(text: str, whole: str) -> float:
     if match is None or not float(match[1]):
         raise ValueError(f"{duration.strip()!r} in {whole!r} is no duration: give seconds, as in 'for 30s, {ACTION}'")
     if " ".join(action.split()) != ACTION:
-        raise ValueError(
-            f"{action.strip()!r} in {whole!r} is nothing that a threshold does: "
-            f"{nearest(action.strip(), [ACTION])}write 'for {match[1]}s, {ACTION}'"
-        )
+        words = nearest(action.strip(), [ACTION], f"write 'for {match[1]}s, {ACTION}'")
+        raise ValueError(f"{action.strip()!r} in {whole!r} is nothing that a threshold does: {words}")
     return float(match[1])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from taskmill.model.clock import Moment
+from taskmill.model.record import Kind, Queue
 
 
 @dataclass
@@ -27,9 +28,9 @@ class Collected:
     acknowledged_from: str = ""
     #: Ids whose messages were never confirmed and that have no result: perhaps never sent (only after a kill).
     unsent: int = 0
-    by_queue: dict[str, dict[str, int]] = field(default_factory=dict)
+    by_queue: dict[str, Queue] = field(default_factory=dict)
     #: By the name of the kind; empty for a plan without a scenario.
-    by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
+    by_kind: dict[str, Kind] = field(default_factory=dict)
     started: Moment = field(default_factory=Moment.now)
     #: When the last result was checked.
     ended: Moment = field(default_factory=Moment.now)

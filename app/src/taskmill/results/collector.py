@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
+from taskmill.model.record import Queue
 from taskmill.model.run_folder import read_faults
 from taskmill.publishing import journal
 from taskmill.results.acknowledged import Acknowledged, ids_of
 from taskmill.results.collected import Collected
 from taskmill.results.columns import columns
-from taskmill.results.kinds import Kinds, empty_counts, posted_by_kind
+from taskmill.results.kinds import Kinds, posted_by_kind
 from taskmill.results.pending_queue import PendingQueue, common_tail
 from taskmill.results.store import ResultReader
 from taskmill.results.verdict import is_parked, judge_by
@@ -91,7 +92,7 @@ class Collector:
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
         self._kinds = Kinds(self._plan, threads)
-        posted = posted_by_kind(self._plan, threads)
+        outcome.by_kind = posted_by_kind(self._plan, threads)
         self._number(threads)
         self.unstored = ids_of(self._plan, threads)
         parts: dict[bytes, list[list[bytes]]] = {}
@@ -109,8 +110,7 @@ class Collector:
         pending = [PendingQueue(queue.decode(), deque(journal.interleave(ids))) for queue, ids in parts.items()]
         outcome.posted = sum(len(queue.ids) for queue in pending)
         outcome.distinct = len(self._numbers)
-        outcome.by_queue = empty_counts({queue.name: len(queue.ids) for queue in pending})
-        outcome.by_kind = empty_counts(posted)
+        outcome.by_queue = {queue.name: Queue(posted=len(queue.ids)) for queue in pending}
         return pending
 
     def _number(self, threads: list[journal.ThreadIds]) -> None:
@@ -318,9 +318,9 @@ class Collector:
     def _count(self, queue: PendingQueue, place: int, verdict: str) -> None:
         """Count the result of the message at a place with its queue, and with its kind where it has one."""
         outcome = self.outcome
-        outcome.by_queue[queue.name][verdict] += 1
+        outcome.by_queue[queue.name].count(verdict)
         if outcome.by_kind:
-            outcome.by_kind[self._kinds.names[self._kinds.places[place]]][verdict] += 1
+            outcome.by_kind[self._kinds.names[self._kinds.places[place]]].count(verdict)
 
     def _fault(self, identifier: bytes, queue: PendingQueue, outcome: str, detail: str) -> None:
         assert self._faults is not None
@@ -365,9 +365,9 @@ class Collector:
         if done == rest:
             # Of which queue those are that are missing is not known.
             for name, number in left.items():
-                outcome.by_queue[name]["acknowledged"] = number
+                outcome.by_queue[name].acknowledged = number
             for kind, number in kinds.items():
-                outcome.by_kind[kind]["acknowledged"] = number
+                outcome.by_kind[kind].acknowledged = number
         return True
 
     def _count_missing(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from taskmill.model.record import Kind
 from taskmill.publishing import journal
 from taskmill.results.values import carried
 from taskmill.workload.calls import Calls
@@ -57,21 +58,17 @@ def places(plan: Plan, of: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     return np.array(plan.slots, dtype=np.uint16)[of % len(plan.slots)]
 
 
-def posted_by_kind(plan: Plan, threads: Sequence[ThreadIds]) -> dict[str, int]:
-    """Return how many messages threads have in their journals, by kind; empty for a plan without a scenario."""
+def posted_by_kind(plan: Plan, threads: Sequence[ThreadIds]) -> dict[str, Kind]:
+    """Return the kinds with how many messages threads have in their journals; empty for a plan without a scenario.
+
+    Nothing is counted yet of what came of them.
+    """
     if not plan.kinds:
         return {}
-    counted = np.bincount(places(plan, numbers(plan, threads)), minlength=len(plan.kinds))
-    return dict(zip(plan.kinds, counted.tolist(), strict=True))
+    counted = np.bincount(places(plan, numbers(plan, threads)), minlength=len(plan.kinds)).tolist()
+    return {route.name: Kind(posted, task=route.task) for route, posted in zip(plan.routes, counted, strict=True)}
 
 
 def as_carried(right: Right) -> Right:
     """Return the same with a value as it comes back from a worker."""
     return replace(right, value=carried(right.value)) if right.how == "value" else right
-
-
-def empty_counts(posted: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """Return counts of results by name, none of which is there yet."""
-    return {
-        name: {"posted": number, "correct": 0, "wrong": 0, "failed": 0, "lost": 0} for name, number in posted.items()
-    }

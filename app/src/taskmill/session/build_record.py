@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import amqp
 import celery
@@ -23,8 +23,8 @@ from taskmill.model.record import (
     Clocks,
     Counts,
     Judged,
-    Kind,
     Memcached,
+    Outcomes,
     Probed,
     Queue,
     Rates,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from taskmill.results.collected import Collected
     from taskmill.samples.task_timings import TaskTimings
 
+Counted = TypeVar("Counted", bound=Outcomes)
 #: Seconds by which a clock may move during a run, as one that is kept right by others may.
 JUMP = 0.5
 RESULTS = ("retrieved", "correct", "wrong", "failed", "lost")
@@ -99,8 +100,8 @@ def build(
         client=about_client(plan, posted, collected, client, times),
         workers=[read(Worker, one) for one in after.get("workers") or posted.before.get("workers") or []],
         result_store=result_store(posted, after),
-        by_queue={queue: read(Queue, one) for queue, one in collected.by_queue.items()} if collected else {},
-        by_kind=by_kind(plan, collected) if collected else {},
+        by_queue=collected.by_queue if collected else {},
+        by_kind=collected.by_kind if collected else {},
         stages=[Stage(text=str(one), tasks=one.tasks, seconds=one.seconds) for one in plan.stages],
         waiting=after.get("waiting") or {},
         probed=[read(Probed, one) for one in posted.before.get("probed") or []],
@@ -137,9 +138,9 @@ def recount(record: RunRecord, folder: Path) -> None:
     threads = list(journal.read(folder / "ids"))
     faults = list(read_faults(folder / "faults.jsonl", None))
     lines = Counter(queue.decode() for one in threads for _, queue in one.lines)
-    outcomes = count_again(record.by_queue, Queue, lines, faults, "queue")
+    outcomes = count_again(record.by_queue, {name: Queue(number) for name, number in lines.items()}, faults, "queue")
     if record.by_kind:
-        count_again(record.by_kind, Kind, Counter(posted_by_kind(Plan.load(folder), threads)), faults, "kind")
+        count_again(record.by_kind, posted_by_kind(Plan.load(folder), threads), faults, "kind")
     counts = record.counts
     for name in ("correct", "wrong", "failed", "lost"):
         setattr(counts, name, sum(getattr(queue, name) for queue in record.by_queue.values()))
@@ -155,24 +156,18 @@ def recount(record: RunRecord, folder: Path) -> None:
 
 
 def count_again(
-    counts: dict[str, Any], structure: type[Queue | Kind], posted: Counter[str], faults: list[dict[str, Any]], key: str
+    counts: dict[str, Counted], posted: dict[str, Counted], faults: list[dict[str, Any]], key: str
 ) -> dict[str, Counter[str]]:
     """Count what was posted by queue or kind anew, and return the outcomes of the faults by the same."""
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in posted}
     for fault in faults:
         outcomes[fault[key]][fault["outcome"]] += 1
     for name, outcome in outcomes.items():
-        one = counts.setdefault(name, structure())
-        one.posted = posted[name]
+        one = counts.setdefault(name, posted[name])
+        one.posted = posted[name].posted
         one.wrong, one.failed, one.lost = outcome["wrong"], outcome["failed"] + outcome["parked"], outcome["lost"]
-        one.correct = posted[name] - outcome["unsent"] - one.wrong - one.failed - one.lost
+        one.correct = one.posted - outcome["unsent"] - one.wrong - one.failed - one.lost
     return outcomes
-
-
-def by_kind(plan: Plan, collected: Collected) -> dict[str, Kind]:
-    """Return the counts of the scenario's kinds."""
-    tasks = {route.name: route.task for route in plan.routes}
-    return {name: read(Kind, {"task": tasks[name], **counts}) for name, counts in collected.by_kind.items()}
 
 
 def judge(record: RunRecord, required: Sequence[Requirement]) -> None:

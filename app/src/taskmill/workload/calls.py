@@ -39,7 +39,7 @@ class Kind:
     def __init__(self, plan: Plan, route: Route) -> None:
         """Read the rows and import the functions; raise ``TaskmillError`` where that fails."""
         self.route = route
-        self._seed = plan.seed
+        self._seed, self._directory = plan.seed, plan.directory
         self._args = list(plan.args if route.args is None else route.args)
         self._right = route.right or (Right("value", plan.expect) if plan.check else Right())
         self._rows = rows.read(Path(plan.directory) / route.rows) if route.rows else []
@@ -87,6 +87,7 @@ class Kind:
         try:
             made = self._generate(dice, number)
         except Exception as error:  # a user's function may raise anything
+            self._refuse_missing(self.route.generate, error)
             raise TaskmillError(
                 f"kinds.{self.route.name}: {self.route.generate} raised {type(error).__name__}: {error}, for the index "
                 f"{number}"
@@ -105,11 +106,17 @@ class Kind:
         try:
             return self._function(*call.args, **call.kwargs)
         except Exception as error:  # as above
+            self._refuse_missing(self._right.value, error)
             raise TaskmillError(
                 f"kinds.{self.route.name}: {self._right.value}({quote(str(call), plain=True)}) raised "
                 f"{type(error).__name__}: {error}. It is to return the right value; where the task is to fail, say "
                 f"fails: {type(error).__name__}"
             ) from error
+
+    def _refuse_missing(self, function: str, error: Exception) -> None:
+        """Raise ``TaskmillError`` where a function failed over a module that the client does not have."""
+        if lacks := functions.missing(error, self._directory):
+            raise TaskmillError(f"kinds.{self.route.name}: {function} failed{lacks}") from error
 
 
 class Calls:

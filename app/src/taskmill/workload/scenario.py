@@ -11,8 +11,9 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from taskmill.model.nearest import nearest
 from taskmill.model.plan import NAME, Right, Route
-from taskmill.model.quoting import nearest, quote
+from taskmill.model.quoting import quote
 from taskmill.model.stages import Stage
 from taskmill.model.thresholds import Requirement
 from taskmill.workload.rows import SUFFIXES
@@ -181,7 +182,8 @@ def _check_keys(data: Any, structure: type[Struct], place: str) -> None:
     known = [field.encode_name for field in msgspec.structs.fields(structure)]
     for key in data:
         if key not in known:
-            raise ValueError(f"{place} has no key {key!r}: {nearest(str(key), known)}known are {', '.join(known)}")
+            words = nearest(str(key), known, f"known are {', '.join(known)}")
+            raise ValueError(f"{place} has no key {key!r}: {words}")
 
 
 def _convert(data: Any, structure: Any, place: str, **instead: Any) -> Any:
