@@ -88,6 +88,18 @@ def test_a_step_that_wants_to_be_alone_comes_last(run: Callable[..., tuple[bool,
     assert good
 
 
+def test_two_steps_that_need_the_same_hosts_are_not_under_way_together(suite: ModuleType) -> None:
+    """A step behind them goes before; one that needs no hosts waits for none."""
+    entries = [("old", "default"), ("new", "default"), ("other", "redis"), ("lint", ""), ("units", "")]
+    steps = [suite.Step(name=name, suites=["all"], scenario=scenario) for name, scenario in entries]
+    one = suite.Suite(steps, 2, Console(file=io.StringIO()))
+    one.waiting = list(steps)
+    taken = [one.take() for _ in range(5)]
+    assert [step and step.name for step in taken] == ["old", "other", "lint", "units", None]
+    one.in_use.discard("default")
+    assert one.take() is steps[1]
+
+
 def test_tests_are_counted_by_name_and_compared_with_the_last_time(
     run: Callable[..., tuple[bool, str]], tmp_path: Path
 ) -> None:

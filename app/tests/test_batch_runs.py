@@ -124,6 +124,7 @@ def slow_depths(run: Callable[[], Any]) -> int:
 
 
 @pytest.mark.thorough
+@pytest.mark.clock
 @pytest.mark.skipif(
     sys.implementation.name != "cpython" or sys.version_info < (3, 11), reason="this interpreter has no such blocks"
 )

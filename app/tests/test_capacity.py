@@ -425,6 +425,7 @@ def test_a_search_that_is_interrupted_says_how_to_go_on(taskmill: Taskmill) -> N
 
 
 @pytest.mark.thorough
+@pytest.mark.clock
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("worker")
 def test_the_capacity_of_a_real_cluster_is_found(taskmill: Taskmill) -> None:

@@ -381,6 +381,7 @@ def test_memory_is_that_of_the_ids(broker: RabbitMQ, threads: int) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.clock
 def test_publishing_takes_less_than_a_fifth_of_the_cpu_of_apply_async(broker: RabbitMQ) -> None:
     """Against a loop of calls that wait for confirms; of the time it is less still, but tests share their cores."""
     confirming = Celery("many", broker=broker.url(ADMIN), set_as_current=False)

@@ -321,6 +321,7 @@ def test_a_page_is_as_large_with_many_tasks_as_with_few(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.clock
 def test_million_tasks_make_a_page_of_less_than_8_mb_in_time(tmp_path: Path) -> None:
     """That of the load that this is all about."""
     folder = runs.make(tmp_path / "run", tasks=1_000_000, total=880.0, post=60.0)

@@ -115,6 +115,7 @@ def test_a_late_post_does_not_hide_its_latency(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.clock
 @pytest.mark.usefixtures("worker")
 def test_a_stalled_client_does_not_hide_its_latency(taskmill: Taskmill) -> None:
     """A client that is held up in a paced load: the tasks due meanwhile are late by as much, and none is missing."""
