@@ -215,6 +215,16 @@ def test_a_rotation_is_the_way_out_where_passwords_are_lost(clone: Clone) -> Non
     assert set(clone.files()) == FILES
 
 
+def test_a_rotation_in_check_mode_changes_no_password(clone: Clone) -> None:
+    """A file that it left would let site.yml through, which no longer knows then that the hosts have another one."""
+    clone.set_up("RabbitMQ", "Flower")
+    plays = plays_of("rotate-secrets.yml", REPLACE) + plays_of("site.yml", CHECK)
+    went_on, said = clone.play("--check", plays=plays)
+    assert not went_on
+    assert "RabbitMQ on broker1 has the users worker, client, monitor already" in said
+    assert not clone.secrets.exists()
+
+
 def test_a_rotation_of_passwords_that_a_vault_has_is_refused(clone: Clone) -> None:
     """They are changed where they stand."""
     went_on, said = clone.play(plays=plays_of("rotate-secrets.yml", REPLACE), **VAULT)
