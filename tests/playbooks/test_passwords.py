@@ -16,11 +16,13 @@ from wiring import HERE
 USERS = ["worker", "client", "monitor"]
 #: What a node says that has these users and some that no inventory speaks of.
 LISTED = "user\\ttags\\nstranger\\t[]\\nworker\\t[]\\nclient\\t[]\\nmonitor\\t[monitoring]\\n"
-VAULT = {
+VAULT: dict[str, Any] = {
     "broker_passwords": dict.fromkeys(USERS, "not-to-be-seen"),
     "redis_password": "not-to-be-seen",
     "flower_basic_auth_password": "not-to-be-seen",
 }
+#: Nobody answers there.
+NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
 FILES = {"broker_worker", "broker_client", "broker_monitor", "redis", "flower"}
 CHECK = "Check that the passwords of what runs already are here"
 REPLACE = "Replace the passwords"
@@ -58,21 +60,24 @@ class Clone:
         program.write_text(f'#!/bin/sh\necho "$*" >> {self.hosts}/calls\n{rabbitmqctl}\n')
         program.chmod(0o755)
 
-    def play(self, *options: str, plays: list[dict[str, Any]] | None = None, **variables: Any) -> tuple[bool, str]:
+    def play(
+        self, *options: str, plays: list[dict[str, Any]] | None = None, away: str = "", **variables: Any
+    ) -> tuple[bool, str]:
         """Play what site.yml does about passwords, and then use them; return whether it went on, and what was said."""
         groups = ["broker", "results", "workers", "client", "monitor"]
-        children = {name: {"hosts": {f"{name}1": {}}} for name in groups}
+        children = {name: {"hosts": {f"{name}1": NOWHERE if name in away else {}}} for name in groups}
         known = {**HERE, "secrets_services": self.services, **variables}
         self.inventory.write_text(json.dumps({"all": {"vars": known, "children": children}}))
-        use = {"assert": {"that": "broker_urls.values() | select('search', ':.{9,}@') | length == 3", "quiet": True}}
-        then = {"name": "Go on", "hosts": "all", "gather_facts": False, "tasks": [use]}
+        whole = "broker_urls.values() | select('search', ':.{9,}@') | length == 3"
+        use = {"name": "Go on", "assert": {"that": whole, "quiet": True}}
+        then = [{"hosts": hosts, "gather_facts": False, "tasks": [use]} for hosts in ("all", "workers")]
         book = self.playbooks / "play.json"
-        book.write_text(json.dumps([*(plays_of("site.yml", CHECK) if plays is None else plays), then]))
+        book.write_text(json.dumps([*(plays_of("site.yml", CHECK) if plays is None else plays), *then]))
         path = f"{self.programs}:{os.environ['PATH']}"
         done = run_playbook("-i", self.inventory, book, *options, PATH=path)
         said = re.sub(r"\s+", " ", done.stdout + done.stderr)
         assert "not-to-be-seen" not in said
-        assert (done.returncode == 0) == ("PLAY [Go on]" in said and "FAILED!" not in said), said
+        assert (done.returncode == 0) == ("TASK [Go on]" in said and "FAILED!" not in said), said
         return done.returncode == 0, said
 
     def files(self) -> dict[str, str]:
@@ -104,7 +109,7 @@ def test_a_fresh_clone_is_refused_where_another_has_set_up_the_broker(clone: Clo
     ) in said
     assert re.search(r"ansible-playbook -i \S+ playbooks/rotate-secrets\.yml", said)
     assert "stranger" not in said
-    assert "PLAY [Go on]" not in said
+    assert "TASK [Go on]" not in said
     assert not clone.secrets.exists()
     assert clone.calls() == ["-q list_users"]
 
@@ -151,6 +156,16 @@ def test_a_node_that_does_not_answer_is_no_blank_one(clone: Clone) -> None:
     assert f"broker1 has data of RabbitMQ ({clone.hosts}/RabbitMQ), and does not say whether the users worker" in said
     assert "systemctl start rabbitmq-server" in said
     assert "It said: unable to perform an operation on node" in said
+    assert not clone.secrets.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--limit", "workers")])
+def test_a_broker_that_is_not_reached_ends_it(clone: Clone, options: tuple[str, ...]) -> None:
+    """What it has is not known, so nothing is generated for any host."""
+    clone.set_up("RabbitMQ", "Flower")
+    went_on, said = clone.play(*options, away="broker")
+    assert not went_on
+    assert "TASK [Go on]" not in said
     assert not clone.secrets.exists()
 
 
@@ -213,6 +228,16 @@ def test_a_rotation_is_the_way_out_where_passwords_are_lost(clone: Clone) -> Non
     clone.set_up("RabbitMQ", "Flower")
     assert clone.play(plays=plays_of("rotate-secrets.yml", REPLACE) + plays_of("site.yml", CHECK))[0]
     assert set(clone.files()) == FILES
+
+
+def test_a_rotation_in_check_mode_changes_no_password(clone: Clone) -> None:
+    """A file that it left would let site.yml through, which no longer knows then that the hosts have another one."""
+    clone.set_up("RabbitMQ", "Flower")
+    plays = plays_of("rotate-secrets.yml", REPLACE) + plays_of("site.yml", CHECK)
+    went_on, said = clone.play("--check", plays=plays)
+    assert not went_on
+    assert "RabbitMQ on broker1 has the users worker, client, monitor already" in said
+    assert not clone.secrets.exists()
 
 
 def test_a_rotation_of_passwords_that_a_vault_has_is_refused(clone: Clone) -> None:
