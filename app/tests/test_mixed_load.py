@@ -22,7 +22,7 @@ from taskmill.results.memcached import Results
 
 #: How many tasks, and how many seconds between two kills. A million takes two cores half an hour.
 TASKS = int(os.environ.get("TASKMILL_MIXED_TASKS") or 20_000)
-SECONDS = float(os.environ.get("TASKMILL_MIXED_SECONDS") or 5)
+SECONDS = float(os.environ.get("TASKMILL_MIXED_SECONDS") or 2)
 #: Published and looked at together.
 ROUND = 10_000
 #: Of twenty tasks in a row; one of them goes singly, and one publishes itself again.

@@ -23,7 +23,7 @@ import amqp
 import pytest
 
 from broken_apps import BROKEN, Broken
-from services import ADMIN, DEAD, SOURCE, WORKER, RabbitMQ, channel, end, wait_until
+from services import ADMIN, DEAD, OTHER_VHOST, SOURCE, VHOST, WORKER, RabbitMQ, channel, end, wait_until
 from task_messages import message
 
 RECORDED = Path(__file__).parent / "worker_causes"
@@ -165,9 +165,9 @@ def addresses(rabbitmq: RabbitMQ, untrusted: int) -> dict[str, Any]:
     """Return what stands for addresses in the texts of the broken apps."""
     rabbitmq.ctl("add_vhost", "closed")
     return {
-        "worker": rabbitmq.url(WORKER),
-        "admin": rabbitmq.url(ADMIN),
-        "wrong": rabbitmq.url(WORKER, password="not-to-be-seen"),
+        "worker": rabbitmq.url(WORKER, OTHER_VHOST),
+        "admin": rabbitmq.url(ADMIN, OTHER_VHOST),
+        "wrong": rabbitmq.url(WORKER, OTHER_VHOST, password="not-to-be-seen"),
         "nowhere": rabbitmq.url(WORKER, vhost="nowhere"),
         "closed": rabbitmq.url(WORKER, vhost="closed"),
         "tls": f"amqps://worker:not-to-be-seen@127.0.0.1:{untrusted}/shop",
@@ -214,7 +214,8 @@ def empty(one: amqp.Channel) -> None:
 @contextlib.contextmanager
 def emptied(rabbitmq: RabbitMQ) -> Iterator[amqp.Channel]:
     """Yield a channel, with no message in the queues before, nor after but what the broker has yet to take back."""
-    one = channel(rabbitmq)
+    # Where the worker of other tests does not take the messages.
+    one = channel(rabbitmq, vhost=OTHER_VHOST)
     try:
         empty(one)
         yield one
@@ -232,6 +233,7 @@ def neutral(text: str, folder: Path, port: int, tls: int) -> str:
     text = text.replace(str(SOURCE), "/usr/local/lib/celery-worker").replace(str(folder), FACTS["directory"])
     text = text.replace("/nowhere/venv", FACTS["virtualenv"])
     text = re.sub(rf"127\.0\.0\.1(?::|', )({port}|{tls}|1)\b", FACTS["broker"], text)
+    text = text.replace(f"vhost '{OTHER_VHOST}'", f"vhost '{VHOST}'")
     # When and on which kernel it was, and where the app stood in memory.
     text = re.sub(r"Linux-\S+", "Linux-6.1.0-x86_64", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "2026-11-30 09:00:00,000", text)
