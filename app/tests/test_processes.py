@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+from services import SOURCE
 
 #: Prints the signals that are held back when a process is begun, the first of its program, and afterwards.
 START = """
@@ -34,6 +37,9 @@ if __name__ == "__main__":
 
 def test_ctrl_c_is_held_back_while_a_process_starts() -> None:
     """Python's own handler would end it with a traceback, in the middle of an import."""
-    done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, timeout=60, check=True)
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(
+        [sys.executable, "-c", START], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     *_, first, afterwards = done.stdout.splitlines()
     assert (first, afterwards) == ("[2, 15]", "[]")

@@ -83,7 +83,7 @@ def test_nothing_is_kept_on_disk(host: Any) -> None:
 
 def test_the_password_is_for_the_service_alone(host: Any) -> None:
     """Nobody else reads the file, and it stands in no list of processes."""
-    assert host.run("setpriv --reuid=nobody --clear-groups cat /etc/redis/redis.conf").rc != 0
+    assert host.run("setpriv --reuid=nobody --clear-groups cat /etc/redis/password.conf").rc != 0
     assert PASSWORD not in host.check_output("cat /proc/$(pidof redis-server)/cmdline")
 
 

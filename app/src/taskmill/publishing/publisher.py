@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -339,6 +340,9 @@ def children(processes: int, name: str, settings: Settings) -> Iterator[ProcessP
     try:
         yield executor
     finally:
+        if sys.version_info < (3, 11, 6):
+            # Where a process has died, these wait for ever to write what nobody reads any more (CPython's gh-94777).
+            executor._call_queue._reader.close()  # type: ignore[attr-defined]  # typeshed leaves it out
         executor.shutdown(cancel_futures=True)
 
 

@@ -72,7 +72,7 @@ def test_redis_wants_its_password(host: Host) -> None:
     """It listens on the given addresses only, and its password is in no process list."""
     assert host.run("redis-cli ping").stdout.startswith("NOAUTH")
     assert not host.socket("tcp://0.0.0.0:6379").is_listening
-    password = host.check_output("sed -n 's/^requirepass //p' /etc/redis/redis.conf")
+    password = host.check_output("sed -En 's/^requirepass \"(.*)\"$/\\1/p' /etc/redis/password.conf")
     assert len(password) == 32
     assert password not in host.check_output("ps -eww -o args")
-    assert host.file("/etc/redis/redis.conf").mode == 0o640
+    assert host.file("/etc/redis/password.conf").mode == 0o640
