@@ -1,7 +1,8 @@
 """The record of a run: ``run.json``, which everything after it reads. Its shape, and all reading and writing of it.
 
 ``docs/run-schema.json`` is made of these structures. A key that does not apply is absent where its type has
-``UnsetType``; everything else is always written. Times are in seconds, sizes in bytes.
+``UnsetType``; everything else is always written. Times are in seconds, sizes in bytes. The module is long since the
+shape stands here and nowhere else.
 """
 
 from __future__ import annotations
