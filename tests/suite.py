@@ -44,8 +44,6 @@ class Suite:
         self.lock = threading.Lock()
         self.waiting: list[Step] = []
         self.under_way: dict[str, float] = {}
-        #: The scenarios whose hosts are in use.
-        self.in_use: set[str] = set()
 
     def say(self, *lines: str) -> None:
         """Print lines as they are."""
@@ -69,18 +67,17 @@ class Suite:
                 outcome = Outcome("failed", time.monotonic() - begun, "an error of tests/suite.py", [], said)
             with self.lock:
                 del self.under_way[step.name]
-                self.in_use.discard(step.scenario)
                 self.outcomes[step.name] = outcome
                 self.tell(step, outcome)
                 self.keep()
 
     def take(self) -> Step | None:
         """Return the next step, which is under way then; ``None`` where all that wait need hosts that are in use."""
-        step = next((step for step in self.waiting if step.scenario not in self.in_use), None)
+        in_use = {step.scenario for step in self.steps if step.name in self.under_way and step.scenario}
+        step = next((step for step in self.waiting if step.scenario not in in_use), None)
         if step is not None:
             self.waiting.remove(step)
             self.under_way[step.name] = time.monotonic()
-            self.in_use |= {step.scenario} - {""}
         return step
 
     def tell(self, step: Step, outcome: Outcome) -> None:

@@ -57,9 +57,10 @@ def summary(record: RunRecord, folder: Path) -> str:
     lines.append(f"  record     {folder / 'run.json'}")
     page = folder / "report.html"
     lines.append(f"  report     {page if page.exists() else f'taskmill report {folder}'}")
-    if record.state in {STOPPED, STOPPED_AS_FAILED, FAILED}:
+    ended_early = record.state in {STOPPED, STOPPED_AS_FAILED, FAILED}
+    if ended_early:
         lines.append(f"  go on by   taskmill resume {folder}")
-    if record.state in {POSTED, STOPPED, STOPPED_AS_FAILED, FAILED}:
+    if ended_early or record.state == POSTED:
         lines.append(f"  fetch by   taskmill collect {folder}")
     return "\n".join(lines)
 

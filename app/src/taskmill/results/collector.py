@@ -92,7 +92,7 @@ class Collector:
             raise TaskmillError(f"there are no ids in {self._folder / 'ids'}: nothing was posted in this run")
         outcome = self.outcome
         self._kinds = Kinds(self._plan, threads)
-        outcome.by_kind = posted_by_kind(self._plan, threads)
+        outcome.by_kind = posted_by_kind(self._plan, self._kinds.places)
         self._number(threads)
         self.unstored = ids_of(self._plan, threads)
         parts: dict[bytes, list[list[bytes]]] = {}

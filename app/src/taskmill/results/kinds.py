@@ -58,14 +58,14 @@ def places(plan: Plan, of: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     return np.array(plan.slots, dtype=np.uint16)[of % len(plan.slots)]
 
 
-def posted_by_kind(plan: Plan, threads: Sequence[ThreadIds]) -> dict[str, Kind]:
-    """Return the kinds with how many messages threads have in their journals; empty for a plan without a scenario.
+def posted_by_kind(plan: Plan, of: npt.NDArray[np.uint16]) -> dict[str, Kind]:
+    """Return the kinds with how many messages are of each, by :func:`places`; empty for a plan without a scenario.
 
     Nothing is counted yet of what came of them.
     """
     if not plan.kinds:
         return {}
-    counted = np.bincount(places(plan, numbers(plan, threads)), minlength=len(plan.kinds)).tolist()
+    counted = np.bincount(of, minlength=len(plan.kinds)).tolist()
     return {route.name: Kind(posted, task=route.task) for route, posted in zip(plan.routes, counted, strict=True)}
 
 

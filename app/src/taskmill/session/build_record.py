@@ -41,7 +41,7 @@ from taskmill.model.thresholds import Requirement
 from taskmill.model.tolerant import read
 from taskmill.publishing import journal
 from taskmill.publishing.posted import Posted
-from taskmill.results.kinds import posted_by_kind
+from taskmill.results import kinds
 from taskmill.samples import task_timings as timings
 from taskmill.session.record_times import add_times, after_last
 
@@ -140,7 +140,9 @@ def recount(record: RunRecord, folder: Path) -> None:
     lines = Counter(queue.decode() for one in threads for _, queue in one.lines)
     outcomes = count_again(record.by_queue, {name: Queue(number) for name, number in lines.items()}, faults, "queue")
     if record.by_kind:
-        count_again(record.by_kind, posted_by_kind(Plan.load(folder), threads), faults, "kind")
+        plan = Plan.load(folder)
+        posted = kinds.posted_by_kind(plan, kinds.places(plan, kinds.numbers(plan, threads)))
+        count_again(record.by_kind, posted, faults, "kind")
     counts = record.counts
     for name in ("correct", "wrong", "failed", "lost"):
         setattr(counts, name, sum(getattr(queue, name) for queue in record.by_queue.values()))
