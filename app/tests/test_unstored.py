@@ -117,22 +117,24 @@ def test_workers_without_the_clients_backend_are_noticed(
 
 
 def test_ctrl_c_while_they_run_leaves_a_run_that_collect_takes_up(
-    taskmill: Taskmill, memcached: Memcached, begin: Callable[..., Worker]
+    taskmill: Taskmill, memcached: Memcached, begin: Callable[..., Worker], tmp_path: Path
 ) -> None:
     """Nothing is called lost or done meanwhile; once they are done, they are counted by the queues alone."""
     worker = begin(memcached.url)
     # A pace that takes two seconds, so that the worker stands still before the last of them is done.
     load = ("--tasks=8", "--rate=4", "--args=[3, 0.5]", "--deadline=1000", "--no-profile", "--threads=1")
-    process = taskmill.popen("run", FORGET, *load)
+    err = tmp_path / "err"
+    with err.open("w") as stream:
+        process = taskmill.popen("run", FORGET, *load, stderr=stream)
     wait_until((taskmill.runs / "latest").exists, 60, "the run's folder")
     with worker.paused():
-        post = taskmill.latest / "post.json"
-        wait_until(lambda: post.exists() and json.loads(post.read_text())["finished"], 60, "the end of posting")
+        # Before that, a run is posted and nothing else.
+        wait_until(lambda: "executing" in err.read_text(), 60, "the counting")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=120)
         # Whoever asks now does not take the silence of a worker for its being done.
         asked = taskmill("collect", str(taskmill.latest), "--deadline=1", timeout=120)
-    assert process.returncode == 130, out + err
+    assert process.returncode == 130, out + err.read_text()
     assert asked.code == 3, asked.out + asked.err
     assert "a consumer of red does not answer" in asked.err
     data = record(taskmill.latest)
