@@ -185,6 +185,31 @@ def test_samples_are_moved_to_the_clients_clock(tmp_path: Path) -> None:
     assert "100 s ± 1 ms" in write(folder).text
 
 
+def test_faults_of_the_scenario_are_a_table_and_are_marked_in_the_charts(tmp_path: Path) -> None:
+    """Each by when it came, on the client's clock, or why it did not."""
+    folder = runs.make(tmp_path / "run")
+    planned = [{"fault": "kill-worker", "at": 3.0}, {"fault": "stop-result-store", "at": 19.0}]
+    write_json(folder / "plan.json", {"schema": 1, "faults": planned})
+    text = write(folder).text
+    assert "kill-worker 3 s did not come: run-load.yml did not run this load" in text
+    assert "was done to the cluster" not in text
+    offsets = {"worker1": {"offset_s": 100.0, "error_s": 0.001}}
+    write_json(folder / "hosts" / "clocks.json", {"client": "client1", "start": offsets, "end": offsets})
+    came = {"title": "kill -9 of all of a worker", "hosts": ["worker1"], "failed": ""}
+    times = {"began": runs.START + 103.5, "over": runs.START + 105.5}
+    absent = {"title": "the result store stopped", "hosts": ["broker1"], "failed": "the load had ended"}
+    (folder / "injected.json").write_text(json.dumps([planned[0] | came | times, planned[1] | absent]))
+    page = write(folder)
+    assert "kill -9 of all of a worker worker1 3 s 3.5 s 2 s" in page.text
+    assert "the result store stopped broker1 19 s did not come: the load had ended" in page.text
+    assert page.text.count("Red is what was done to the cluster meanwhile.") == 2
+    marks = [shape for shape in page.figures["rates"]["layout"]["shapes"] if shape["type"] == "rect"]
+    assert {(round(mark["x0"], 1), round(mark["x1"], 1)) for mark in marks} == {(3.5, 5.5)}
+    assert len(marks) == 3
+    (folder / "injected.json").write_text("{}")
+    assert "injected.json: it cannot be read" in write(folder).text
+
+
 def test_hosts_may_have_dots_in_their_names(tmp_path: Path) -> None:
     """An inventory may know its hosts by their full names."""
     folder = runs.make(tmp_path / "run")

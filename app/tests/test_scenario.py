@@ -79,7 +79,10 @@ def test_the_example_is_a_scenario() -> None:
         ("- 1", "{}: the scenario is [1]: give a mapping of keys"),
         (
             "kind: {}",
-            "{}: the scenario has no key 'kind': the nearest is kinds; known are kinds, seed, stages, thresholds",
+            (
+                "{}: the scenario has no key 'kind': the nearest is kinds; known are kinds, seed, stages, thresholds, "
+                "faults"
+            ),
         ),
         (
             "seed: 1",
@@ -118,6 +121,37 @@ def test_the_example_is_a_scenario() -> None:
         ),
         ("{thresholds: 5, kinds: {a: {task: a, queue: b}}}", "{}: thresholds: expected `array`, got `int`"),
         ("{seed: x, kinds: {a: {task: a, queue: b}}}", "{}: seed: expected `int`, got `str`"),
+        (
+            "{faults: kill-worker, kinds: {a: {task: a, queue: b}}}",
+            "{}: faults is 'kill-worker': give a list of them, such as [{fault: kill-worker, at: 30}]",
+        ),
+        (
+            "{faults: [{fault: kill-worker, when: 3}], kinds: {a: {task: a, queue: b}}}",
+            "{}: faults[0] has no key 'when': known are fault, at",
+        ),
+        (
+            "{faults: [{fault: kill-worker}], kinds: {a: {task: a, queue: b}}}",
+            "{}: faults[0]: object missing required field `at`",
+        ),
+        (
+            "{faults: [{fault: kill-worker, at: 30 %}], kinds: {a: {task: a, queue: b}}}",
+            "{}: faults[0].at: expected `float`, got `str`",
+        ),
+        (
+            "{faults: [{fault: kill worker, at: 3}], kinds: {a: {task: a, queue: b}}}",
+            "{}: faults[0].fault is 'kill worker': give a name, such as kill-worker",
+        ),
+        (
+            "{faults: [{fault: kill-worker, at: .inf}], kinds: {a: {task: a, queue: b}}}",
+            "{}: faults[0].at is inf: give seconds",
+        ),
+        (
+            (
+                "{faults: [{fault: kill-worker, at: 1}, {fault: kill-broker, at: 61}], "
+                "stages: [{hold: 5, seconds: 50}, {pause: 10}], kinds: {a: {task: a, queue: b}}}"
+            ),
+            "{}: faults[1].at is 61, and the stages last 60 s",
+        ),
     ],
 )
 def test_a_file_that_is_no_scenario_is_told_with_the_place(tmp_path: Path, text: str, wrong: str) -> None:
@@ -237,7 +271,8 @@ def test_the_first_messages_are_shown_and_nothing_is_published(tmp_path: Path) -
     """Without broker and result store: the stages, and five of each kind that differ, with what is right for them."""
     shown = run("--scenario", str(EXAMPLE), "--dry")
     assert shown.exit_code == 0, shown.output
-    timing, *lines = shown.output.splitlines()
+    timing, faults, *lines = shown.output.splitlines()
+    assert faults == "meanwhile, by run-load.yml: restart-worker at 1 s"
     stages = "5 to 20/s for 2 s; 20/s for 0.5 s; 15 at once; pause of 0.5 s"
     assert timing == f"50 messages: {stages}"
     few = run("--scenario", str(EXAMPLE), "--dry", "--tasks=7")

@@ -47,10 +47,19 @@ def options_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, d
 
 
 @pytest.fixture(scope="module")
-def loads(play_cases: Callable[..., Any]) -> dict[str, Any]:
+def loads(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What run-load.yml says of each option, in a landscape without a monitor."""
+    folder = tmp_path_factory.mktemp("scenario")
+    faults = [{"fault": name, "at": 1} for name in ("explode", "kill-worker", "deploy")]
+    (folder / "load.yml").write_text(json.dumps({"faults": [*faults, {"fault": "of no moment"}, 7]}))
+    (folder / "store.yml").write_text(json.dumps({"faults": [{"fault": "stop-result-store", "at": 1.5}]}))
     cases: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
     cases["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
+    cases["faults"] = {"load_scenario": str(folder / "load.yml")}
+    cases["faults-of-a-store"] = {
+        "load_scenario": str(folder / "store.yml"),
+        "results_set_up": "{{ false }}",
+    }
     cases["unseen"] = {"load_screenshots": "true"}
     return options_of(play_cases, "run-load.yml", cases)
 
@@ -160,6 +169,21 @@ def test_a_scenario_that_is_not_there_is_told_with_its_path(loads: dict[str, Any
         f"load_scenario is 'gone.yml', and {ROOT}/gone.yml is no file: give one, such as docs/scenario.yml. Scenarios "
         f"take the client of celery5 (here it is taskmill)."
     )
+
+
+def test_a_fault_of_a_scenario_that_there_is_not_is_told_with_those_that_there_are(loads: dict[str, Any]) -> None:
+    """Before a message is published; a store that is somebody else's is not broken."""
+    known = (
+        "kill-worker, cut-worker-10, cut-worker-30, cut-worker-120, restart-worker, restart-workers, restart-broker, "
+        "kill-broker, memory-alarm, disk-alarm"
+    )
+    only = "and at a moment of a load can come only"
+    assert (
+        loads["faults"]
+        .refusal(CHECKS)
+        .endswith(f"/load.yml has as a fault explode, deploy, {only} {known}, restart-result-store, stop-result-store")
+    )
+    assert loads["faults-of-a-store"].refusal(CHECKS).endswith(f"has as a fault stop-result-store, {only} {known}")
 
 
 def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ FAULTS = yaml.safe_load((ROOT / "playbooks/group_vars/all/faults.yml").read_text
 KEYS = {
     "name", "title", "where", "packages", "prepare", "inject", "restore", "counts", "says", "seconds", "lasts", "gone",
     "modules", "without", "environment", "busy", "options", "tasks", "rate", "at", "deadline", "take_up", "bounds",
-    "control",
+    "control", "moment",
 }  # fmt: skip
 
 
@@ -53,8 +53,9 @@ def test_a_fault_says_what_is_done_where_and_what_must_hold(one: dict[str, Any])
 
 def test_the_scenarios_break_everything() -> None:
     """Each fault stands in one of the two halves."""
-    play = yaml.safe_load((ROOT / "molecule/faults/side_effect.yml").read_text())[0]
-    halves = [name for half in play["vars"]["halves"].values() for name in half]
+    plays = yaml.safe_load((ROOT / "molecule/faults/side_effect.yml").read_text())
+    [parts] = [play["vars"]["halves"] for play in plays if "halves" in play.get("vars", {})]
+    halves = [name for half in parts.values() for name in half]
     assert sorted(halves) == sorted(one["name"] for one in FAULTS)
 
 
@@ -63,6 +64,20 @@ def test_a_scenario_of_the_inventory_is_not_what_is_broken() -> None:
     plays = yaml.safe_load((ROOT / "playbooks/break-things.yml").read_text())
     loads = [play["vars"] for play in plays if "load_run_args" in play.get("vars", {})]
     assert [play["load_run_scenario"] for play in loads] == ["", ""]
+
+
+def test_a_scenario_may_name_what_takes_no_preparation_and_is_over_by_itself() -> None:
+    """The example of a scenario lists these, and no other."""
+    named = [one for one in FAULTS if one.get("moment")]
+    for one in named:
+        assert {"where", "inject"} <= one.keys()
+        assert not {"prepare", "gone"} & one.keys()
+        assert "$FILES" not in one["inject"]
+        # By its own play in the middle of a load, which no other may start.
+        assert one["where"] != "controller"
+    example = (ROOT / "docs/scenario.yml").read_text()
+    [words] = re.findall(r"break-things.yml, from this list: (.*?)[.]\n", example, re.DOTALL)
+    assert re.findall(r"[a-z0-9-]+", words) == [one["name"] for one in named]
 
 
 @pytest.mark.parametrize(

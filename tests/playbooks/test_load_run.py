@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "app_arguments": ["it's", 1.5],
         "load_options_further": ["--full"],
     },
-    "of_a_scenario": {"load_scenario": "docs/scenario.yml", "load_options_further": ["--full"]},
+    "of_a_scenario": {"load_scenario": str(ROOT / "docs/scenario.yml"), "load_options_further": ["--full"]},
     "of_no_function": {**OTHER_APP, "cluster_workers": ["of_no_function"], "load_run_baseline": {"skipped": True}},
     "of_no_value": {
         **OTHER_APP,
@@ -240,6 +240,7 @@ TURNS: dict[str, dict[str, Any]] = {
     "start-pyspy": BEFORE_LOAD,
     "copy-scenario": BEFORE_LOAD,
     "main": BEFORE_LOAD,
+    "meanwhile": BEFORE_LOAD,
     "follow": BEFORE_LOAD,
     "fetch": LOADED,
     "fetch-run": LOADED,

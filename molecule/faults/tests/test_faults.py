@@ -14,7 +14,11 @@ from testinfra.host import Host
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 FAULTS = yaml.safe_load((PROJECT / "playbooks/group_vars/all/faults.yml").read_text())["faults"]
-PLAY = yaml.safe_load((PROJECT / "molecule/faults/side_effect.yml").read_text())[0]
+[PLAY] = [
+    play
+    for play in yaml.safe_load((PROJECT / "molecule/faults/side_effect.yml").read_text())
+    if "halves" in play.get("vars", {})
+]
 #: The faults that are looked at: those of this scenario, or what the variable names, for whoever works on one.
 ASKED = os.environ.get("FAULT", "")
 HALF = ASKED.split(",") if ASKED else PLAY["vars"]["halves"][os.environ["MOLECULE_SCENARIO_NAME"]]
@@ -46,6 +50,27 @@ def test_without_its_safeguard_the_loss_is_seen(verdicts: dict[str, dict[str, An
     controls = {name: one for name, one in verdicts.items() if one["control"]}
     assert set(controls) == {f"{one['name']}-control" for one in FAULTS if one["name"] in HALF and "control" in one}
     assert {name for name, one in controls.items() if not one["held"]} == set()
+
+
+def test_faults_of_a_scenario_came_at_their_moments() -> None:
+    """Each once, over by itself, in the order of their moments; nothing was lost, and the report tells them."""
+    run = max((SCENARIO / "runs").glob("*-moments"))
+    record = json.loads((run / "run.json").read_text())
+    assert (record["state"], record["counts"]["correct"], record["problems"]) == ("complete", 2500, [])
+    began = json.loads((run / "post.json").read_text())["started"]["wall"]
+    came = json.loads((run / "injected.json").read_text())
+    assert [(one["fault"], one["hosts"], one["failed"]) for one in came] == [
+        ("restart-worker", ["worker1"], ""),
+        ("cut-worker-10", ["worker1"], ""),
+        ("memory-alarm", ["broker1"], ""),
+    ]
+    # Ansible takes a second or two to do something on another host.
+    assert all(one["at"] <= one["began"] - began < one["at"] + 8 for one in came)
+    lasted = [one["over"] - one["began"] for one in came]
+    assert lasted[1] == pytest.approx(10, abs=3)
+    assert lasted[2] == pytest.approx(15, abs=6)
+    assert record["client"]["blocked_seconds"] > 5
+    assert "Red is what was done to the cluster meanwhile." in (run / "report.html").read_text()
 
 
 def test_the_workers_are_as_the_inventory_has_them(host: Host) -> None:

@@ -10,7 +10,7 @@ for _ in $(seq 1200); do
   running=$(test -d "/proc/$main" && echo yes)
   [ -n "$folder" ] || folder=$(journalctl --quiet --output=cat "_SYSTEMD_INVOCATION_ID=$begun" | sed -n 's/^run folder //p')
   if [ -n "$folder" ] && [ "$(cat "$folder"/ids/*.ids 2>/dev/null | wc -l)" -ge "$wanted" ]; then
-    date '+began=%s.%N over=%s.%N'
+    date "+began=%s.%N over=%s.%N folder=$folder"
     exit 0
   fi
   [ -n "$running" ] || break

@@ -169,7 +169,7 @@ class Search:
         """Post as fast as the broker takes it, more each time until it lasts; return the last load's rates."""
         tasks = START
         while True:
-            done = self._load(replace(self.plan, name="unpaced", tasks=tasks, rate=None, stages=()), drive)
+            done = self._load(replace(self.plan, name="unpaced", tasks=tasks, rate=None, stages=(), faults=()), drive)
             if done is None:
                 return None
             record, times = done.record, done.times
@@ -200,7 +200,8 @@ class Search:
     def _paced(self, rate: float, drive: Driver) -> dict[str, Any] | None:
         """Post at a rate; return what the load came to."""
         tasks = max(FEWEST, round(rate * self.settings.seconds))
-        done = self._load(replace(self.plan, name=f"{rate:.1f}-per-s", tasks=tasks, rate=rate, stages=()), drive)
+        plan = replace(self.plan, name=f"{rate:.1f}-per-s", tasks=tasks, rate=rate, stages=(), faults=())
+        done = self._load(plan, drive)
         if done is None:
             return None
         record, times = done.record, done.times

@@ -274,6 +274,7 @@ def scenario_load(options: dict[str, Any]) -> dict[str, Any]:
         "seed": found.seed,
         "stages": found.due,
         "thresholds": tuple(found.thresholds),
+        "faults": found.moments,
         "scenario": path.name,
         "directory": str(path.parent.resolve()),
     }

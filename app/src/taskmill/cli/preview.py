@@ -16,11 +16,13 @@ SHOWN = 5
 
 
 def preview(plan: Plan) -> str:
-    """Return the stages, where there are some, and the first messages of each kind with what is right for them.
+    """Return the stages and faults, where there are some, and the first messages of each kind with what is right.
 
     Raises ``TaskmillError`` where a function of the scenario fails.
     """
     lines = [timing(plan)] if plan.stages else []
+    if plan.faults:
+        lines.append(f"meanwhile, by run-load.yml: {', '.join(map(str, plan.faults))}")
     for place, kind in enumerate(Calls(plan).kinds):
         lines.append(heading(plan, place))
         lines += messages(kind)

@@ -28,6 +28,7 @@ def smoke_plan(plan: Plan) -> Plan:
         rate=None,
         stages=(),
         thresholds=(),
+        faults=(),
         profile=False,
     )
 

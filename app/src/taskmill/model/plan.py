@@ -28,6 +28,18 @@ SCENARIO_FILES = "scenario"
 
 
 @dataclass(frozen=True)
+class FaultMoment:
+    """A fault that comes ``at`` so many seconds after the first message; who runs the playbook injects it."""
+
+    fault: str
+    at: float
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.fault} at {self.at:g} s"
+
+
+@dataclass(frozen=True)
 class Right:
     """What is right for the results of a kind of message.
 
@@ -139,6 +151,8 @@ class Plan:
     seed: int = 0
     #: What the scenario requires of its runs, such as ``p99_queue_s of small<5``.
     thresholds: tuple[str, ...] = ()
+    #: What is done to the cluster meanwhile, by :file:`run-load.yml`.
+    faults: tuple[FaultMoment, ...] = ()
     #: Name of the scenario's file; empty for a plan without one.
     scenario: str = ""
     #: Directory of the scenario with the files that it names. In a run's folder that is ``scenario``.
@@ -220,8 +234,9 @@ class Plan:
         data = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "directory"}
         data["routes"] = [route.plain() for route in self.routes]
         data["stages"] = [asdict(stage) for stage in self.stages]
+        data["faults"] = [asdict(fault) for fault in self.faults]
         if not self.scenario:
-            del data["seed"], data["scenario"], data["stages"], data["thresholds"]
+            del data["seed"], data["scenario"], data["stages"], data["thresholds"], data["faults"]
         data = {IN_FILE.get(name, name): value for name, value in data.items()}
         # Values that plain JSON does not have stand there as they do in messages.
         write_json(folder / "plan.json", json.loads(celery_json.dumps({"schema": SCHEMA, **data})))
@@ -242,6 +257,7 @@ class Plan:
             data["args"] = tuple(data["args"])
             data["stages"] = tuple(Stage(**stage) for stage in data.get("stages", ()))
             data["thresholds"] = tuple(data.get("thresholds", ()))
+            data["faults"] = tuple(FaultMoment(**fault) for fault in data.get("faults", ()))
             data["unstored"] = tuple(data.get("unstored", ()))
             return cls(**data, directory=str(folder / SCENARIO_FILES) if data.get("scenario") else "")
         except (KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -13,7 +14,7 @@ from taskmill.model import record, run_folder, summary
 from taskmill.model.clock import Moment
 from taskmill.model.errors import TaskmillError
 from taskmill.model.record import RunRecord
-from taskmill.report.plain_data import as_dict, as_number
+from taskmill.report.plain_data import as_dict, as_list, as_number
 from taskmill.samples import host_samples, profile, task_timings, unit_samples
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ LARGEST_IMAGE = 1_000_000
 #: The files of a host are named after it; its name may have dots of its own.
 HOST_FILE_SUFFIXES = (".units.csv", ".limits.json", ".json")
 
+#: Why a fault that a scenario names did not come, where nothing was noted.
+NOT_INJECTED = "run-load.yml did not run this load"
+
 Value = TypeVar("Value")
 
 
@@ -43,6 +47,20 @@ class QueueDepth:
     times: NDArray[np.float64]
     ready: NDArray[np.float64]
     consumers: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A fault of the run's scenario: when it came, in seconds of the run, or why it did not."""
+
+    name: str
+    title: str
+    #: When it was to come.
+    at: float
+    hosts: list[str]
+    began: float | None = None
+    over: float | None = None
+    failed: str = ""
 
 
 @dataclass
@@ -72,6 +90,8 @@ class Run:
     worker_stacks: dict[str, dict[tuple[str, ...], int]] = field(default_factory=dict)
     profile_cost: dict[str, Any] = field(default_factory=dict)
     screenshots: dict[str, bytes] = field(default_factory=dict)
+    #: What was done to the cluster meanwhile.
+    injected: list[Injected] = field(default_factory=list)
     #: The first :data:`FAULTS_SHOWN` tasks that did not end well.
     faults: list[dict[str, str]] = field(default_factory=list)
     #: What the folder lacks, one sentence each.
@@ -138,6 +158,7 @@ def read(folder: Path) -> Run:
     add_timings(run)
     add_queue_depths(run)
     add_hosts(run)
+    add_injected(run)
     add_profiles(run)
     add_faults(run)
     add_screenshots(run)
@@ -273,6 +294,39 @@ def on_client_clock(run: Run, host: str, times: NDArray[np.float64]) -> NDArray[
         return times
     start = run.start if run.start is not None else float(times[0])
     return times - np.interp(times - known[0], [start, start + max(run.seconds, 1e-3)], [known[0], known[-1]])
+
+
+def add_injected(run: Run) -> None:
+    """Read what came of the faults of the scenario; those of a load that :file:`run-load.yml` did not run came not."""
+    planned = as_list(as_dict(run_folder.read_json(run.folder / "plan.json")).get("faults"))
+    path = run.folder / "injected.json"
+    came = (read_file(run, path.name, "", "it cannot be read", read_list) or []) if path.exists() else planned
+    run.injected = [injected(run, as_dict(fault), "" if path.exists() else NOT_INJECTED) for fault in came]
+
+
+def read_list(path: Path) -> list[Any]:
+    """Read a file with a JSON list; raise ``ValueError`` for another."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, list):
+        raise ValueError(f"{path} holds no list")  # noqa: TRY004  # of the file's content
+    return found
+
+
+def injected(run: Run, fault: dict[str, Any], failed: str) -> Injected:
+    """Return what came of one fault, its times on the client's clock."""
+    hosts = [str(host) for host in as_list(fault.get("hosts"))]
+    times = [as_number(fault.get(key)) for key in ("began", "over")]
+    began, over = (
+        float(run.elapsed(on_client_clock(run, hosts[0] if hosts else "", np.array([time])))[0])
+        if time is not None and run.start is not None
+        else None
+        for time in times
+    )
+    name = str(fault.get("fault", ""))
+    title = str(fault.get("title") or name)
+    return Injected(
+        name, title, as_number(fault.get("at")) or 0.0, hosts, began, over, str(fault.get("failed") or failed)
+    )
 
 
 def add_profiles(run: Run) -> None:

@@ -146,6 +146,8 @@ def begin(
             f"{', '.join(plan.unstored)}: no result is stored, so these tasks are counted by their acknowledgement "
             f"and their values are not compared"
         )
+    if plan.faults:
+        reporter.say(f"faults of the scenario, which run-load.yml injects: {', '.join(map(str, plan.faults))}")
     plan, before = try_tasks(plan, before, broker, results, stop, reporter, conditions)
     if stop.is_set():
         return None

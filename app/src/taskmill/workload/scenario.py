@@ -12,7 +12,7 @@ import yaml
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from taskmill.model.nearest import nearest
-from taskmill.model.plan import NAME, Right, Route
+from taskmill.model.plan import NAME, FaultMoment, Right, Route
 from taskmill.model.quoting import quote
 from taskmill.model.stages import Stage
 from taskmill.model.thresholds import Requirement
@@ -83,6 +83,13 @@ class StageEntry(Struct, forbid_unknown_fields=True):
         return made
 
 
+class FaultEntry(Struct, forbid_unknown_fields=True):
+    """A fault with its moment, as it stands in the file; see :class:`taskmill.model.plan.FaultMoment`."""
+
+    fault: str
+    at: Annotated[float, Meta(ge=0)]
+
+
 class Scenario(Struct, forbid_unknown_fields=True):
     """A scenario, as it stands in its file."""
 
@@ -90,11 +97,17 @@ class Scenario(Struct, forbid_unknown_fields=True):
     seed: int = 0
     stages: list[StageEntry] = []
     thresholds: list[str] = []
+    faults: list[FaultEntry] = []
 
     @property
     def due(self) -> tuple[Stage, ...]:
         """The stages, as a plan has them."""
         return tuple(entry.stage() for entry in self.stages)
+
+    @property
+    def moments(self) -> tuple[FaultMoment, ...]:
+        """The faults in the order of their moments, as a plan has them."""
+        return tuple(FaultMoment(one.fault, one.at) for one in sorted(self.faults, key=lambda one: one.at))
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -151,13 +164,15 @@ def _scenario(data: Any, directory: Path) -> Scenario:
         kinds[name] = _convert(entry, KindEntry, f"kinds.{name}")
         for wrong in _wrong(kinds[name], directory):
             raise ValueError(f"kinds.{name}{wrong}")
-    found: Scenario = _convert({**data, "kinds": {}, "stages": []}, Scenario, "", kinds=kinds)
+    found: Scenario = _convert({**data, "kinds": {}, "stages": [], "faults": []}, Scenario, "", kinds=kinds)
     for place, text in enumerate(found.thresholds):
         try:
             Requirement.parse(text).check_kind(list(kinds))
         except ValueError as error:
             raise ValueError(f"thresholds[{place}]: {error}") from None
-    return msgspec.structs.replace(found, stages=_stages(data.get("stages", [])))
+    stages = _stages(data.get("stages", []))
+    lasts = sum(entry.stage().seconds for entry in stages) if stages else math.inf
+    return msgspec.structs.replace(found, stages=stages, faults=_faults(data.get("faults", []), lasts))
 
 
 def _stages(data: Any) -> list[StageEntry]:
@@ -173,6 +188,24 @@ def _stages(data: Any) -> list[StageEntry]:
             raise ValueError(f"stages[{place}]: {error}") from None
     if entries and not any(entry.stage().tasks for entry in entries):
         raise ValueError("stages has nothing but pauses")
+    return entries
+
+
+def _faults(data: Any, lasts: float) -> list[FaultEntry]:
+    """Return the faults of a load whose stages last so many seconds; which there are is known to the playbook alone."""
+    if not isinstance(data, list):
+        raise ValueError(f"faults is {quote(data)}: give a list of them, such as [{{fault: kill-worker, at: 30}}]")  # noqa: TRY004  # as above
+    entries: list[FaultEntry] = []
+    for place, one in enumerate(data):
+        _check_keys(one, FaultEntry, f"faults[{place}]")
+        entry = _convert(one, FaultEntry, f"faults[{place}]")
+        if not NAME.fullmatch(entry.fault):
+            raise ValueError(f"faults[{place}].fault is {entry.fault!r}: give a name, such as kill-worker")
+        if not math.isfinite(entry.at):
+            raise ValueError(f"faults[{place}].at is {entry.at}: give seconds")
+        if entry.at > lasts:
+            raise ValueError(f"faults[{place}].at is {entry.at:g}, and the stages last {lasts:g} s")
+        entries.append(entry)
     return entries
 
 

@@ -13,6 +13,7 @@ from taskmill.report.charts.style import (
     ELAPSED,
     GREEN,
     ORANGE,
+    RED,
     SLATE,
     Chart,
     colour,
@@ -62,7 +63,7 @@ def rates(run: Run) -> Chart | None:
     figure.update_xaxes(range=[0, run.seconds])
     figure.update_xaxes(title_text=ELAPSED, row=3, col=1)
     width = borders[1] - borders[0]
-    note = f"Counted in steps of {seconds(float(width))}. Each chart has a scale of its own."
+    note = f"Counted in steps of {seconds(float(width))}. Each chart has a scale of its own.{mark_faults(figure, run)}"
     return Chart("rates", "Posted, finished, and the backlog between them", figure, 470, note)
 
 
@@ -79,8 +80,21 @@ def queue_depths(run: Run) -> Chart | None:
     if publishing_end:
         figure.add_vline(x=publishing_end, line={"dash": "dot", "width": 1.5, "color": SLATE})
     figure.update_xaxes(title_text=ELAPSED, rangemode="nonnegative")
-    note = "The dotted line is the end of posting. Messages already with a worker (prefetched) are not among them."
+    note = (
+        "The dotted line is the end of posting. Messages already with a worker (prefetched) are not among them."
+        f"{mark_faults(figure, run)}"
+    )
     return Chart("depths", "Messages waiting in each queue", figure, 320, note)
+
+
+def mark_faults(figure: go.Figure, run: Run) -> str:
+    """Mark what was done to the cluster meanwhile, and return what a note adds about it."""
+    came = [fault for fault in run.injected if fault.began is not None and fault.over is not None]
+    for fault in came:
+        figure.add_vrect(
+            x0=fault.began, x1=fault.over, fillcolor=faint(RED), line={"width": 1, "color": RED}, layer="below",
+        )  # fmt: skip
+    return " Red is what was done to the cluster meanwhile." if came else ""
 
 
 def by_queue(run: Run) -> Chart | None:
