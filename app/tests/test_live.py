@@ -44,6 +44,7 @@ class Shelf:
     def __init__(self) -> None:
         """Begin empty."""
         self.values: dict[bytes, Any] = {}
+        self.away: list[str] = []
         #: How many ids were asked for, each time.
         self.asked: list[int] = []
 
@@ -53,8 +54,8 @@ class Shelf:
         return {identifier: self.values[identifier] for identifier in ids if identifier in self.values}
 
     def unreachable(self) -> list[str]:
-        """Return no server."""
-        return []
+        """Return the servers that are away."""
+        return self.away
 
 
 class Load:
@@ -66,6 +67,7 @@ class Load:
         plan: Plan = PLAN,
         waiting: dict[str, int] | None = None,
         asked: Sequence[str] = ("failed_share", "wrong_share"),
+        processes: int = 0,
     ) -> None:
         """Begin before the first message; workers' clocks are two seconds ahead."""
         (folder / "ids").mkdir()
@@ -75,9 +77,9 @@ class Load:
         self._journals = [journal.Journal(folder / "ids", 0, place) for place in range(len(plan.posters()))]
         self._counts = [0] * len(self._journals)
         clocks = {"w1": {"offset_s": 2.0, "error_s": 0.0}}
-        self.live = Live(
-            plan, folder, self.shelf, [over_time(one) for one in asked], {} if waiting is None else waiting, clocks
-        )
+        requirements = [over_time(one) for one in asked]
+        waiting = {} if waiting is None else waiting
+        self.live = Live(plan, folder, self.shelf, requirements, waiting, clocks, processes)
 
     def send(self, thread: int, count: int, at: float) -> dict[int, bytes]:
         """Write so many ids of a thread, sent so many seconds after the start; return them by their number."""
@@ -96,14 +98,14 @@ class Load:
         """Look, so many seconds after the start."""
         self.live.look(START + at)
 
-    def value(self, metric: str, at: float) -> float | None:
+    def value(self, metric: str, at: float, comparison: str = ">0") -> float | None:
         """Return what is known of a metric at that moment."""
-        return self.live.value(over_time(metric), START + at)
+        return self.live.value(over_time(metric, comparison), START + at)
 
 
-def over_time(metric: str) -> Requirement:
+def over_time(metric: str, comparison: str = ">0") -> Requirement:
     """Return a threshold over time of a metric."""
-    return Requirement.parse(f"{metric}>0 for 1s, stop as failed")
+    return Requirement.parse(f"{metric}{comparison} for 1s, stop as failed")
 
 
 def test_a_journal_is_read_as_it_grows(tmp_path: Path) -> None:
@@ -157,6 +159,28 @@ def test_results_of_the_last_seconds_are_judged_by_kind(tmp_path: Path) -> None:
     load.look(13.0)
     assert load.value("failed_share of right", 13.0) is None
     assert load.value("failed_share", 13.0) == 0.0
+
+
+def test_messages_tell_how_long_they_wait_for_workers_that_stand_still(tmp_path: Path) -> None:
+    """The least that it will be, which is enough for what must not grow; the two pool processes may have begun two."""
+    load = Load(tmp_path, asked=("mean_latency_s",), processes=2)
+    right = {number: one for number, one in load.send(0, 8, 1.5).items() if load.plan.slots[number % 4] == 0}
+    load.look(3.0)
+    ages = [3.0 - 0.2 * number for number in sorted(right)]
+    assert len(ages) == 6
+    assert load.value("mean_queue_s of right", 3.0) == pytest.approx(sum(ages[2:]) / 4)
+    assert load.value("mean_latency_s of right", 3.0, ">=1") == pytest.approx(sum(ages) / 6)
+    assert load.value("p99_queue_s", 3.0) == pytest.approx(ages[2])
+    assert load.value("mean_execution_s of right", 3.0) is None
+    # Not due yet.
+    assert load.value("mean_latency_s of slow", 3.0) is None
+    assert load.value("mean_latency_s", 3.0, "<9") is None
+    load.shelf.away = ["store1"]
+    assert load.value("mean_latency_s", 3.0) is None
+    load.shelf.away = []
+    load.finish({0: right[0]}, 3.5)
+    load.look(5.0)
+    assert load.value("mean_queue_s of right", 5.0) == pytest.approx(3.5)
 
 
 def test_a_task_without_times_has_no_time_in_the_queue_but_counts(tmp_path: Path) -> None:

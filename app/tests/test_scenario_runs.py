@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Taskmill
-from services import RabbitMQ, take_all
+from services import RabbitMQ, Worker, take_all, wait_until
 from taskmill.model.plan import Plan
 from taskmill.publishing import journal
 from taskmill.results.kinds import numbers
@@ -145,6 +145,23 @@ def test_a_threshold_over_time_stops_a_load_and_what_is_published_is_collected(
     assert "stopping as failed: p50_latency_s of mail>0 for 2 s" in done.err.splitlines()
     assert f"taskmill: not met: {text} (it was " in done.err
     assert [one["met"] for one in found["requirements"]] == [True, False]
+
+
+def test_workers_that_stand_still_stop_a_load_by_the_time_in_the_queue(
+    taskmill: Taskmill, worker: Worker, tmp_path: Path
+) -> None:
+    """They tell nothing, and what waits for them tells enough; what is published is right once they go on."""
+    path, err = tmp_path / "load.yml", tmp_path / "err"
+    path.write_text(STOPPED.replace("p50_latency_s of mail>0", "p99_queue_s of bill>1"))
+    with err.open("w") as stream:
+        process = taskmill.popen("run", "--scenario", str(path), "--threads=2", "--no-profile", stderr=stream)
+    wait_until(lambda: taskmill.ids_written() > 0, 60, "an id on disk")
+    with worker.paused():
+        wait_until(lambda: "stopping as failed: p99_queue_s of bill>1 for 2 s" in err.read_text(), 60, "the stop")
+    process.communicate(timeout=120)
+    assert process.returncode == 5, err.read_text()
+    counts = record(taskmill.latest)["counts"]
+    assert 0 < counts["posted"] == counts["correct"] < 4000
 
 
 def test_every_message_is_the_one_of_its_number(

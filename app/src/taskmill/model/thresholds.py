@@ -125,6 +125,11 @@ class Requirement:
         """Whether it is over time, and of results."""
         return self.seconds is not None and self.keys[0] in {"share", "latency"}
 
+    @property
+    def from_above(self) -> bool:
+        """Whether it is of seconds that must not grow, so that it holds where the least that they will be is enough."""
+        return self.keys[0] == "latency" and self.comparison in {">", ">="}
+
     def check_kind(self, kinds: Collection[str]) -> None:
         """Raise ``ValueError`` where it is of a kind that is none of these."""
         if self.kind and self.kind not in kinds:

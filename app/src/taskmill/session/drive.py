@@ -157,7 +157,8 @@ class Session:
         if not watch.guards:
             return nullcontext()
         asked = [guard.requirement for guard in watch.guards]
-        live = Live(self.plan, self.folder, self.results, asked, waiting, before.get("clocks") or {})
+        processes = sum(worker.pool_size for worker in workers.from_plain(before.get("workers")))
+        live = Live(self.plan, self.folder, self.results, asked, waiting, before.get("clocks") or {}, processes)
         return watching(watch, live)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,6 +94,19 @@ class Followed:
         while self._results and self._results[0].seen <= now - WINDOW:
             self._results.popleft()
         return list(self._results)
+
+    def ages(self, now: float, processes: int) -> list[Result]:
+        """Return the messages without a result by how long they are due: the least that their times will be.
+
+        As many of the oldest as there are pool processes may have begun, so that theirs in the queue are not known.
+        """
+        due = sorted((one for one in self._pending if one.due < now), key=lambda one: one.due)
+        found, begun = [], 0
+        for one in due:
+            age = now - one.due
+            found.append(Result(now, "pending", math.nan if begun < processes else age, math.nan, age, one.weight))
+            begun += one.weight
+        return found
 
     def _result(self, sent: Sent, value: Any, now: float) -> Result | None:
         verdict, _, meta = judge_by(sent.identifier, value, self._right(sent.number))

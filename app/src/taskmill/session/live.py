@@ -37,15 +37,18 @@ class Live:
         asked: Sequence[Requirement],
         waiting: Mapping[str, int],
         clocks: Mapping[str, Any],
+        processes: int = 0,
     ) -> None:
         """Know what is ``asked`` for, and no more: results are fetched, and compared, only for what needs it.
 
-        ``waiting`` has the queues' messages as they change, ``clocks`` what workers' clocks said before the run.
-        Raises ``TaskmillError`` as ``Calls`` does.
+        ``waiting`` has the queues' messages as they change, ``clocks`` what workers' clocks said before the run, and
+        ``processes`` are all pool processes. Raises ``TaskmillError`` as ``Calls`` does.
         """
         self._plan = plan
         self._folder = folder
         self._waiting = waiting
+        self._store = results
+        self._processes = processes
         self._first_numbers = journal.first_numbers(plan)
         self._tails = [Tail(folder / "ids", name) for name in self._first_numbers]
         self._paces: list[Pace | None] = []
@@ -91,7 +94,11 @@ class Live:
             case ("late_s",):
                 return max((late for _, _, late in self._sent), default=None)
         of = [place for place in self._results if asked.kind in {"", self._plan.routes[place].name}]
-        return value(asked.keys, [one for place in of for one in self._results[place]])
+        results = [one for place in of for one in self._results[place]]
+        if results or not asked.from_above or self._store.unreachable():
+            return value(asked.keys, results)
+        # Workers that stand still tell no times; what waits for them does.
+        return value(asked.keys, [one for place in of for one in self._followed[place].ages(now, self._processes)])
 
     def _read(self, tail: Tail, pace: Pace | None, now: float) -> None:
         """Take in what a thread has sent."""
