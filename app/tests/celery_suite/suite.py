@@ -20,7 +20,7 @@ import tempfile
 import venv
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ LEFT_OUT = (
 #: Seconds that one test may take; what fails in stock Celery waits in vain for 300 otherwise. The longest of those that
 #: pass took 18 with stock Celery and 30 with ours on a machine with a load of 20, and once more than 45.
 TEST_TIMEOUT = 90
+#: How often a test is run again that passed with stock Celery alone.
+REPEATS = 2
 
 
 @dataclass
@@ -149,6 +151,23 @@ def regressions(stock: dict[str, str], ours: dict[str, str]) -> list[str]:
     return sorted(name for name, ended in stock.items() if ended == "passed" and ours.get(name) != "passed")
 
 
+def confirmed(
+    stock: dict[str, str], ours: dict[str, str], run_ours: Callable[[Sequence[str]], dict[str, str]]
+) -> dict[str, str]:
+    """Return how the tests ended with ours, where those that passed with stock Celery alone were run again.
+
+    Many look at once at what a worker has just been sent, and the suite itself repeats them up to five times.
+    """
+    for _ in range(REPEATS):
+        wrong = regressions(stock, ours)
+        if not wrong:
+            break
+        names = {name.partition("::")[2].partition("[")[0] for name in wrong}
+        found = run_ours([*TESTS, "-k", " or ".join(sorted(names))])
+        ours = ours | {name: found[name] for name in wrong if name in found}
+    return ours
+
+
 def summary(stock: dict[str, str], ours: dict[str, str]) -> str:
     """Return the numbers, and every test that ended otherwise."""
     lines = [
@@ -183,6 +202,12 @@ def main() -> None:
             for which in (STOCK, OURS)
             if given.only in {None, which}
         }
+        if len(ended) == 2 and not given.tests:
+            ended[OURS] = confirmed(
+                ended[STOCK],
+                ended[OURS],
+                lambda tests: run(environment, folder, (rabbitmq, redis), backend, OURS, tests, given.source),
+            )
     finally:
         for service in (redis, memcached, rabbitmq):
             service.stop()

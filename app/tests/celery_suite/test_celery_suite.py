@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from celery_suite.suite import (
+    REPEATS,
     TEST_TIMEOUT,
     Environment,
+    confirmed,
     impatient,
     outcomes,
     passed,
@@ -45,6 +47,7 @@ def test_what_passes_with_stock_celery_passes_with_ours(
     redis = start_redis(password=None)
     url = memcached.url if backend == "memcached" else redis.url()
     stock, ours = (run(environment, tmp_path, (rabbitmq, redis), url, which) for which in (STOCK, OURS))
+    ours = confirmed(stock, ours, lambda tests: run(environment, tmp_path, (rabbitmq, redis), url, OURS, tests))
     with capsys.disabled():
         print(f"\n{backend}\n{summary(stock, ours)}")
     assert passed(stock) >= FEWEST
@@ -57,6 +60,20 @@ def test_a_test_that_passes_with_stock_celery_alone_is_told() -> None:
     ours = {"one": "passed", "two": "failed", "three": "failed"}
     assert regressions(stock, ours) == ["four", "two"]
     assert "two: passed with stock Celery, failed with ours" in summary(stock, ours)
+
+
+def test_what_fails_with_ours_alone_is_run_again_and_counts_when_it_fails_each_time() -> None:
+    """Those tests and no others; what fails with stock Celery too is not."""
+    stock = {"a.b::good": "passed", "a.b::shaky[1]": "passed", "a.b::bad": "passed", "a.b::both": "failed"}
+    ours = {"a.b::good": "passed", "a.b::shaky[1]": "failed", "a.b::bad": "failed", "a.b::both": "failed"}
+    asked = []
+
+    def run_ours(tests: Sequence[str]) -> dict[str, str]:
+        asked.append(tests[-1])
+        return {"a.b::shaky[1]": "passed", "a.b::bad": "failed", "a.b::good": "failed"}
+
+    assert confirmed(stock, ours, run_ours) == ours | {"a.b::shaky[1]": "passed"}
+    assert asked == ["bad or shaky", *["bad"] * (REPEATS - 1)]
 
 
 def test_how_long_a_test_may_take_is_set_or_told() -> None:
