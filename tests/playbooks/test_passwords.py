@@ -24,7 +24,7 @@ VAULT: dict[str, Any] = {
 #: Nobody answers there.
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
 FILES = {"broker_worker", "broker_client", "broker_monitor", "redis", "flower"}
-CHECK = "Check that the passwords of what runs already are here"
+CHECK = "Check that the passwords and the authority of what runs already are here"
 REPLACE = "Replace the passwords"
 
 
@@ -245,6 +245,29 @@ def test_a_rotation_of_passwords_that_a_vault_has_is_refused(clone: Clone) -> No
     went_on, said = clone.play(plays=plays_of("rotate-secrets.yml", REPLACE), **VAULT)
     assert not went_on
     assert "No password of this inventory is generated, since it sets them all itself" in said
+
+
+@pytest.mark.parametrize("options", [(), ("--check",), ("--limit", "workers")])
+def test_a_fresh_clone_is_refused_where_another_has_signed_certificates(clone: Clone, options: tuple[str, ...]) -> None:
+    """Although a vault has the passwords; the certificate is named, and where its authority is to be had."""
+    clone.set_up("broker.pem")
+    installed = [str(clone.hosts / name) for name in ("broker.pem", "flower.pem")]
+    known: dict[str, Any] = {**VAULT, "tls": True, "tls_installed": installed}
+    went_on, said = clone.play(*options, **known)
+    assert not went_on
+    assert (
+        f"broker1 has the certificate {installed[0]} already; monitor1 has the certificate {installed[0]} already, and "
+        f"this clone has no authority in {clone.secrets}/tls: another clone has signed it, or it came from elsewhere. "
+        "Nothing was changed. Copy that folder from the other clone"
+    ) in said
+    assert re.search(r"ansible-playbook -i \S+ playbooks/renew-certificates\.yml -e tls_renew=authority", said)
+    # With the authority, with certificates from elsewhere, or without TLS there is nothing to sign anew.
+    pair = {"tls_certificate": "/mine.pem", "tls_key": "/mine.key", "tls_ca": "/ca.pem"}
+    assert clone.play(*options, **known, **pair)[0]
+    assert clone.play(*options, **known | {"tls": False})[0]
+    (clone.secrets / "tls").mkdir(parents=True)
+    (clone.secrets / "tls" / "authority.key").touch()
+    assert clone.play(*options, **known)[0]
 
 
 def test_site_looks_at_the_passwords_before_it_uses_one() -> None:
