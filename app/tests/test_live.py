@@ -67,7 +67,7 @@ class Load:
         plan: Plan = PLAN,
         waiting: dict[str, int] | None = None,
         asked: Sequence[str] = ("failed_share", "wrong_share"),
-        processes: int = 0,
+        processes: int | None = None,
     ) -> None:
         """Begin before the first message; workers' clocks are two seconds ahead."""
         (folder / "ids").mkdir()
@@ -175,6 +175,13 @@ def test_messages_tell_how_long_they_wait_for_workers_that_stand_still(tmp_path:
     # Not due yet.
     assert load.value("mean_latency_s of slow", 3.0) is None
     assert load.value("mean_latency_s", 3.0, "<9") is None
+    # Without the number of pool processes each of them may have begun.
+    (tmp_path / "unknown").mkdir()
+    unknown = Load(tmp_path / "unknown")
+    unknown.send(0, 8, 1.5)
+    unknown.look(3.0)
+    assert unknown.value("p99_latency_s", 3.0) == pytest.approx(3.0)
+    assert unknown.value("p99_queue_s", 3.0) is None
     load.shelf.away = ["store1"]
     assert load.value("mean_latency_s", 3.0) is None
     load.shelf.away = []

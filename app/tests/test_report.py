@@ -186,28 +186,42 @@ def test_samples_are_moved_to_the_clients_clock(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_scenario_are_a_table_and_are_marked_in_the_charts(tmp_path: Path) -> None:
-    """Each by when it came, on the client's clock, or why it did not."""
+    """Each by when it came, by the clock of each of its hosts, or why it did not, or how it ended."""
     folder = runs.make(tmp_path / "run")
-    planned = [{"fault": "kill-worker", "at": 3.0}, {"fault": "stop-result-store", "at": 19.0}]
+    planned = [{"fault": name, "at": at} for name, at in (("restart-workers", 3.0), ("x", 19.0), ("kill-broker", 4.0))]
     write_json(folder / "plan.json", {"schema": 1, "faults": planned})
     text = write(folder).text
-    assert "kill-worker 3 s did not come: run-load.yml did not run this load" in text
-    assert "was done to the cluster" not in text
+    assert "restart-workers 3 s - - not injected: nothing is noted of it; run-load.yml alone injects faults" in text
+    assert "The red bands" not in text
     offsets = {"worker1": {"offset_s": 100.0, "error_s": 0.001}}
     write_json(folder / "hosts" / "clocks.json", {"client": "client1", "start": offsets, "end": offsets})
-    came = {"title": "kill -9 of all of a worker", "hosts": ["worker1"], "failed": ""}
-    times = {"began": runs.START + 103.5, "over": runs.START + 105.5}
-    absent = {"title": "the result store stopped", "hosts": ["broker1"], "failed": "the load had ended"}
-    (folder / "injected.json").write_text(json.dumps([planned[0] | came | times, planned[1] | absent]))
+    times = {
+        host: {"began": f"{runs.START + began}00", "over": f"{runs.START + began + 2}00"}
+        for host, began in (("worker1", 103.5), ("worker2", 4.5))
+    }
+    came: list[dict[str, Any]] = [
+        {"title": "warm restart", "hosts": ["worker1", "worker2"], "failed": "", "times": times},
+        {"title": "the store stopped", "hosts": ["broker1"], "failed": "the load had ended", "times": {}},
+        {
+            "title": "RabbitMQ killed",
+            "hosts": ["broker1"],
+            "failed": "Job failed",
+            "times": {"broker1": {"began": f"{runs.START + 8}"}},
+        },
+    ]
+    (folder / "injected.json").write_text(json.dumps([one | more for one, more in zip(planned, came, strict=True)]))
     page = write(folder)
-    assert "kill -9 of all of a worker worker1 3 s 3.5 s 2 s" in page.text
-    assert "the result store stopped broker1 19 s did not come: the load had ended" in page.text
-    assert page.text.count("Red is what was done to the cluster meanwhile.") == 2
-    marks = [shape for shape in page.figures["rates"]["layout"]["shapes"] if shape["type"] == "rect"]
-    assert {(round(mark["x0"], 1), round(mark["x1"], 1)) for mark in marks} == {(3.5, 5.5)}
-    assert len(marks) == 3
-    (folder / "injected.json").write_text("{}")
-    assert "injected.json: it cannot be read" in write(folder).text
+    assert "warm restart worker1, worker2 3 s 3.5 s 3 s " in page.text
+    assert "the store stopped broker1 19 s - - not injected: the load had ended" in page.text
+    assert "RabbitMQ killed broker1 4 s 8 s - failed after it began: Job failed" in page.text
+    charts = ("rates", "depths", "by-queue", "by-worker")
+    assert page.text.count("The red bands are injected faults.") == len(charts)
+    for chart in charts:
+        marks = [shape for shape in page.figures[chart]["layout"]["shapes"] if shape["type"] == "rect"]
+        assert {(round(mark["x0"], 1), round(mark["x1"], 1)) for mark in marks} == {(3.5, 6.5), (8.0, 8.0)}
+    for broken in ("{}", "[7, {}]", '[{"times": {"worker1": {"began": "soon"}}}]'):
+        (folder / "injected.json").write_text(broken)
+        assert ("injected.json: it cannot be read" in write(folder).text) == (broken == "{}")
 
 
 def test_hosts_may_have_dots_in_their_names(tmp_path: Path) -> None:

@@ -56,6 +56,10 @@ def loads(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     cases: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
     cases["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
     cases["faults"] = {"load_scenario": str(folder / "load.yml")}
+    (folder / "few.yml").write_text(json.dumps({"faults": [{"fault": "kill-worker", "at": 0}]}))
+    cases["faults-and-profile-cost"] = {"load_scenario": str(folder / "few.yml"), "load_profile_cost": "true"}
+    (folder / "wrong.yml").write_text(json.dumps({"faults": 5}))
+    cases["faults-as-a-number"] = {"load_scenario": str(folder / "wrong.yml")}
     cases["faults-of-a-store"] = {
         "load_scenario": str(folder / "store.yml"),
         "results_set_up": "{{ false }}",
@@ -177,13 +181,25 @@ def test_a_fault_of_a_scenario_that_there_is_not_is_told_with_those_that_there_a
         "kill-worker, cut-worker-10, cut-worker-30, cut-worker-120, restart-worker, restart-workers, restart-broker, "
         "kill-broker, memory-alarm, disk-alarm"
     )
-    only = "and at a moment of a load can come only"
-    assert (
-        loads["faults"]
-        .refusal(CHECKS)
-        .endswith(f"/load.yml has as a fault explode, deploy, {only} {known}, restart-result-store, stop-result-store")
+    what = "names faults that cannot be injected at a moment of a load"
+    said = loads["faults"].refusal(CHECKS)
+    assert said.endswith(
+        f"/load.yml {what}: explode, deploy. Use one of {known}, restart-result-store, stop-result-store."
     )
-    assert loads["faults-of-a-store"].refusal(CHECKS).endswith(f"has as a fault stop-result-store, {only} {known}")
+    said = loads["faults-of-a-store"].refusal(CHECKS)
+    alone = "the result store is one that site.yml has not set up, and is left alone."
+    assert said.endswith(f"/store.yml {what}: stop-result-store. Use one of {known}; {alone}")
+
+
+def test_faults_that_are_none_are_left_to_taskmill(loads: dict[str, Any]) -> None:
+    """It says what is wrong, with the place in the file."""
+    assert not loads["faults-as-a-number"].failed
+
+
+def test_what_profiling_costs_is_not_told_of_a_load_with_faults(loads: dict[str, Any]) -> None:
+    """Only one of the two loads would have them."""
+    said = loads["faults-and-profile-cost"].refusal(CHECKS)
+    assert "has faults, which are injected into one of them alone" in said
 
 
 def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]) -> None:

@@ -270,6 +270,20 @@ def test_a_fresh_clone_is_refused_where_another_has_signed_certificates(clone: C
     assert clone.play(*options, **known)[0]
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [((), True), (("-e", "tls_renew=authority", "--check"), True), (("-e", "tls_renew=authority"), False)],
+)
+def test_another_authority_is_made_when_it_is_asked_for(clone: Clone, options: tuple[str, ...], refused: bool) -> None:
+    """To renew certificates does not, nor does check mode, whose files would let site.yml through."""
+    clone.set_up("broker.pem")
+    checks = plays_of("renew-certificates.yml", "Check the inventory and its authority")
+    known = {**VAULT, "tls": True, "tls_installed": [str(clone.hosts / "broker.pem")]}
+    went_on, said = clone.play(*options, plays=checks, **known)
+    assert went_on != refused
+    assert (f"has no authority in {clone.secrets}/tls" in said) == refused
+
+
 def test_site_looks_at_the_passwords_before_it_uses_one() -> None:
     """Every play before it checks or boots, and none has a role that sets up a host."""
     site = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())

@@ -22,7 +22,7 @@ def preview(plan: Plan) -> str:
     """
     lines = [timing(plan)] if plan.stages else []
     if plan.faults:
-        lines.append(f"meanwhile, by run-load.yml: {', '.join(map(str, plan.faults))}")
+        lines.append(f"faults, injected by run-load.yml alone: {', '.join(map(str, plan.faults))}")
     for place, kind in enumerate(Calls(plan).kinds):
         lines.append(heading(plan, place))
         lines += messages(kind)

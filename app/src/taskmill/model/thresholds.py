@@ -126,8 +126,8 @@ class Requirement:
         return self.seconds is not None and self.keys[0] in {"share", "latency"}
 
     @property
-    def from_above(self) -> bool:
-        """Whether it is of seconds that must not grow, so that it holds where the least that they will be is enough."""
+    def must_not_grow(self) -> bool:
+        """Whether it is of seconds that must not be more: it holds by the least that they will be."""
         return self.keys[0] == "latency" and self.comparison in {">", ">="}
 
     def check_kind(self, kinds: Collection[str]) -> None:

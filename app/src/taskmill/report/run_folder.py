@@ -35,7 +35,7 @@ LARGEST_IMAGE = 1_000_000
 HOST_FILE_SUFFIXES = (".units.csv", ".limits.json", ".json")
 
 #: Why a fault that a scenario names did not come, where nothing was noted.
-NOT_INJECTED = "run-load.yml did not run this load"
+NOT_INJECTED = "nothing is noted of it; run-load.yml alone injects faults"
 
 Value = TypeVar("Value")
 
@@ -297,7 +297,7 @@ def on_client_clock(run: Run, host: str, times: NDArray[np.float64]) -> NDArray[
 
 
 def add_injected(run: Run) -> None:
-    """Read what came of the faults of the scenario; those of a load that :file:`run-load.yml` did not run came not."""
+    """Read what came of the faults of the scenario, and of which of them nothing is noted."""
     planned = as_list(as_dict(run_folder.read_json(run.folder / "plan.json")).get("faults"))
     path = run.folder / "injected.json"
     came = (read_file(run, path.name, "", "it cannot be read", read_list) or []) if path.exists() else planned
@@ -313,20 +313,30 @@ def read_list(path: Path) -> list[Any]:
 
 
 def injected(run: Run, fault: dict[str, Any], failed: str) -> Injected:
-    """Return what came of one fault, its times on the client's clock."""
-    hosts = [str(host) for host in as_list(fault.get("hosts"))]
-    times = [as_number(fault.get(key)) for key in ("began", "over")]
-    began, over = (
-        float(run.elapsed(on_client_clock(run, hosts[0] if hosts else "", np.array([time])))[0])
-        if time is not None and run.start is not None
-        else None
-        for time in times
-    )
+    """Return what came of one fault: when it began on the first of its hosts, and was over on the last."""
+    times: dict[str, list[float]] = {"began": [], "over": []}
+    for host, said in as_dict(fault.get("times")).items():
+        for key, known in times.items():
+            if (time := unix_seconds(as_dict(said).get(key))) is not None and run.start is not None:
+                known.append(float(run.elapsed(on_client_clock(run, host, np.array([time])))[0]))
     name = str(fault.get("fault", ""))
-    title = str(fault.get("title") or name)
     return Injected(
-        name, title, as_number(fault.get("at")) or 0.0, hosts, began, over, str(fault.get("failed") or failed)
+        name,
+        str(fault.get("title") or name),
+        as_number(fault.get("at")) or 0.0,
+        [str(host) for host in as_list(fault.get("hosts"))],
+        min(times["began"], default=None),
+        max(times["over"], default=None),
+        str(fault.get("failed") or failed),
     )
+
+
+def unix_seconds(text: Any) -> float | None:
+    """Return what ``date`` printed as a number, ``None`` in place of anything else."""
+    try:
+        return as_number(float(text))
+    except (TypeError, ValueError):
+        return None
 
 
 def add_profiles(run: Run) -> None:

@@ -147,7 +147,8 @@ def begin(
             f"and their values are not compared"
         )
     if plan.faults:
-        reporter.say(f"faults of the scenario, which run-load.yml injects: {', '.join(map(str, plan.faults))}")
+        faults = ", ".join(map(str, plan.faults))
+        reporter.say(f"run-load.yml injects the faults of the scenario, and taskmill itself does not: {faults}")
     plan, before = try_tasks(plan, before, broker, results, stop, reporter, conditions)
     if stop.is_set():
         return None

@@ -157,7 +157,7 @@ class Session:
         if not watch.guards:
             return nullcontext()
         asked = [guard.requirement for guard in watch.guards]
-        processes = sum(worker.pool_size for worker in workers.from_plain(before.get("workers")))
+        processes = sum(worker.pool_size for worker in workers.from_plain(before.get("workers"))) or None
         live = Live(self.plan, self.folder, self.results, asked, waiting, before.get("clocks") or {}, processes)
         return watching(watch, live)
 

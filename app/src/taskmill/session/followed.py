@@ -95,16 +95,18 @@ class Followed:
             self._results.popleft()
         return list(self._results)
 
-    def ages(self, now: float, processes: int) -> list[Result]:
+    def ages(self, now: float, processes: int | None) -> list[Result]:
         """Return the messages without a result by how long they are due: the least that their times will be.
 
-        As many of the oldest as there are pool processes may have begun, so that theirs in the queue are not known.
+        As many of the oldest as there are pool processes may have begun, so that theirs in the queue are not known;
+        without that number none is.
         """
         due = sorted((one for one in self._pending if one.due < now), key=lambda one: one.due)
         found, begun = [], 0
         for one in due:
             age = now - one.due
-            found.append(Result(now, "pending", math.nan if begun < processes else age, math.nan, age, one.weight))
+            waits = processes is not None and begun >= processes
+            found.append(Result(now, "pending", age if waits else math.nan, math.nan, age, one.weight))
             begun += one.weight
         return found
 

@@ -37,12 +37,12 @@ class Live:
         asked: Sequence[Requirement],
         waiting: Mapping[str, int],
         clocks: Mapping[str, Any],
-        processes: int = 0,
+        processes: int | None = None,
     ) -> None:
         """Know what is ``asked`` for, and no more: results are fetched, and compared, only for what needs it.
 
         ``waiting`` has the queues' messages as they change, ``clocks`` what workers' clocks said before the run, and
-        ``processes`` are all pool processes. Raises ``TaskmillError`` as ``Calls`` does.
+        ``processes`` are all pool processes, as far as workers told. Raises ``TaskmillError`` as ``Calls`` does.
         """
         self._plan = plan
         self._folder = folder
@@ -95,7 +95,7 @@ class Live:
                 return max((late for _, _, late in self._sent), default=None)
         of = [place for place in self._results if asked.kind in {"", self._plan.routes[place].name}]
         results = [one for place in of for one in self._results[place]]
-        if results or not asked.from_above or self._store.unreachable():
+        if results or not asked.must_not_grow or self._store.unreachable():
             return value(asked.keys, results)
         # Workers that stand still tell no times; what waits for them does.
         return value(asked.keys, [one for place in of for one in self._followed[place].ages(now, self._processes)])

@@ -88,13 +88,14 @@ def queue_depths(run: Run) -> Chart | None:
 
 
 def mark_faults(figure: go.Figure, run: Run) -> str:
-    """Mark what was done to the cluster meanwhile, and return what a note adds about it."""
-    came = [fault for fault in run.injected if fault.began is not None and fault.over is not None]
+    """Mark the faults that were injected, and return what the chart's note says of it."""
+    came = [fault for fault in run.injected if fault.began is not None]
     for fault in came:
+        end = fault.began if fault.over is None else fault.over
         figure.add_vrect(
-            x0=fault.began, x1=fault.over, fillcolor=faint(RED), line={"width": 1, "color": RED}, layer="below",
+            x0=fault.began, x1=end, fillcolor=faint(RED), line={"width": 1, "color": RED}, layer="below",
         )  # fmt: skip
-    return " Red is what was done to the cluster meanwhile." if came else ""
+    return " The red bands are injected faults." if came else ""
 
 
 def by_queue(run: Run) -> Chart | None:
@@ -148,4 +149,4 @@ def by_group(run: Run, timings: TaskTimings, group: str, groups: Groups) -> Char
     figure.update_xaxes(title_text=ELAPSED, row=len(titles), col=1)
     figure.update_layout(margin={"t": 66})
     figure.update_layout(legend={"y": 1.06})
-    return Chart(f"by-{group}", f"By {group}", figure, 100 + 170 * len(titles))
+    return Chart(f"by-{group}", f"By {group}", figure, 100 + 170 * len(titles), mark_faults(figure, run).strip())
