@@ -91,9 +91,11 @@ def test_the_requirements_bring_what_the_result_store_needs(example: Path) -> No
     assert names & {"python-memcached", "redis"} == {{"memcached": "python-memcached"}.get(store, store)}
 
 
-def test_greenlets_share_one_result_backend() -> None:
-    """Each task would open connections to Redis, and leave them behind."""
-    code = "from prices.celery import app; print(app.conf.result_backend_thread_safe)"
+def test_greenlets_share_one_result_backend_with_a_connection_for_each() -> None:
+    """Each task would open connections to Redis, and leave them behind; or get none, and stay with its worker."""
+    [worker] = listed(ROOT / "examples/gevent/inventory")["_meta"]["hostvars"]["worker1"]["celery_worker_nodes"]
+    enough = f"app.conf.redis_max_connections > {worker['concurrency']}"
+    code = f"from prices.celery import app; print(app.conf.result_backend_thread_safe and {enough})"
     place = {"PYTHONPATH": str(ROOT / "examples/gevent/src"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=place, capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"

@@ -438,6 +438,7 @@ def test_what_stores_results_is_required(
 
 
 ONE_EACH = "each task makes a result backend of its own, whose connections to Redis stay open"
+FEW = "tasks share 100 connections to Redis: one that gets none stores no result, and its message stays with the worker"
 
 
 @pytest.mark.parametrize(
@@ -451,13 +452,19 @@ ONE_EACH = "each task makes a result backend of its own, whose connections to Re
             "redis",
             [(f"with the pool eventlet, {ONE_EACH}", "setting worker_pool")],
         ),
-        ("gevent\n", {"result_backend_thread_safe": True}, "redis", []),
+        (
+            "gevent\n",
+            {"result_backend_thread_safe": True},
+            "redis",
+            [(f"where a worker has the pool gevent, {FEW}", "requirements.txt")],
+        ),
+        ("gevent\n", {"result_backend_thread_safe": True, "redis_max_connections": 200}, "redis", []),
         ("gevent\n", {"worker_pool": "prefork"}, "redis", []),
         ("", {"worker_pool": "threads"}, "redis", []),
         ("gevent-websocket\n", {}, "redis", []),
         ("gevent\n", {}, "cache+memcached", []),
     ],
-    ids=["needed", "setting", "class", "shared", "another", "threads", "like-it", "memcached"],
+    ids=["needed", "setting", "class", "shared", "enough", "another", "threads", "like-it", "memcached"],
 )
 def test_greenlets_that_share_no_connection_to_redis(
     tmp_path: Path, needs: str, settings: dict[str, Any], store: str, said: list[tuple[str, str]]
@@ -474,7 +481,8 @@ def test_greenlets_that_share_no_connection_to_redis(
     subject = Subject(code, tmp_path, None, requirements.find([tmp_path]), None, None, {}, app)
     found = problems(subject)
     assert [(one.what, one.source) for one in found] == said
-    assert ["result_backend_thread_safe" in one.mend for one in found] == [True] * len(said)
+    mend = "redis_max_connections" if settings.get("result_backend_thread_safe") else "result_backend_thread_safe"
+    assert [mend in one.mend for one in found] == [True] * len(said)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ SETTINGS = (
     "broker_transport_options",
     "broker_write_url",
     "enable_utc",
+    "redis_max_connections",
     "result_accept_content",
     "result_backend_thread_safe",
     "result_expires",

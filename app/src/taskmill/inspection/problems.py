@@ -80,9 +80,13 @@ def store(subject: Subject) -> Iterator[Problem]:
 
 
 def greenlets(subject: Subject) -> Iterator[Problem]:
-    """Celery has a result backend for each thread, which is each task's greenlet there, and closes none of them."""
+    """Celery has a result backend for each thread, which is each task's greenlet there, and closes none of them.
+
+    One that all share has as many connections as redis-py allows (100 unless it is told, since its release 8).
+    """
     app, needs = subject.app, subject.requirements
-    if subject.result_store != "redis" or app.setting("result_backend_thread_safe"):
+    shared = app.setting("result_backend_thread_safe")
+    if subject.result_store != "redis" or (shared and app.setting("redis_max_connections")):
         return
     own = app.settings.get("worker_pool")
     if own is not None and not own.default:
@@ -92,7 +96,16 @@ def greenlets(subject: Subject) -> Iterator[Problem]:
     else:
         return
     for pool in GREENLETS:
-        if pool in pools.replace(".", " ").replace(":", " ").split():
+        if pool not in pools.replace(".", " ").replace(":", " ").split():
+            continue
+        if shared:
+            yield Problem(
+                f"{given} {pool}, tasks share 100 connections to Redis: one that gets none stores no result, and its "
+                f"message stays with the worker",
+                where,
+                "set redis_max_connections to more than the concurrency of a worker",
+            )
+        else:
             yield Problem(
                 f"{given} {pool}, each task makes a result backend of its own, whose connections to Redis stay open",
                 where,
