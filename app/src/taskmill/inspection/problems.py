@@ -82,7 +82,7 @@ def store(subject: Subject) -> Iterator[Problem]:
 def greenlets(subject: Subject) -> Iterator[Problem]:
     """Celery has a result backend for each thread, which is each task's greenlet there, and closes none of them.
 
-    One that all share has as many connections as redis-py allows (100 unless it is told, since its release 8).
+    One that all share has as many connections as redis-py allows (100 unless it is told, in release 8).
     """
     app, needs = subject.app, subject.requirements
     shared = app.setting("result_backend_thread_safe")
