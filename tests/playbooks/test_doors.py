@@ -358,3 +358,21 @@ def test_a_limit_that_leaves_out_the_client_is_refused(playbook: str, tmp_path: 
     assert "--limit leaves out four, which drives the load" in done.stdout
     begun = re.findall(r"TASK \[(.*?)\]", done.stdout)
     assert begun[-1] == "preflight : limit | Fail if the client that drives the load is left out"
+
+
+def test_a_limit_that_leaves_out_a_host_of_a_fault_is_refused(tmp_path: Path) -> None:
+    """It would be changed all the same; nothing is measured, and no host is touched."""
+    groups = {"broker": ["one"], "results": ["one"], "workers": ["two", "three"], "client": ["four"]}
+    children = {name: {"hosts": dict.fromkeys(hosts, HERE)} for name, hosts in groups.items()}
+    inventory, scenario = tmp_path / "hosts.json", tmp_path / "load.yml"
+    inventory.write_text(json.dumps({"all": {"children": children}}))
+    scenario.write_text(json.dumps({"faults": [{"fault": "kill-worker", "at": 1}, {"fault": "kill-broker", "at": 2}]}))
+    done = run_playbook("-i", inventory, "run-load.yml", "--limit", "one,three,four", "-e", f"load_scenario={scenario}")
+    assert done.returncode != 0
+    said = " ".join(done.stdout.split())
+    assert (
+        f"--limit leaves out two, where {scenario} has faults injected: add it to the limit, or take the faults out."
+        in said
+    )
+    begun = re.findall(r"TASK \[(.*?)\]", done.stdout)
+    assert begun[-1] == "preflight : limit | Fail if a host of a fault is left out"
