@@ -68,13 +68,11 @@ def undisturbed(pool: str, run: Callable[[], Pass]) -> Pass:
     Whether a task may wait for others is one flag of the whole process, in stock Celery, too. A thread that has joined
     a chord sets it back, and one that still joins fails. In other pools a task that fails so is one that has to.
     """
-    seen = run()
-    for _ in range(TRIES - 1):
-        if pool != "threads" or not any(
-            DISTURBED in str(result) for one in seen.values() for result in one.results.values()
-        ):
-            break
+    for _ in range(TRIES):
         seen = run()
+        results = [result for one in seen.values() for result in one.results.values()]
+        if pool != "threads" or not any(DISTURBED in str(result) for result in results):
+            break
     return seen
 
 

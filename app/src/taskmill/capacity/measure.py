@@ -169,7 +169,7 @@ class Search:
         """Post as fast as the broker takes it, more each time until it lasts; return the last load's rates."""
         tasks = START
         while True:
-            done = self._load(replace(self.plan, name="unpaced", tasks=tasks, rate=None, stages=(), faults=()), drive)
+            done = self._load("unpaced", tasks, None, drive)
             if done is None:
                 return None
             record, times = done.record, done.times
@@ -200,8 +200,7 @@ class Search:
     def _paced(self, rate: float, drive: Driver) -> dict[str, Any] | None:
         """Post at a rate; return what the load came to."""
         tasks = max(FEWEST, round(rate * self.settings.seconds))
-        plan = replace(self.plan, name=f"{rate:.1f}-per-s", tasks=tasks, rate=rate, stages=(), faults=())
-        done = self._load(plan, drive)
+        done = self._load(f"{rate:.1f}-per-s", tasks, rate, drive)
         if done is None:
             return None
         record, times = done.record, done.times
@@ -221,10 +220,13 @@ class Search:
             "p99_s": None if isinstance(latency.p99, UnsetType) else latency.p99,
         }
 
-    def _load(self, plan: Plan, drive: Driver) -> Load | None:
-        """Do one load and read what it left; raise ``TaskmillError`` unless every result is there and right."""
-        directory = self.folder / LOADS
-        folder = drive(plan, directory)
+    def _load(self, name: str, tasks: int, rate: float | None, drive: Driver) -> Load | None:
+        """Do one load and read what it left; raise ``TaskmillError`` unless every result is there and right.
+
+        It has a scenario's kinds, and neither its stages nor its faults.
+        """
+        plan = replace(self.plan, name=name, tasks=tasks, rate=rate, stages=(), faults=())
+        folder = drive(plan, self.folder / LOADS)
         if folder is None:
             return None
         record, times = RunRecord.load(folder), timings.load(folder)

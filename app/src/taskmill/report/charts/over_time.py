@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -63,8 +64,8 @@ def rates(run: Run) -> Chart | None:
     figure.update_xaxes(range=[0, run.seconds])
     figure.update_xaxes(title_text=ELAPSED, row=3, col=1)
     width = borders[1] - borders[0]
-    note = f"Counted in steps of {seconds(float(width))}. Each chart has a scale of its own.{mark_faults(figure, run)}"
-    return Chart("rates", "Posted, finished, and the backlog between them", figure, 470, note)
+    note = f"Counted in steps of {seconds(float(width))}. Each chart has a scale of its own."
+    return with_faults(Chart("rates", "Posted, finished, and the backlog between them", figure, 470, note), run)
 
 
 def queue_depths(run: Run) -> Chart | None:
@@ -80,22 +81,19 @@ def queue_depths(run: Run) -> Chart | None:
     if publishing_end:
         figure.add_vline(x=publishing_end, line={"dash": "dot", "width": 1.5, "color": SLATE})
     figure.update_xaxes(title_text=ELAPSED, rangemode="nonnegative")
-    note = (
-        "The dotted line is the end of posting. Messages already with a worker (prefetched) are not among them."
-        f"{mark_faults(figure, run)}"
-    )
-    return Chart("depths", "Messages waiting in each queue", figure, 320, note)
+    note = "The dotted line is the end of posting. Messages already with a worker (prefetched) are not among them."
+    return with_faults(Chart("depths", "Messages waiting in each queue", figure, 320, note), run)
 
 
-def mark_faults(figure: go.Figure, run: Run) -> str:
-    """Mark the faults that were injected, and return what the chart's note says of it."""
+def with_faults(chart: Chart, run: Run) -> Chart:
+    """Return a chart with the faults that were injected, where there were some."""
     came = [fault for fault in run.injected if fault.began is not None]
     for fault in came:
         end = fault.began if fault.over is None else fault.over
-        figure.add_vrect(
+        chart.figure.add_vrect(
             x0=fault.began, x1=end, fillcolor=faint(RED), line={"width": 1, "color": RED}, layer="below",
         )  # fmt: skip
-    return " The red bands are injected faults." if came else ""
+    return replace(chart, note=f"{chart.note} The red bands are injected faults.".lstrip()) if came else chart
 
 
 def by_queue(run: Run) -> Chart | None:
@@ -149,4 +147,4 @@ def by_group(run: Run, timings: TaskTimings, group: str, groups: Groups) -> Char
     figure.update_xaxes(title_text=ELAPSED, row=len(titles), col=1)
     figure.update_layout(margin={"t": 66})
     figure.update_layout(legend={"y": 1.06})
-    return Chart(f"by-{group}", f"By {group}", figure, 100 + 170 * len(titles), mark_faults(figure, run).strip())
+    return with_faults(Chart(f"by-{group}", f"By {group}", figure, 100 + 170 * len(titles)), run)
