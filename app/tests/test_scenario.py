@@ -316,3 +316,41 @@ def test_a_generator_that_cannot_be_compared_with_is_refused_at_once(tmp_path: P
     refused = run("--scenario", str(written(tmp_path, generate="made:items")), "--tasks=1")
     assert isinstance(refused.exception, TaskmillError)
     assert str(refused.exception).startswith(wrong)
+
+
+def look(path: Path) -> Result:
+    """Run what playbooks run before they prepare hosts."""
+    return CliRunner().invoke(cli, ["scenario", str(path)])
+
+
+def test_a_scenario_is_told_in_a_line() -> None:
+    """With its functions not imported."""
+    done = look(EXAMPLE)
+    assert done.output == f"{EXAMPLE}: 50 messages; kinds: small, by_name, listed, made, refused\n"
+
+
+@pytest.mark.parametrize("generate", ["nowhere:numbers", ""])
+def test_functions_are_left_to_the_client(tmp_path: Path, generate: str) -> None:
+    """They may import what is there alone."""
+    kind = {"generate": generate} if generate else {"expect_from": "nowhere:right", "args": [1]}
+    path = written(tmp_path, **kind)
+    done = look(path)
+    assert (done.exit_code, done.output) == (0, f"{path}: as many messages as are asked for; kinds: invoice\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"weight": 0}, "{0}/load.yml: kinds.invoice.weight: expected `int` >= 1"),
+        (
+            {"rows": "rows.csv", "args": ["$b"], "expect_from": "nowhere:right"},
+            "kinds.invoice names the column 'b', and rows.csv has a. Write a text that begins with $ as $$",
+        ),
+    ],
+    ids=["value", "column"],
+)
+def test_what_is_wrong_in_the_file_or_its_rows_is_told(tmp_path: Path, kind: dict[str, Any], said: str) -> None:
+    """By its place; a column is missing whatever a function says is right."""
+    done = look(written(tmp_path, **kind))
+    assert isinstance(done.exception, TaskmillError)
+    assert str(done.exception) == said.format(tmp_path)

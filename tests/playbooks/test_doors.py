@@ -22,10 +22,20 @@ LOAD: list[tuple[str, str]] = [
 ]
 CAPACITY = ["capacity_seconds=0", "capacity_rounds=many", '{"capacity_worker_hosts": [0]}', "load_profile_cost=true"]
 TUNE = ["tune_rounds=0", "tune_budget=-1", '{"tune_grid": {}}', '{"tune_grid": [1]}']
+KINDS = {"all": {"task": "shop.tasks.invoice", "queue": "orders"}}
+FAULTS: dict[str, Any] = {
+    "unknown": [{"fault": name, "at": 1} for name in ("explode", "kill-worker", "deploy")],
+    "store": [{"fault": "stop-result-store", "at": 1.5}],
+    "few": [{"fault": "kill-worker", "at": 0}],
+    "wrong": 5,
+}
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "celery_release=celery31"]
 #: The tasks by which a playbook judges its options.
 CHECKS = r"^(preflight : ([a-z-]+ \| )?)?(Assert that |Fail if |Validating arguments )"
+
+#: With what reads a scenario on this machine.
+READS = rf"{CHECKS}|^preflight : scenario \| Read it$"
 
 
 def given(option: str) -> dict[str, Any]:
@@ -50,15 +60,12 @@ def options_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, d
 def loads(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What run-load.yml says of each option, in a landscape without a monitor."""
     folder = tmp_path_factory.mktemp("scenario")
-    faults = [{"fault": name, "at": 1} for name in ("explode", "kill-worker", "deploy")]
-    (folder / "load.yml").write_text(json.dumps({"faults": [*faults, {"fault": "of no moment"}, 7]}))
-    (folder / "store.yml").write_text(json.dumps({"faults": [{"fault": "stop-result-store", "at": 1.5}]}))
+    for name, faults in FAULTS.items():
+        (folder / f"{name}.yml").write_text(json.dumps({"kinds": KINDS, "faults": faults}))
     cases: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
     cases["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
-    cases["faults"] = {"load_scenario": str(folder / "load.yml")}
-    (folder / "few.yml").write_text(json.dumps({"faults": [{"fault": "kill-worker", "at": 0}]}))
+    cases["faults"] = {"load_scenario": str(folder / "unknown.yml")}
     cases["faults-and-profile-cost"] = {"load_scenario": str(folder / "few.yml"), "load_profile_cost": "true"}
-    (folder / "wrong.yml").write_text(json.dumps({"faults": 5}))
     cases["faults-as-a-number"] = {"load_scenario": str(folder / "wrong.yml")}
     cases["faults-of-a-store"] = {
         "load_scenario": str(folder / "store.yml"),
@@ -182,23 +189,25 @@ def test_a_fault_of_a_scenario_that_there_is_not_is_told_with_those_that_there_a
         "kill-broker, memory-alarm, disk-alarm"
     )
     what = "names faults that cannot be injected at a moment of a load"
-    said = loads["faults"].refusal(CHECKS)
+    said = loads["faults"].refusal(READS)
     assert said.endswith(
-        f"/load.yml {what}: explode, deploy. Use one of {known}, restart-result-store, stop-result-store."
+        f"/unknown.yml {what}: explode, deploy. Use one of {known}, restart-result-store, stop-result-store."
     )
-    said = loads["faults-of-a-store"].refusal(CHECKS)
+    said = loads["faults-of-a-store"].refusal(READS)
     alone = "the result store is one that site.yml has not set up, and is left alone."
     assert said.endswith(f"/store.yml {what}: stop-result-store. Use one of {known}; {alone}")
 
 
-def test_faults_that_are_none_are_left_to_taskmill(loads: dict[str, Any]) -> None:
-    """It says what is wrong, with the place in the file."""
-    assert not loads["faults-as-a-number"].failed
+def test_what_is_wrong_in_a_scenario_is_told_with_its_place(loads: dict[str, Any]) -> None:
+    """As taskmill says it, before any host is touched."""
+    said = loads["faults-as-a-number"].refusal(READS)
+    assert said.startswith("taskmill: ")
+    assert said.endswith("/wrong.yml: faults is 5: give a list of them, such as [{fault: kill-worker, at: 30}]")
 
 
 def test_what_profiling_costs_is_not_told_of_a_load_with_faults(loads: dict[str, Any]) -> None:
     """Only one of the two loads would have them."""
-    said = loads["faults-and-profile-cost"].refusal(CHECKS)
+    said = loads["faults-and-profile-cost"].refusal(READS)
     assert "has faults, which are injected into one of them alone" in said
 
 
@@ -242,6 +251,19 @@ def test_an_inventory_without_workers_is_refused_by_group(tmp_path: Path) -> Non
     done = run_playbook("-i", str(inventory), "site.yml")
     assert done.returncode != 0
     assert "no host in the group 'workers'" in done.stdout
+    assert "Set up the broker" not in done.stdout
+
+
+def test_nothing_is_set_up_for_a_scenario_that_cannot_be_run(tmp_path: Path) -> None:
+    """`make load` hands site.yml the options of the load, so minutes do not pass before it is told."""
+    scenario, inventory = tmp_path / "load.yml", tmp_path / "hosts.json"
+    scenario.write_text(json.dumps({"kinds": {"all": {**KINDS["all"], "wieght": 2}}}))
+    parts = ("broker", "results", "workers", "client")
+    inventory.write_text(json.dumps({"all": {"children": {part: {"hosts": {"a": {}}} for part in parts}}}))
+    done = run_playbook("-i", inventory, "site.yml", "-e", f"load_scenario={scenario}")
+    assert done.returncode != 0
+    said = " ".join(done.stdout.split()).replace("''", "'")
+    assert f"taskmill: {scenario}: kinds.all has no key 'wieght': the nearest is weight; known are task, queue" in said
     assert "Set up the broker" not in done.stdout
 
 
@@ -366,7 +388,8 @@ def test_a_limit_that_leaves_out_a_host_of_a_fault_is_refused(tmp_path: Path) ->
     children = {name: {"hosts": dict.fromkeys(hosts, HERE)} for name, hosts in groups.items()}
     inventory, scenario = tmp_path / "hosts.json", tmp_path / "load.yml"
     inventory.write_text(json.dumps({"all": {"children": children}}))
-    scenario.write_text(json.dumps({"faults": [{"fault": "kill-worker", "at": 1}, {"fault": "kill-broker", "at": 2}]}))
+    faults = [{"fault": "kill-worker", "at": 1}, {"fault": "kill-broker", "at": 2}]
+    scenario.write_text(json.dumps({"kinds": KINDS, "faults": faults}))
     done = run_playbook("-i", inventory, "run-load.yml", "--limit", "one,three,four", "-e", f"load_scenario={scenario}")
     assert done.returncode != 0
     said = " ".join(done.stdout.split())

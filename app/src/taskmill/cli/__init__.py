@@ -15,6 +15,7 @@ from taskmill.cli.recover import repair_command, resume_command
 from taskmill.cli.renamed import Group
 from taskmill.cli.report import check_command, compare_command, profile_cost_command, report_command
 from taskmill.cli.run import collect_command, publish_command, run_command
+from taskmill.cli.scenario import scenario_command
 from taskmill.model import errors
 from taskmill.model.errors import TaskmillError
 
@@ -43,6 +44,7 @@ for command in (
     capacity_command,
     dead_letters_command,
     inspect_command,
+    scenario_command,
     tune_group,
     fault_group,
     profile_cost_command,
