@@ -56,6 +56,15 @@ def add(x, y):
 """
 }
 
+#: The example of stamping: the Celery object by itself, tasks that import it, and what the worker is given.
+APART = {
+    "config.py": "from celery import Celery\n\napp = Celery('myapp')\n",
+    "tasks.py": "from config import app as celery\n\n\n@celery.task\ndef add(x, y):\n    return x + y\n",
+    "worker.py": "import tasks\nfrom config import app\nfrom help import ready\n",
+    "help.py": "ready = True\n",
+    "unrelated.py": "from config import app\n",
+}
+
 #: "First steps with Django", with settings of its own and a secret key from the environment.
 DJANGO = {
     "manage.py": """\

@@ -124,6 +124,18 @@ def test_a_single_module(inspect: Callable[..., Inspected], tmp_path: Path, give
     assert ("task", "tasks.add(x, y) to celery", "tasks.py:5") in done.facts
 
 
+def test_a_celery_object_apart_from_its_tasks(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """The worker is given the module that imports it and the tasks; that it is no app of its own is seen."""
+    app = inspected_apps.write(tmp_path / "stamping", inspected_apps.APART)
+    done = inspect(app, "--json")
+    assert done.facts[:2] == [
+        ("app", "worker", "worker.py:2"),
+        ("its Celery object", "config:app, which registers no task by itself", "config.py:3"),
+    ]
+    assert ("task", "tasks.add(x, y) to celery", "tasks.py:4") in done.facts
+    assert [fact for fact in done.facts if fact[0] == "another app"] == []
+
+
 def test_a_package_is_copied_without_what_lies_beside_it(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """Given the package itself, the directory that it is imported from is the one above."""
     app = inspected_apps.write(tmp_path, inspected_apps.DOCS) / "proj"

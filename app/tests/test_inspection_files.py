@@ -13,6 +13,7 @@ from inspected_apps import write
 from taskmill.inspection import inventory, locks, requirements
 from taskmill.inspection.causes import last_lines, not_installed
 from taskmill.inspection.environment import elsewhere, fitting
+from taskmill.inspection.importers import importers
 from taskmill.inspection.look import found, root_of
 from taskmill.inspection.probed import App, Distribution, Setting, Task
 from taskmill.inspection.problems import problems
@@ -123,6 +124,37 @@ def test_the_celery_object_is_found(tmp_path: Path, files: dict[str, str], root:
     one = found(SourceCode(write(tmp_path, files)))
     wanted = tmp_path.parent if root == ".." else tmp_path / root
     assert (one.root, one.names[0]) == (wanted, name.replace("NAME", tmp_path.name))
+
+
+@pytest.mark.parametrize(
+    ("init", "root"),
+    [("", "pydantic"), ("class BaseModel:\n    pass\n", "."), ("from .models import *\n", ".")],
+    ids=["empty", "defines", "star"],
+)
+def test_a_directory_that_is_called_as_a_library_does_not_hide_it(tmp_path: Path, init: str, root: str) -> None:
+    """What is imported of it tells whether it is the directory's own."""
+    text = "from celery import Celery\nfrom pydantic import BaseModel\napp = Celery()\n"
+    app = write(tmp_path / "pydantic", {"__init__.py": init, "tasks.py": text})
+    assert found(SourceCode(app)).root == tmp_path / root
+
+
+def test_who_imports_a_celery_object_and_tasks(tmp_path: Path) -> None:
+    """In a package by relative imports; those that bring the same tasks, by how much else they bring."""
+    files = {
+        "shop/__init__.py": "",
+        "shop/app.py": CELERY + "capp = Celery()\n",
+        "shop/jobs/__init__.py": "from ..app import capp\n\n@capp.task(bind=True)\ndef one(self):\n    pass\n",
+        "shop/more.py": "import shop.jobs\nfrom . import app\n\n@app.capp.task\ndef two():\n    pass\n",
+        "shop/worker.py": "try:\n    from shop.app import capp as queue\nfinally:\n    from .more import two\n",
+        "shop/other.py": "from other.app import capp\nfrom shop.jobs import one\n",
+        "shop/none.py": "from shop.app import capp\n",
+    }
+    code = SourceCode(write(tmp_path, files))
+    (one,) = code.candidates
+    assert [(it.names[-1], it.line, it.imports) for it in importers(code, one)] == [
+        ("shop.worker:queue", 2, one),
+        ("shop.jobs:capp", 1, one),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,9 @@ def installation(subject: Subject) -> Iterator[Fact]:
     """Yield what is installed, and for which Python."""
     app, seen, python = subject.app, subject.candidate, subject.python
     yield Fact("app", app.name, subject.place(seen.file, seen.line) if seen is not None else "--app")
+    if seen is not None and (made := seen.imports) is not None:
+        alone = "which registers no task by itself"
+        yield Fact("its Celery object", f"{made.names[-1]}, {alone}", subject.place(made.file, made.line))
     for name, one in list(other_apps(subject).items())[:3]:
         yield Fact("another app", name, f"{subject.place(one.file, one.line)}; --app takes it")
     where = "an environment of its own" if subject.environment is None else f"--python {subject.environment}"
@@ -62,7 +65,7 @@ def other_apps(subject: Subject) -> dict[str, Candidate]:
     others: dict[str, Candidate] = {}
     for one in subject.code.candidates:
         whole = one.names[-1]
-        if seen is not None and (one.module, one.attribute) == (seen.module, seen.attribute):
+        if seen is not None and one in (seen, seen.imports):
             taken |= set(one.names)
         elif whole == subject.app.name or (seen is None and subject.app.name in one.names):
             # What --app names is the first that has this name.

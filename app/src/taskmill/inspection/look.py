@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskmill.inspection import causes, environment, requirements, system_packages
+from taskmill.inspection.importers import importers
 from taskmill.inspection.source_code import SourceCode, holds
 from taskmill.inspection.subject import Subject
 from taskmill.model.errors import TaskmillError
@@ -44,9 +46,15 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
         tell(f"installing {needs.source if needs is not None else 'Celery'} into an environment of its own")
     with environment.python_of(options.python, needs, version) as python:
         tell("importing the app")
-        app, output = environment.probe(
-            python, root, candidate or options.app, variables=options.variables, seconds=options.seconds
-        )
+        probe = partial(environment.probe, python, root, variables=options.variables, seconds=options.seconds)
+        app, output = probe(candidate or options.app)
+        if candidate is not None and app.error is None and not app.tasks:
+            # Its tasks may be in modules that import it, one of which is what the worker is given.
+            for other in importers(code, candidate):
+                again, _ = probe(other)
+                if again.error is None and again.tasks:
+                    candidate, app = other, again
+                    break
     if app.error is not None:
         place = code.shown(app.error.file, app.error.line) if app.error.file else ""
         made_from = str(options.python or (needs.source if needs is not None else "none found"))

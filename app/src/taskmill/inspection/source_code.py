@@ -32,13 +32,17 @@ MOST_FILES = 5000
 
 @dataclass(frozen=True)
 class Candidate:
-    """A Celery object in the source: ``root`` is the directory that ``module`` is imported from."""
+    """A Celery object in the source: ``root`` is the directory that ``module`` is imported from.
+
+    ``imports`` is where it is made, if that is another module.
+    """
 
     root: Path
     module: str
     attribute: str
     file: Path
     line: int
+    imports: Candidate | None = None
 
     @property
     def names(self) -> list[str]:
@@ -182,11 +186,17 @@ class SourceCode:
                         return False
                     case ast.Constant(value=str() as text) if DOTTED.fullmatch(text):
                         names.add(tuple(text.split(".")))
-        if any(name[0] == self.path.name for name in names):
-            return False
+        if own := [name for name in names if name[0] == self.path.name]:
+            # Of a library that is called as the directory, other things are imported than it has.
+            return not any(len(name) == 1 or self._offers(name[1]) for name in own)
         # A module may be called as Celery, or as one of Python's, which is what an import of that name gets.
         others = {"celery", *sys.stdlib_module_names}
         return any(name[0] not in others and self._has(name) for name in names)
+
+    def _offers(self, name: str) -> bool:
+        """Say whether the app's own directory, as a package, may have this name."""
+        init = self.modules.get(self.path / "__init__.py")
+        return holds(self.path, name) or (init is not None and bool(init.body))
 
     def _has(self, name: tuple[str, ...]) -> bool:
         """Say whether the app's own directory has a module of this name, in parts."""
