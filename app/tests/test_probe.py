@@ -405,6 +405,40 @@ def replace_seconds(probed: Probed, seconds: float) -> Probed:
     return Probed(probed.task, probed.queue, probed.worker, seconds)
 
 
+@pytest.mark.parametrize(
+    ("red", "blue", "seconds"),
+    [
+        # 67 of 100 messages are red; red is served by two processes, blue by these and by six more.
+        (10.0, 0.9, 67 * 10 / 2),
+        (0.9, 10.0, 33 * 10 / 8),
+        (10.0, 10.0, 67 * 10 / 2),
+        (1.0, 20.0, (67 * 1 + 33 * 20) / 8),
+        (0.9, 0.9, 0),
+    ],
+)
+def test_a_run_takes_what_its_tasks_take(red: float, blue: float, seconds: float) -> None:
+    """By what the pool processes of each queue have to do; the first call of a short task tells nothing."""
+    probed = [Probed("a.red", "red", "w1@h", red), Probed("a.blue", "blue", "w1@h", blue)]
+    workers = [W1, replace(W1, name="w2@h", pool_size=6, queues=("blue",))]
+    assert patience.least_seconds(PLAN, probed, workers) == pytest.approx(seconds)
+
+
+def test_how_long_a_run_takes_is_said_before_it_begins(cluster: Cluster) -> None:
+    """Where it is a minute or more; before the first of its messages."""
+    cluster.finish(0, 5, taskmill=[1.0, 10_000_000, None, "w1@h"])
+    cluster.finish(1, 5, taskmill=[1.0, 10_000, None, "w1@h"])
+    cluster.try_tasks(PLAN, Conditions())
+    assert "the run takes 6 min or more, as long as these tasks are; for a shorter one: fewer --tasks (TASKS=)" in (
+        cluster.said.getvalue().splitlines()
+    )
+    assert [patience.duration_line(seconds).partition(" or")[0] for seconds in (59.9, 60, 7199, 7200)] == [
+        "",
+        "the run takes 1 min",
+        "the run takes 120 min",
+        "the run takes 2.0 h",
+    ]
+
+
 @pytest.mark.usefixtures("worker")
 def test_run_whose_task_fails_or_is_wrong_is_refused_before_it_begins(taskmill: Taskmill) -> None:
     """On a real cluster: no run folder is left, and the task's own exception is told."""

@@ -1,8 +1,9 @@
-"""What follows from how long the tasks take: when a result counts as lost, and what the broker does not wait for."""
+"""What follows from how long the tasks take: when a result is lost, what the broker does not wait for, when it ends."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from taskmill.model.plan import RESULT_TIMEOUT
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: How many times as long as the longest of its tasks a run waits without any new result.
 TIMES = 3
+#: Seconds from which on a task's first call tells about the others: a shorter one may have loaded what these find.
+TELLING = 1.0
 
 
 def result_timeout(plan: Plan, probed: Iterable[Probed]) -> float:
@@ -69,3 +72,39 @@ def consumer_timeout_warnings(
                     f"more than {math.ceil(held):,}, and run site.yml"
                 )
     return list(found.values())
+
+
+def messages(plan: Plan) -> Counter[tuple[str, str, str]]:
+    """Return how many messages the run has by kind, task and queue."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for place, number in plan.counts().items():
+        route = plan.routes[place]
+        found[route.name, route.task, route.queue] += number
+    return found
+
+
+def least_seconds(plan: Plan, probed: Iterable[Probed], before: Iterable[Worker]) -> float:
+    """Return the seconds that a run takes at least, by its tasks of a second or more (:data:`TELLING`).
+
+    All pool processes share the work of all queues, and those that serve a queue do all of its work: the longest of
+    these holds.
+    """
+    number, there = messages(plan), list(before)
+    work: defaultdict[str, float] = defaultdict(float)
+    for one in probed:
+        if one.seconds >= TELLING:
+            work[one.queue] += number[one.kind, one.task, one.queue] * one.seconds
+
+    def shared(queues: set[str]) -> float:
+        processes = sum(max(1, worker.pool_size) for worker in there if queues & set(worker.queues))
+        return sum(work[queue] for queue in queues) / max(1, processes)
+
+    return max(map(shared, [set(work), *({queue} for queue in work)]), default=0.0)
+
+
+def duration_line(seconds: float) -> str:
+    """Return the line that says how long a run takes; empty for less than a minute."""
+    if seconds < 60:
+        return ""
+    words = f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    return f"the run takes {words} or more, as long as these tasks are; for a shorter one: fewer --tasks (TASKS=)"

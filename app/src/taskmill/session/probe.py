@@ -10,7 +10,6 @@ import math
 import tempfile
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +31,14 @@ from taskmill.results.kinds import as_carried
 from taskmill.results.store import away
 from taskmill.results.verdict import is_parked, judge_by
 from taskmill.samples.task_timings import KEY
-from taskmill.session.patience import consumer_timeout_warnings, countdown_warnings, result_timeout
+from taskmill.session.patience import (
+    consumer_timeout_warnings,
+    countdown_warnings,
+    duration_line,
+    least_seconds,
+    messages,
+    result_timeout,
+)
 from taskmill.session.preflight import SETTLE
 from taskmill.workload.calls import Calls, largest_value
 
@@ -350,12 +356,9 @@ def mean_room(plan: Plan, probed: Iterable[Probed], results: ResultStore) -> int
 
     A kind counts as often as the run has messages of it.
     """
-    messages: Counter[tuple[str, str, str]] = Counter()
-    for place, number in plan.counts().items():
-        route = plan.routes[place]
-        messages[route.name, route.task, route.queue] += number
+    number_of = messages(plan)
     sizes = [
-        (messages[one.kind, one.task, one.queue], results.takes(one.result_bytes))
+        (number_of[one.kind, one.task, one.queue], results.takes(one.result_bytes))
         for one in probed
         if one.result_bytes is not None
     ]
@@ -392,6 +395,8 @@ def try_tasks(
         results.preflight(plan.storing, each, largest_value(plan))
     if given is None and timeout > RESULT_TIMEOUT:
         reporter.say(f"a result counts as lost when none has come for {timeout:,.0f} s (--deadline)")
+    if line_of_duration := duration_line(least_seconds(plan, probed, there)):
+        reporter.say(line_of_duration)
     for warning in consumer_timeout_warnings(plan, probed, there, conditions.consumer_timeout):
         reporter.say(warning)
     tasks = {route.task for route in plan.routes}
