@@ -47,7 +47,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         reaper.join()
 
 
-def inject(folder: Path, hosts: dict[str, Any], *faults: tuple[str, float]) -> list[str]:
+def inject(folder: Path, hosts: dict[str, Any], *faults: tuple[str, float], **variables: Any) -> list[str]:
     """Inject these faults, each so many seconds after the first message; return what did not come to its end."""
     scenario = folder / "load.yml"
     scenario.write_text(json.dumps({"faults": [{"fault": name, "at": at} for name, at in faults]}))
@@ -56,7 +56,7 @@ def inject(folder: Path, hosts: dict[str, Any], *faults: tuple[str, float]) -> l
         {"include_role": {"name": "load_run", "tasks_from": "meanwhile"}},
         {"copy": {"content": "{{ load_run_undone | to_json }}", "dest": f"{folder}/undone"}},
     ]
-    play(folder, landscape(hosts, load_scenario=str(scenario)), tasks, "--limit", "client1")
+    play(folder, landscape(hosts, load_scenario=str(scenario), **variables), tasks, "--limit", "client1")
     undone: list[str] = json.loads((folder / "undone").read_text())
     return undone
 
@@ -91,6 +91,26 @@ def test_a_host_that_is_not_reached_leaves_the_load_alone(tmp_path: Path) -> Non
     """The play goes on, on the client, and says which host it was."""
     [undone] = inject(tmp_path, {"broker1": NOWHERE, "client1": {}}, ("restart-broker", 0))
     assert undone.startswith("restart-broker at 0 s was not injected: broker1 was not reached: ")
+
+
+def test_what_is_not_restored_is_told(load: Path, tmp_path: Path) -> None:
+    """Whether the fault itself came to its end or not: somebody has to mend the host by hand."""
+    known = [
+        {"name": name, "title": name, "where": "broker", "moment": True, "inject": inject, "restore": restore}
+        for name, inject, restore in (
+            ("blocked", "true", "echo the rule is not there >&2; exit 4"),
+            ("half-blocked", "echo no more rules >&2; exit 5", "echo none there >&2; exit 6"),
+            ("unblocked", "echo no rules >&2; exit 7", "true"),
+        )
+    ]
+    moments = [("blocked", 0), ("half-blocked", 0.1), ("unblocked", 0.2)]
+    assert inject(tmp_path, {"client1": {}}, *moments, faults=known) == [
+        "blocked at 0 s failed after it began: what it had changed is not restored: the rule is not there",
+        "half-blocked at 0.1 s failed after it began: no more rules; what it had changed is not restored: none there",
+        "unblocked at 0.2 s failed after it began: no rules",
+    ]
+    came = json.loads((load / "injected.json").read_text())
+    assert [sorted(one["times"]["client1"]) for one in came] == [["began", "over"], ["began"], ["began"]]
 
 
 def test_of_a_load_that_publishes_nothing_it_is_told_once(load: Path, tmp_path: Path) -> None:
