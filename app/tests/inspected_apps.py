@@ -65,6 +65,42 @@ APART = {
     "unrelated.py": "from config import app\n",
 }
 
+#: As FastAPI's users write them: settings that pydantic reads, of which some have no default.
+PYDANTIC = {
+    "shop/settings.py": """\
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Common(BaseSettings):
+    broker_address: str
+
+
+class Settings(Common):
+    model_config = SettingsConfigDict(env_prefix="shop_")
+    store: str
+    token: str = Field(validation_alias=AliasChoices("API_TOKEN", "API_KEY"))
+    retries: int = 3
+
+
+class Unused(BaseSettings):
+    nobody: str
+""",
+    "shop/worker.py": """\
+from celery import Celery
+
+from shop.settings import Common, Settings
+
+settings = Settings()
+app = Celery("shop", broker=Common().broker_address)
+
+
+@app.task
+def add(x, y):
+    return x + y
+""",
+}
+
 #: "First steps with Django", with settings of its own and a secret key from the environment.
 DJANGO = {
     "manage.py": """\

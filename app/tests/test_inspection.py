@@ -292,6 +292,50 @@ def test_a_secret_is_not_taken_for_an_address_of_the_cluster(inspect: Callable[.
     }
 
 
+def test_settings_of_pydantic(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """Those without a default are needed, by the names that pydantic reads; the rest of the environment is not."""
+    app = inspected_apps.write(tmp_path, inspected_apps.PYDANTIC)
+    values = {"BROKER_ADDRESS": "amqp://broker/", "SHOP_BROKER_ADDRESS": "a", "shop_store": "s", "API_KEY": "k"}
+    done = inspect(app, "--json", *(f"--env={name}={value}" for name, value in values.items()))
+    assert [fact[1:] for fact in done.facts if fact[0] == "environment"] == [
+        ("BROKER_ADDRESS: needed; the inventory gives it the cluster's own (broker)", "shop/settings.py:6"),
+        ("NOBODY: read, and done without", "shop/settings.py:17"),
+        ("SHOP_BROKER_ADDRESS: needed", "shop/settings.py"),
+        ("SHOP_STORE: needed", "shop/settings.py:11"),
+        ("API_KEY: needed", "shop/settings.py:12"),
+        ("SHOP_RETRIES: read, and done without", "shop/settings.py:13"),
+    ]
+    assert done.json["variables"]["app_environment"] == {
+        "API_KEY": "{{ vault_api_key }}",
+        "BROKER_ADDRESS": "{{ celery_worker_broker_url }}",
+        "SHOP_BROKER_ADDRESS": "{{ vault_shop_broker_address }}",
+        "SHOP_STORE": "{{ vault_shop_store }}",
+    }
+
+
+def test_settings_of_pydantic_that_are_not_given(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """They are named as options of the command; pydantic's own text names the fields alone."""
+    app = inspected_apps.write(tmp_path, inspected_apps.PYDANTIC)
+    done = inspect(app, "--env=BROKER_ADDRESS=amqp://broker/", "--env=API_KEY=k")
+    options = "--env SHOP_BROKER_ADDRESS=... --env SHOP_STORE=..."
+    assert "Field required" in done.error
+    assert done.error.removesuffix("importing the app ...\n").splitlines()[-2:] == [
+        "  its settings (pydantic) have no value for what is named above",
+        f"  not in the environment: SHOP_BROKER_ADDRESS, SHOP_STORE; give what they should be: {options}",
+    ]
+
+
+def test_an_app_that_copies_the_environment_needs_none_of_it(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """What it reads by itself afterwards is still seen."""
+    copies = ("dict(os.environ)", "{**os.environ}", "os.environ.copy()", "list(os.environ.items())", "list(os.environ)")
+    source = "import os\n" + "".join(f"{text}\n" for text in copies) + "KEY = os.environ['SHOP_KEY']\n"
+    app = inspected_apps.write(tmp_path, {"tasks.py": source + inspected_apps.SINGLE["tasks.py"]})
+    done = inspect(app, "--json")
+    assert [fact for fact in done.facts if fact[0] == "environment"] == [
+        ("environment", "SHOP_KEY: needed", f"tasks.py:{len(copies) + 2}")
+    ]
+
+
 def test_each_other_app_is_told_once(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """By a name that is its own, and never the one that was looked at."""
     source = "from celery import Celery\nif True:\n    app = Celery()\nelse:\n    app = Celery()\n"

@@ -56,6 +56,7 @@ IMPORTING = (
         r"(KeyError: '|SECRET_KEY|Set the )(?P<what>[A-Z][A-Z0-9_]+)'?",
         "the app needs it from the environment: --env {what}=...",
     ),
+    (r"Field required", "its settings (pydantic) have no value for what is named above"),
     (r"SECRET_KEY setting must not be empty", "Django's settings need it from the environment: --env SECRET_KEY=..."),
     (r"^\S*UndefinedValueError: (?P<what>\w+) not found", "the app needs it from the environment: --env {what}=..."),
     (
@@ -125,7 +126,7 @@ def no_outcome(root: Path, code: int | None, output: str, seconds: float) -> str
 def not_imported(app: App, place: str, output: str, requirements: str) -> str:
     """Return why an app cannot be imported; ``requirements`` is what its environment was made from."""
     assert app.error is not None
-    made_up = [one.name for one in app.environment if one.needed and not one.given]
+    absent = [one for one in app.environment if one.needed and not one.given]
     celery = f" and Celery {app.celery}" if app.celery else ""
     at = f" ({place})" if place else ""
     lines = [
@@ -133,11 +134,13 @@ def not_imported(app: App, place: str, output: str, requirements: str) -> str:
         last_lines(output),
         f"  {mend_of(app.error, app.python, requirements)}",
     ]
-    if made_up:
-        names = " ".join(f"--env {name}=..." for name in made_up)
-        lines.append(
-            f"  not in the environment, and made up here: {', '.join(made_up)}; give what they should be: {names}"
-        )
+    for how, names in (
+        ("", [one.name for one in absent if not one.made_up]),
+        (", and made up here", [one.name for one in absent if one.made_up]),
+    ):
+        if names:
+            options = " ".join(f"--env {name}=..." for name in names)
+            lines.append(f"  not in the environment{how}: {', '.join(names)}; give what they should be: {options}")
     return "\n".join(lines)
 
 

@@ -14,20 +14,22 @@ It needs nothing but the app's Celery (5) and Python 3.8. Its only argument is a
 
 from __future__ import annotations
 
+import ast
 import faulthandler
-import importlib
+import importlib.util
 import inspect
 import json
 import os
 import re
 import sys
 import traceback
+from collections import deque
 from datetime import timedelta
 from importlib import metadata
 from typing import Any
 
 #: Read the environment for others.
-READERS = frozenset({"decouple", "dotenv", "environ", "environs", "pydantic_settings", "starlette"})
+READERS = frozenset({"decouple", "dotenv", "environ", "environs", "starlette"})
 #: Values of variables that are not there; an address has the variable's name behind it.
 MADE_UP, ADDRESS = "1", "http://127.0.0.1:9/"
 #: Names of variables that hold an address, and what those are called that hold the broker's or the result backend's.
@@ -44,26 +46,39 @@ class Environment:
         self.root = os.path.join(os.path.realpath(root), "")
         self.read: dict[str, dict[str, Any]] = {}
         self.values: dict[str, str] = {}
+        #: Who copies or searches the environment reads what was handed out, in that order, and means none of it.
+        self.handed_out: deque[str] = deque()
         kind: Any = type(os.environ)
-        plain = kind.__getitem__
+        plain, names = kind.__getitem__, kind.__iter__
+
+        def iterate(environ: Any) -> Any:
+            self.handed_out.clear()
+            for name in names(environ):
+                self.handed_out.append(name)
+                yield name
 
         def getitem(environ: Any, name: Any) -> Any:
+            if self.handed_out and self.handed_out[0] == name:
+                return plain(environ, self.handed_out.popleft())
+            self.handed_out.clear()
             reader, at_once, frame = self.reader()
             try:
                 value = plain(environ, name)
             except KeyError:
-                if frame is not None:
-                    self.note(name, frame, needed=at_once, given=False)
-                if not at_once or frame is None:
+                if frame is None:
                     raise
-                self.values[name] = ADDRESS + name if re.search(OF_ADDRESS, name) else MADE_UP
+                if at_once:
+                    self.values[name] = ADDRESS + name if re.search(OF_ADDRESS, name) else MADE_UP
+                self.note(name, frame, needed=at_once, given=False)
+                if not at_once:
+                    raise
                 return self.values[name]
             if frame is not None:
                 self.values[name] = value
                 self.note(name, frame, needed=at_once or reader in READERS, given=True)
             return value
 
-        kind.__getitem__ = getitem
+        kind.__getitem__, kind.__iter__ = getitem, iterate
 
     def reader(self) -> tuple[str, bool, Any]:
         """Return who reads, whether by ``environ[name]``, and the frame of the app's code; None where another reads."""
@@ -81,12 +96,35 @@ class Environment:
 
     def own(self, frame: Any) -> bool:
         """Return whether a frame is of the app's code."""
-        path = frame.f_code.co_filename
+        return self.own_file(frame.f_code.co_filename)
+
+    def own_file(self, path: str) -> bool:
+        """Return whether a file is of the app's code."""
         return (
             not path.startswith("<")
             and os.path.realpath(path).startswith(self.root)
             and "-packages" + os.sep not in path
         )
+
+    def of_settings(self, error: str) -> None:
+        """Note what the app's classes of pydantic-settings take, since these copy all variables.
+
+        One without a default is needed where it is there, where its class has a file for it, and where the import
+        failed with this ``error``, over what its class lacks.
+        """
+        lacks = re.search(r"validation errors? for (\w+)[\s\S]*Field required", error)
+        waiting = [sys.modules["pydantic_settings"].BaseSettings] if "pydantic_settings" in sys.modules else []
+        there = {name.upper(): value for name, value in dict(os.environ).items()}
+        for kind in waiting:
+            waiting += kind.__subclasses__()
+            file = os.path.realpath(file_of(kind))
+            for name, line, required in fields_of(kind, file, there) if self.own_file(file) else ():
+                given = name.upper() in there
+                failed = lacks is not None and lacks.group(1) == kind.__name__
+                needed = required and (given or failed or bool(kind.model_config.get("env_file")))
+                if given:
+                    self.values[name] = there[name.upper()]
+                self.note_at(name, file, line, needed, given)
 
     def of_cluster(self, addresses: dict[str, Any]) -> list[dict[str, Any]]:
         """Return each variable that was read, and which of the cluster's ``addresses`` it is, if any."""
@@ -98,9 +136,48 @@ class Environment:
 
     def note(self, name: Any, frame: Any, needed: bool, given: bool) -> None:
         """Keep where a variable was first read."""
-        if isinstance(name, str) and name not in self.read:
-            source = {"file": os.path.realpath(frame.f_code.co_filename), "line": frame.f_lineno}
-            self.read[name] = dict(source, name=name, needed=needed, given=given)
+        if isinstance(name, str):
+            self.note_at(name, os.path.realpath(frame.f_code.co_filename), frame.f_lineno, needed, given)
+
+    def note_at(self, name: str, file: str, line: int, needed: bool, given: bool) -> None:
+        """Keep a variable, unless it is known from elsewhere already."""
+        known = {"name": name, "file": file, "line": line, "needed": needed, "given": given}
+        self.read.setdefault(name, dict(known, made_up=name in self.values and not given))
+
+
+def file_of(kind: type) -> str:
+    """Return the file of a class, whose module may have failed; empty where there is none."""
+    try:
+        spec = importlib.util.find_spec(kind.__module__)
+    except (ImportError, ValueError):
+        return ""
+    return (spec and spec.origin) or ""
+
+
+def fields_of(kind: Any, file: str, there: dict[str, str]) -> list[tuple[str, int, bool]]:
+    """Return for each field of a class of pydantic-settings its variable, its line, and whether it has no default.
+
+    Of several variables it is the first that is ``there``, by their names in capitals.
+    """
+    with open(file, "rb") as source:
+        body = [node for node in ast.walk(ast.parse(source.read())) if isinstance(node, ast.ClassDef)]
+    lines = {
+        node.target.id: node.lineno
+        for one in body
+        if one.name == kind.__name__
+        for node in one.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    found = []
+    for field, info in kind.model_fields.items():
+        alias = info.validation_alias
+        choices = [one if isinstance(one, str) else one.path[0] for one in getattr(alias, "choices", [alias]) if one]
+        names = [str(one) for one in choices] or [kind.model_config.get("env_prefix", "") + field]
+        if not kind.model_config.get("case_sensitive"):
+            names = [name.upper() for name in names]
+        name = next((name for name in names if name.upper() in there), names[0])
+        found.append((name, lines.get(field, 0), info.is_required()))
+    return found
 
 
 def find(names: list[str], module: str, attribute: str) -> tuple[Any, str]:
@@ -332,6 +409,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001  # whatever the app raises, SystemExit included
         traceback.print_exc()
         outcome["error"] = failure(error, asked["root"])
+    environment.of_settings(outcome.get("error", {}).get("text", ""))
     outcome["environment"] = environment.of_cluster(addresses)
     with open(asked["output"] + ".part", "w") as file:
         json.dump(outcome, file)

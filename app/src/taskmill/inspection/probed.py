@@ -64,6 +64,8 @@ class Beat(Struct):
 class Variable(Struct):
     """A variable of the environment that the app's code read; ``given`` says whether it was set.
 
+    ``made_up`` says whether it got a value here that means nothing.
+
     ``cluster`` says whose address it is: that of the ``broker``, that of the ``results``, or none of these.
     """
 
@@ -72,6 +74,7 @@ class Variable(Struct):
     line: int
     needed: bool
     given: bool
+    made_up: bool = False
     cluster: str = ""
 
 
