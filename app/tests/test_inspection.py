@@ -136,6 +136,17 @@ def test_a_celery_object_apart_from_its_tasks(inspect: Callable[..., Inspected],
     assert [fact for fact in done.facts if fact[0] == "another app"] == []
 
 
+def test_what_brings_the_tasks_is_told_where_it_does_not_import(
+    inspect: Callable[..., Inspected], tmp_path: Path
+) -> None:
+    """And not that there are no tasks."""
+    app = inspected_apps.write(tmp_path, inspected_apps.APART | {"help.py": "raise KeyError('ready')\n"})
+    (app / "tasks.py").write_text("import help\n" + inspected_apps.APART["tasks.py"])
+    error = inspect(app, "--json").error
+    assert "the app cannot be imported (help.py:1)" in error
+    assert "KeyError: 'ready'" in error
+
+
 def test_a_package_is_copied_without_what_lies_beside_it(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
     """Given the package itself, the directory that it is imported from is the one above."""
     app = inspected_apps.write(tmp_path, inspected_apps.DOCS) / "proj"
@@ -279,6 +290,21 @@ def add(x, y):
     assert "vault" not in done.out
     assert "hunter2" not in done.out
     assert "the import needs" not in done.out
+
+
+def test_what_stands_deep_in_a_repository(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """Requirements above the app are its own; a backend that comes from the environment is no kind of its own."""
+    made = "Celery(backend=os.environ.get('CELERY_RESULT_BACKEND', 'redis://'))"
+    source = f"import os\nfrom celery import Celery\napp = {made}\n"
+    tasks = "\n\n@app.task(acks_late=True)\ndef add(x):\n    return x\n"
+    files = {"services/jobs/requirements.txt": "celery\n", "services/jobs/src/worker.py": source + tasks}
+    facts = {fact[0]: fact[1:] for fact in inspect(inspected_apps.write(tmp_path, files), "--json").facts}
+    assert facts["requirements"][1] == "services/jobs/requirements.txt"
+    assert facts["result backend"] == (
+        "from the environment; on the hosts, CELERY_RESULT_BACKEND",
+        "services/jobs/src/worker.py:3",
+    )
+    assert facts["acknowledgement"] == ("late", "services/jobs/src/worker.py:6")
 
 
 def test_a_secret_is_not_taken_for_an_address_of_the_cluster(inspect: Callable[..., Inspected], tmp_path: Path) -> None:

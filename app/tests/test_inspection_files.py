@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from inspected_apps import write
-from taskmill.inspection import inventory, locks, requirements
+from taskmill.inspection import inventory, locks, requirements, tables
 from taskmill.inspection.causes import last_lines, not_installed
 from taskmill.inspection.environment import elsewhere, fitting
 from taskmill.inspection.importers import importers
@@ -415,6 +415,49 @@ def test_two_versions_of_a_package_in_one_lock(tmp_path: Path) -> None:
     assert tmp_path.exists()
 
 
+def test_tables_without_a_lock() -> None:
+    """Versions as poetry and pipenv say them; what is optional, or a path, is left out."""
+    table = {
+        "python": "^3.11",
+        "celery": {"version": "^5.3", "extras": ["redis", "yaml"]},
+        "tiny": "^0.0.3",
+        "young": "^0.5.1",
+        "zero": "^0",
+        "nearly": "~1.2.3",
+        "whole": "~2",
+        "exact": "1.2.3",
+        "some": "1.*",
+        "range": ">=2, <3.1",
+        "compatible": "~=1.4",
+        "any": "*",
+        "either": "^1 || ^2",
+        "alpha": "^2.0b1",
+        "several": [{"version": "<2", "markers": "sys_platform == 'linux'"}, {"version": "<3"}],
+        "ours": {"git": "https://host/ours.git", "tag": "v1"},
+        "file": {"url": "https://host/file.whl"},
+        "beside": {"path": "../beside"},
+        "perhaps": {"version": "^1", "optional": True},
+    }
+    assert list(tables.lines(table)) == [
+        "celery[redis,yaml]>=5.3,<6",
+        "tiny>=0.0.3,<0.0.4",
+        "young>=0.5.1,<0.6",
+        "zero>=0,<1",
+        "nearly>=1.2.3,<1.3",
+        "whole>=2,<3",
+        "exact==1.2.3",
+        "some==1.*",
+        "range>=2,<3.1",
+        "compatible~=1.4",
+        "any",
+        "either",
+        "alpha>=2.0b1",
+        "several<2 ; sys_platform == 'linux'",
+        "ours @ git+https://host/ours.git@v1",
+        "file @ https://host/file.whl",
+    ]
+
+
 HASHED = "celery==5.5.3 \\\n    --hash=sha256:aa\n"
 
 
@@ -430,6 +473,8 @@ HASHED = "celery==5.5.3 \\\n    --hash=sha256:aa\n"
             False,
         ),
         ({"pyproject.toml": PDM_PROJECT}, "pyproject.toml", False),
+        ({"pyproject.toml": OF_POETRY.format("^3.11") + 'celery = "^5.3"\n'}, "pyproject.toml", False),
+        ({"Pipfile": '[packages]\ncelery = {version = "~=5.3", extras = ["redis"]}\n'}, "Pipfile", False),
     ],
 )
 def test_which_file_says_what_is_needed(tmp_path: Path, files: dict[str, str], source: str, *, hashed: bool) -> None:
@@ -595,6 +640,16 @@ def test_no_python_that_the_app_takes(tmp_path: Path, monkeypatch: pytest.Monkey
         f"the app takes Python <3 ({tmp_path}/pyproject.toml), and PATH has none such: install one, or give an "
         f"environment that has the app's requirements by --python PATH"
     )
+
+
+def test_a_python_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those that pyenv has on PATH for versions that are not chosen."""
+    for version, code in (("3.14", 127), ("3.13", 0)):
+        program = tmp_path / f"python{version}"
+        program.write_text(f"#!/bin/sh\nexit {code}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert fitting(PythonVersion(">=3.13", tmp_path / "pyproject.toml", 1)) == str(tmp_path / "python3.13")
 
 
 def test_system_packages_only_where_the_wheel_has_none() -> None:

@@ -32,10 +32,7 @@ FAULTS: dict[str, Any] = {
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "celery_release=celery31"]
 #: The tasks by which a playbook judges its options.
-CHECKS = r"^(preflight : ([a-z-]+ \| )?)?(Assert that |Fail if |Validating arguments )"
-
-#: With what reads a scenario on this machine.
-READS = rf"{CHECKS}|^preflight : scenario \| Read it$"
+CHECKS = r"^(preflight : ([a-z-]+ \| )?)?(Assert that |Fail if |Validating arguments |Read it$)"
 
 
 def given(option: str) -> dict[str, Any]:
@@ -189,25 +186,25 @@ def test_a_fault_of_a_scenario_that_there_is_not_is_told_with_those_that_there_a
         "kill-broker, memory-alarm, disk-alarm"
     )
     what = "names faults that cannot be injected at a moment of a load"
-    said = loads["faults"].refusal(READS)
+    said = loads["faults"].refusal(CHECKS)
     assert said.endswith(
         f"/unknown.yml {what}: explode, deploy. Use one of {known}, restart-result-store, stop-result-store."
     )
-    said = loads["faults-of-a-store"].refusal(READS)
+    said = loads["faults-of-a-store"].refusal(CHECKS)
     alone = "the result store is one that site.yml has not set up, and is left alone."
     assert said.endswith(f"/store.yml {what}: stop-result-store. Use one of {known}; {alone}")
 
 
 def test_what_is_wrong_in_a_scenario_is_told_with_its_place(loads: dict[str, Any]) -> None:
     """As taskmill says it, before any host is touched."""
-    said = loads["faults-as-a-number"].refusal(READS)
+    said = loads["faults-as-a-number"].refusal(CHECKS)
     assert said.startswith("taskmill: ")
     assert said.endswith("/wrong.yml: faults is 5: give a list of them, such as [{fault: kill-worker, at: 30}]")
 
 
 def test_what_profiling_costs_is_not_told_of_a_load_with_faults(loads: dict[str, Any]) -> None:
     """Only one of the two loads would have them."""
-    said = loads["faults-and-profile-cost"].refusal(READS)
+    said = loads["faults-and-profile-cost"].refusal(CHECKS)
     assert "has faults, which are injected into one of them alone" in said
 
 

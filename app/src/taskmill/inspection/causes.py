@@ -56,7 +56,7 @@ IMPORTING = (
         r"(KeyError: '|SECRET_KEY|Set the )(?P<what>[A-Z][A-Z0-9_]+)'?",
         "the app needs it from the environment: --env {what}=...",
     ),
-    (r"Field required", "its settings (pydantic) have no value for what is named above"),
+    (r"(?i)field required", "its settings (pydantic) have no value for what is named above"),
     (r"SECRET_KEY setting must not be empty", "Django's settings need it from the environment: --env SECRET_KEY=..."),
     (r"^\S*UndefinedValueError: (?P<what>\w+) not found", "the app needs it from the environment: --env {what}=..."),
     (

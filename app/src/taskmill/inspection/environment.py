@@ -164,12 +164,19 @@ def fitting(version: PythonVersion | None) -> str:
         return sys.executable
     for minor in range(14, 7, -1):
         path = shutil.which(f"python3.{minor}")
-        if path and takes(version.versions, f"3.{minor}"):
+        # Those of pyenv are there for every version, and run the ones that are chosen.
+        if path and takes(version.versions, f"3.{minor}") and runs(path):
             return path
     raise TaskmillError(
         f"the app takes Python {version.versions} ({version.source}), and PATH has none such: "
         f"install one, or give an environment that has the app's requirements by --python PATH"
     )
+
+
+def runs(python: str) -> bool:
+    """Return whether a Python runs."""
+    done = subprocess.run([python, "-c", ""], capture_output=True, check=False)  # noqa: S603  # one of this machine's
+    return done.returncode == 0
 
 
 def takes(versions: str, python: str) -> bool:

@@ -124,7 +124,9 @@ def settings(subject: Subject) -> Iterator[Fact]:
         if late
         else "early"
     )
-    yield Fact("acknowledgement", how, subject.setting_place("task_acks_late"))
+    others = [task for task in subject.tasks if bool(task.acks_late) != bool(app.setting("task_acks_late"))]
+    where = subject.place(others[0].file, others[0].line) if others else subject.setting_place("task_acks_late")
+    yield Fact("acknowledgement", how, where)
     for name in ("task_soft_time_limit", "task_time_limit"):
         if app.setting(name) is not None:
             yield Fact(

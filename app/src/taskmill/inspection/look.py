@@ -36,7 +36,8 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
     candidate = None if options.app else found(code)
     root = candidate.root if candidate is not None else root_of(code, options.app)
     top = code.path if code.path.is_dir() else code.path.parent
-    directories = list(dict.fromkeys([top, root, *([top.parent] if root == top.parent else [])]))
+    between = [one for one in root.parents if top in one.parents]
+    directories = list(dict.fromkeys([top, root, *between, *([top.parent] if root == top.parent else [])]))
     if options.requirements is not None:
         needs: requirements.Requirements | None = requirements.given(options.requirements)
     else:
@@ -50,11 +51,10 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
         app, output = probe(candidate or options.app)
         if candidate is not None and app.error is None and not app.tasks:
             # Its tasks may be in modules that import it, one of which is what the worker is given.
-            for other in importers(code, candidate):
-                again, _ = probe(other)
-                if again.error is None and again.tasks:
-                    candidate, app = other, again
-                    break
+            found_out = [(other, *probe(other)) for other in importers(code, candidate)]
+            known = [one for one in found_out if one[1].tasks] or [one for one in found_out if one[1].error is not None]
+            if known:
+                candidate, app, output = known[0]
     if app.error is not None:
         place = code.shown(app.error.file, app.error.line) if app.error.file else ""
         made_from = str(options.python or (needs.source if needs is not None else "none found"))

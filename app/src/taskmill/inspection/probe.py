@@ -32,6 +32,9 @@ from typing import Any
 READERS = frozenset({"decouple", "dotenv", "environ", "environs", "starlette"})
 #: Values of variables that are not there; an address has the variable's name behind it.
 MADE_UP, ADDRESS = "1", "http://127.0.0.1:9/"
+#: In the addresses of CELERY_BROKER_URL and CELERY_RESULT_BACKEND, which the hosts replace.
+OF_HOSTS = "127.0.0.1:9"
+FROM_ENVIRONMENT = "from the environment"
 #: Names of variables that hold an address, and what those are called that hold the broker's or the result backend's.
 OF_ADDRESS = "UR[IL]|(BROKER|BACKEND)$"
 OF_CLUSTER = {"broker": "BROKER|AMQP|RABBIT|CELERY", "results": "RESULT|BACKEND|CELERY"}
@@ -100,11 +103,7 @@ class Environment:
 
     def own_file(self, path: str) -> bool:
         """Return whether a file is of the app's code."""
-        return (
-            not path.startswith("<")
-            and os.path.realpath(path).startswith(self.root)
-            and "-packages" + os.sep not in path
-        )
+        return os.path.isabs(path) and os.path.realpath(path).startswith(self.root) and "-packages" + os.sep not in path
 
     def of_settings(self, error: str) -> None:
         """Note what the app's classes of pydantic-settings take, since these copy all variables.
@@ -230,10 +229,15 @@ def described(app: Any, wanted: list[str]) -> dict[str, Any]:
         "broker": scheme_of(app.conf.get("broker_url")),
         "broker_heeded": (broker.hostname, broker.port) == ("127.0.0.1", 9),
         "backend": backend,
-        "backend_heeded": not result_url or "127.0.0.1:9" in str(result_url),
+        "backend_heeded": not result_url or OF_HOSTS in str(result_url),
         "backend_error": error,
-        "own_backend": scheme_of(app.conf.get("result_backend")),
+        "own_backend": own_backend(app.conf.get("result_backend")),
     }
+
+
+def own_backend(url: Any) -> str:
+    """Return the scheme of the result backend that the app itself names; one that the hosts replace is none."""
+    return FROM_ENVIRONMENT if OF_HOSTS in str(url) else scheme_of(url)
 
 
 def scheme_of(url: Any) -> str:
@@ -241,7 +245,7 @@ def scheme_of(url: Any) -> str:
     if isinstance(url, (list, tuple)):
         url = url[0] if url else ""
     if url == MADE_UP or str(url).startswith(ADDRESS):
-        return "from the environment"
+        return FROM_ENVIRONMENT
     return re.split("[:;]", str(url or ""))[0]
 
 
@@ -377,7 +381,8 @@ def last_line(error: BaseException) -> str:
 def failure(error: BaseException, root: str) -> dict[str, Any]:
     """Return what an exception is, and where in the app's code it came up."""
     inside = os.path.join(os.path.realpath(root), "")
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<")]
+    # A compiled module has the name that its file had where it was compiled.
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if os.path.isabs(one.filename)]
     own = [
         one
         for one in frames

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from taskmill.inspection import tables
 from taskmill.inspection.locks import LOCKS
 from taskmill.inspection.toml import read_toml
 from taskmill.model.errors import TaskmillError
@@ -117,12 +118,20 @@ def find(directories: list[Path]) -> Requirements | None:
                 return given(directory / name)
         if plain is not None:
             return plain
-        project = directory / "pyproject.toml"
-        dependencies = read_toml(project).get("project", {}).get("dependencies", [])
-        if dependencies:
-            line = line_of(project, "dependencies")
-            return Requirements(project, line, "".join(f"{one}\n" for one in dependencies), as_it_is=False)
+        for file, key, dependencies in projects(directory):
+            if dependencies:
+                text = "".join(f"{one}\n" for one in dependencies)
+                return Requirements(file, line_of(file, key), text, as_it_is=False)
     return None
+
+
+def projects(directory: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """Yield what project files say without a lock: the file, the key in it, and its dependencies."""
+    project, pipfile = directory / "pyproject.toml", directory / "Pipfile"
+    data = read_toml(project)
+    yield project, "dependencies", data.get("project", {}).get("dependencies", [])
+    yield project, "celery", list(tables.lines(data.get("tool", {}).get("poetry", {}).get("dependencies", {})))
+    yield pipfile, "celery", list(tables.lines(read_toml(pipfile).get("packages", {})))
 
 
 @dataclass(frozen=True)
@@ -157,15 +166,10 @@ def python_version(directories: list[Path]) -> PythonVersion | None:
 
 
 def specifier(version: str) -> str:
-    """Return poetry's or pipenv's way of saying versions as PEP 440 says it."""
-    if version.startswith("^"):
-        return f">={version[1:]},<{int(version[1:].split('.', maxsplit=1)[0]) + 1}"
-    if version.startswith("~") and not version.startswith("~="):
-        major, *minor = version[1:].split(".")
-        return f">={version[1:]},<{f'{major}.{int(minor[0]) + 1}' if minor else int(major) + 1}"
-    if version[:1].isdigit():
+    """Return poetry's or pipenv's way of saying which Python as PEP 440 says it; 3.11 means its releases."""
+    if version[:1].isdigit() and "*" not in version:
         return f"=={'.'.join(version.split('.')[:2])}.*"
-    return "" if version == "*" else version
+    return tables.specifier(version)
 
 
 def line_of(path: Path, key: str) -> int:
