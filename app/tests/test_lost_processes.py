@@ -56,6 +56,7 @@ def have_redelivered(rabbitmq: RabbitMQ) -> None:
     lost.connection.close()
 
 
+@pytest.mark.thorough
 @BATCHES
 @pytest.mark.parametrize("how", ["retry", "replace"])
 def test_task_that_comes_again_under_its_id_is_not_parked(
@@ -105,6 +106,7 @@ def test_task_that_leaves_its_process_is_parked(
         wait_until(lambda: depth(rabbitmq, DEAD, OTHER_VHOST) == 1, 60, "the dead letter")
 
 
+@pytest.mark.thorough
 def test_task_that_is_not_to_come_again_fails_with_its_process(
     rabbitmq: RabbitMQ, memcached: Memcached, send: Callable[[amqp.Message], None], tmp_path: Path
 ) -> None:
