@@ -21,13 +21,13 @@ def importers(code: SourceCode, one: Candidate) -> list[Candidate]:
     """
     modules = {dotted: file for file in code.modules for root, dotted in [code.imported_as(file)] if root == one.root}
     edges = {file: set(_imports(code.modules[file], dotted, file)) for dotted, file in modules.items()}
+    tasks = {file: _tasks(code.modules[file]) for file in edges}
     found = []
     for dotted, file in modules.items():
-        reached = _reached(file, modules, edges)
-        tasks = sum(_tasks(code.modules[other]) for other in reached)
         for name, line in _names_of(code.modules[file], dotted, file, one):
-            if tasks:
-                found.append((tasks, len(reached), Candidate(one.root, dotted, name, file, line, imports=one)))
+            reached = _reached(file, modules, edges)
+            if brought := sum(tasks[other] for other in reached):
+                found.append((brought, len(reached), Candidate(one.root, dotted, name, file, line, imports=one)))
     return [candidate for _, _, candidate in sorted(found, key=lambda entry: (-entry[0], -entry[1], entry[2].module))]
 
 

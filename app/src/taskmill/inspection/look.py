@@ -14,8 +14,9 @@ from taskmill.inspection.subject import Subject
 from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from taskmill.inspection.probed import App
     from taskmill.inspection.source_code import Candidate
 
 
@@ -51,16 +52,25 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
         app, output = probe(candidate or options.app)
         if candidate is not None and app.error is None and not app.tasks:
             # Its tasks may be in modules that import it, one of which is what the worker is given.
-            found_out = [(other, *probe(other)) for other in importers(code, candidate)]
-            known = [one for one in found_out if one[1].tasks] or [one for one in found_out if one[1].error is not None]
-            if known:
-                candidate, app, output = known[0]
+            tried = ((other, *probe(other)) for other in importers(code, candidate))
+            candidate, app, output = with_tasks(tried) or (candidate, app, output)
     if app.error is not None:
         place = code.shown(app.error.file, app.error.line) if app.error.file else ""
         made_from = str(options.python or (needs.source if needs is not None else "none found"))
         raise TaskmillError(causes.not_imported(app, place, output, made_from))
     system = system_packages.needed(app.distributions) if needs is not None else {}
     return Subject(code, root, candidate, needs, version, options.python, system, app)
+
+
+def with_tasks(tried: Iterable[tuple[Candidate, App, str]]) -> tuple[Candidate, App, str] | None:
+    """Return the first that registers tasks, else the first that failed; the others are not asked for."""
+    failed = None
+    for one in tried:
+        if one[1].tasks:
+            return one
+        if failed is None and one[1].error is not None:
+            failed = one
+    return failed
 
 
 def found(code: SourceCode) -> Candidate:

@@ -46,7 +46,7 @@ class Environment:
 
     def __init__(self, root: str) -> None:
         """Take the directory of the app's code, and look on from here."""
-        self.root = os.path.join(os.path.realpath(root), "")
+        self.root = root
         self.read: dict[str, dict[str, Any]] = {}
         self.values: dict[str, str] = {}
         #: Who copies or searches the environment reads what was handed out, in that order, and means none of it.
@@ -99,11 +99,7 @@ class Environment:
 
     def own(self, frame: Any) -> bool:
         """Return whether a frame is of the app's code."""
-        return self.own_file(frame.f_code.co_filename)
-
-    def own_file(self, path: str) -> bool:
-        """Return whether a file is of the app's code."""
-        return os.path.isabs(path) and os.path.realpath(path).startswith(self.root) and "-packages" + os.sep not in path
+        return own_file(frame.f_code.co_filename, self.root)
 
     def of_settings(self, error: str) -> None:
         """Note what the app's classes of pydantic-settings take, since these copy all variables.
@@ -117,7 +113,8 @@ class Environment:
         for kind in waiting:
             waiting += kind.__subclasses__()
             file = os.path.realpath(file_of(kind))
-            for name, line, required in fields_of(kind, file, there) if self.own_file(file) else ():
+            own = file.endswith(".py") and own_file(file, self.root)
+            for name, line, required in fields_of(kind, file, there) if own else ():
                 given = name.upper() in there
                 failed = lacks is not None and lacks.group(1) == kind.__name__
                 needed = required and (given or failed or bool(kind.model_config.get("env_file")))
@@ -142,6 +139,12 @@ class Environment:
         """Keep a variable, unless it is known from elsewhere already."""
         known = {"name": name, "file": file, "line": line, "needed": needed, "given": given}
         self.read.setdefault(name, dict(known, made_up=name in self.values and not given))
+
+
+def own_file(path: str, root: str) -> bool:
+    """Return whether a file is of the app's code; a compiled module has the name that it had where it was compiled."""
+    inside = os.path.join(os.path.realpath(root), "")
+    return os.path.isabs(path) and os.path.realpath(path).startswith(inside) and "-packages" + os.sep not in path
 
 
 def file_of(kind: type) -> str:
@@ -380,14 +383,7 @@ def last_line(error: BaseException) -> str:
 
 def failure(error: BaseException, root: str) -> dict[str, Any]:
     """Return what an exception is, and where in the app's code it came up."""
-    inside = os.path.join(os.path.realpath(root), "")
-    # A compiled module has the name that its file had where it was compiled.
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if os.path.isabs(one.filename)]
-    own = [
-        one
-        for one in frames
-        if os.path.realpath(one.filename).startswith(inside) and "-packages" + os.sep not in one.filename
-    ]
+    own = [one for one in traceback.extract_tb(error.__traceback__) if own_file(one.filename, root)]
     place = {"file": os.path.realpath(own[-1].filename), "line": own[-1].lineno} if own else {"file": "", "line": 0}
     if isinstance(error, SyntaxError):
         place = {"file": error.filename or "", "line": error.lineno or 0}

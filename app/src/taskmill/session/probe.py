@@ -395,8 +395,8 @@ def try_tasks(
         results.preflight(plan.storing, each, largest_value(plan))
     if given is None and timeout > RESULT_TIMEOUT:
         reporter.say(f"a result counts as lost when none has come for {timeout:,.0f} s (--deadline)")
-    if line_of_duration := duration_line(least_seconds(plan, probed, there)):
-        reporter.say(line_of_duration)
+    if duration := duration_line(least_seconds(plan, probed, there)):
+        reporter.say(duration)
     for warning in consumer_timeout_warnings(plan, probed, there, conditions.consumer_timeout):
         reporter.say(warning)
     tasks = {route.task for route in plan.routes}
