@@ -29,9 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "of_another_app": {
         "app_tasks": {"shop.total": "orders"},
         "app_arguments": ["it's", 1.5],
-        "load_options_further": ["--full"],
+        "app_minimal_headers": False,
+        "load_options_further": ["--transient"],
     },
-    "of_a_scenario": {"load_scenario": str(ROOT / "docs/scenario.yml"), "load_options_further": ["--full"]},
+    "of_a_scenario": {"load_scenario": str(ROOT / "docs/scenario.yml"), "load_options_further": ["--transient"]},
     "of_no_function": {**OTHER_APP, "cluster_workers": ["of_no_function"], "load_run_baseline": {"skipped": True}},
     "of_no_value": {
         **OTHER_APP,
@@ -50,7 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 COMMON = [
     "--runs-directory=/var/lib/taskmill/runs", "--name=fibonacci", "--args=[20]", "--expect=6765",
     "--function-seconds=0.001", "--worker-cores=12", "--threads=10", "--processes=1", "--window=500",
-    "--environment=/var/lib/taskmill/environment.json",
+    "--environment=/var/lib/taskmill/environment.json", "--lean",
 ]  # fmt: skip
 ROUTES = [f"--task=fibonacci.tasks.{color}={color}" for color in ("red", "green", "blue")]
 
@@ -105,7 +106,7 @@ def test_a_load_has_a_pace_and_thresholds_where_they_are_given(commands: dict[st
 def test_a_load_is_told_what_is_not_as_usual_of_its_patience(commands: dict[str, list[str]]) -> None:
     """Where the inventory says nothing, one of each task is tried, and the rest follows from that."""
     patience = ["--deadline=600", "--no-probe", "--consumer-timeout=7200"]
-    assert commands["patient"] == ["run", *COMMON, *patience, *ROUTES, "--tasks=1000000", "--profile"]
+    assert commands["patient"] == ["run", *COMMON[:-1], *patience, "--lean", *ROUTES, "--tasks=1000000", "--profile"]
 
 
 def test_a_search_gets_the_options_of_a_search(commands: dict[str, list[str]]) -> None:
@@ -123,17 +124,18 @@ def test_what_goes_on_is_named_by_its_folder_alone(commands: dict[str, list[str]
 
 
 def test_a_load_of_another_app_is_of_its_tasks(commands: dict[str, list[str]]) -> None:
-    """With its arguments as JSON, and further options behind all others of the load."""
+    """With its arguments as JSON, all headers, and further options behind all others of the load."""
     words = commands["of_another_app"]
     assert '--args=["it\'s", 1.5]' in words
-    assert words[-4:] == ["--task=shop.total=orders", "--full", "--tasks=1000000", "--profile"]
+    assert "--lean" not in words
+    assert words[-4:] == ["--task=shop.total=orders", "--transient", "--tasks=1000000", "--profile"]
 
 
 def test_a_scenario_says_what_is_published(commands: dict[str, list[str]]) -> None:
     """In place of the app's tasks, arguments and value, and of the function's time, which is of one task alone."""
     words = commands["of_a_scenario"]
     assert words == [
-        "run", *COMMON[:2], "--scenario=/var/lib/taskmill/scenario/scenario.yml", *COMMON[5:], "--full",
+        "run", *COMMON[:2], "--scenario=/var/lib/taskmill/scenario/scenario.yml", *COMMON[5:], "--transient",
         "--tasks=1000000", "--profile",
     ]  # fmt: skip
 

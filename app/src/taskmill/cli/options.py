@@ -101,9 +101,10 @@ WORKLOAD_OPTIONS = (
     click.option(
         "--lean/--full",
         "minimal_headers",
-        default=True,
+        default=False,
         show_default=True,
-        help="Leave out of the messages what no worker needs, or send all that apply_async does.",
+        help="Leave out of the messages' headers what Celery's own worker does without, or send all that apply_async "
+        "does.",
     ),
     click.option("--function-seconds", type=SECONDS, help="Seconds that the bare function takes on a worker's core."),
     click.option("--worker-cores", type=POSITIVE, help="Cores of all workers together."),

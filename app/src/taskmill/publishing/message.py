@@ -117,7 +117,7 @@ def build(
 ) -> Message:
     """Return the message that ``apply_async(args, kwargs)`` would send for this task, id and sender.
 
-    Where the route has a countdown, the task is due at ``eta``.
+    Where the route has a countdown, the task is due at ``eta``. Only ``ignore_result`` is left out.
 
     With ``minimal_headers`` it leaves out what says nothing about how to run the task: who sent it (``origin``,
     ``reply_to``), how its arguments look in a monitor (``argsrepr``), and every header of which a worker assumes the
@@ -126,6 +126,8 @@ def build(
     headers, properties, body, _ = celery_app().amqp.as_task_v2(
         identifier, route.task, tuple(args), kwargs or {}, origin=sender.origin, reply_to=sender.reply_to
     )
+    # Whether a task stores its result is known to its worker, which heeds this header before the task itself.
+    del headers["ignore_result"]
     due = {"eta": eta} if route.countdown else {}
     if minimal_headers:
         headers = {name: headers[name] for name in NEEDED_HEADERS}
