@@ -136,6 +136,19 @@ def test_a_celery_object_apart_from_its_tasks(inspect: Callable[..., Inspected],
     assert [fact for fact in done.facts if fact[0] == "another app"] == []
 
 
+@pytest.mark.parametrize("task", ["worker.task", "worker.task(acks_late=True)", "shared_task"])
+def test_of_several_celery_objects_the_one_that_is_used_is_taken(
+    inspect: Callable[..., Inspected], tmp_path: Path, task: str
+) -> None:
+    """Though another one stands before it in its file: tasks are registered with both, settings are not."""
+    made = "from celery import Celery\nclient = Celery('client')\nworker = Celery('worker', include='shop.tasks')\n"
+    tasks = f"from celery import shared_task\nfrom shop.celery import worker\n\n\n@{task}\ndef add(x):\n    return x\n"
+    app = inspected_apps.write(tmp_path, {"shop/__init__.py": "", "shop/celery.py": made, "shop/tasks.py": tasks})
+    facts = inspect(app, "--json").facts
+    assert facts[0] == ("app", "shop.celery:worker", "shop/celery.py:3")
+    assert ("another app", "shop.celery:client") in [fact[:2] for fact in facts]
+
+
 def test_what_brings_the_tasks_is_told_where_it_does_not_import(
     inspect: Callable[..., Inspected], tmp_path: Path
 ) -> None:
@@ -348,6 +361,41 @@ def test_settings_of_pydantic_that_are_not_given(inspect: Callable[..., Inspecte
     assert done.error.removesuffix("importing the app ...\n").splitlines()[-2:] == [
         "  its settings (pydantic) have no value for what is named above",
         f"  not in the environment: SHOP_BROKER_ADDRESS, SHOP_STORE; give what they should be: {options}",
+    ]
+
+
+def test_settings_of_pydantic_1(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
+    """Which pydantic 2 has, too; their variables are named alike."""
+    source = """\
+from celery import Celery
+from pydantic.v1 import BaseSettings, Field
+
+
+class Settings(BaseSettings):
+    store: str
+    token: str = Field(env="API_TOKEN")
+    retries: int = 3
+
+    class Config:
+        env_prefix = "shop_"
+
+
+settings = Settings()
+app = Celery()
+
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+    app = inspected_apps.write(tmp_path, {"tasks.py": source})
+    missing = "not in the environment: SHOP_STORE, API_TOKEN; give what they should be: --env SHOP_STORE=... --env API"
+    assert missing in inspect(app, "--json").error
+    facts = inspect(app, "--json", "--env=SHOP_STORE=s", "--env=API_TOKEN=t").facts
+    assert [fact[1:] for fact in facts if fact[0] == "environment"] == [
+        ("SHOP_STORE: needed", "tasks.py:6"),
+        ("API_TOKEN: needed", "tasks.py:7"),
+        ("SHOP_RETRIES: read, and done without", "tasks.py:8"),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from inspected_apps import write
-from taskmill.inspection import inventory, locks, requirements, tables
+from taskmill.inspection import environment, inventory, locks, requirements, tables
 from taskmill.inspection.causes import last_lines, not_installed
 from taskmill.inspection.environment import elsewhere, fitting
 from taskmill.inspection.importers import importers
@@ -661,6 +661,9 @@ def test_system_packages_only_where_the_wheel_has_none() -> None:
     assert needed({"psycopg": bare, "psycopg-binary": carries}) == {}
 
 
+BUILT = "ujson is built here, and that fails: take a version with a wheel for this Python, or install what it needs"
+
+
 @pytest.mark.parametrize(
     ("output", "mend"),
     [
@@ -672,6 +675,13 @@ def test_system_packages_only_where_the_wheel_has_none() -> None:
             "ERROR: Could not find a version\nERROR: No matching distribution found for shopp",
             "the index has no shopp for this Python: correct its name, or set PIP_EXTRA_INDEX_URL to one that has it",
         ),
+        (
+            "unable to execute 'gcc'\nFailed to build installable wheels for some pyproject.toml based projects (c)",
+            "c is built here: apt-get install gcc python3-dev",
+        ),
+        ("Encountered error while generating package metadata.\n╰─> ujson", BUILT),
+        ("ERROR: Failed to build 'ujson' when getting requirements to build wheel", BUILT),
+        ("ERROR: Failed to build one or more wheels\nERROR: Failed building wheel for ujson", BUILT),
         ("ERROR: something else", "make an environment with the requirements by hand, and give it by --python PATH"),
     ],
 )
@@ -680,6 +690,18 @@ def test_what_pip_cannot_install(output: str, mend: str) -> None:
     said = not_installed("/shop/requirements.txt", output, timed_out=False)
     lines = "\n".join(f"    {line}" for line in output.splitlines())
     assert said == f"/shop/requirements.txt cannot be installed; the last lines of pip:\n{lines}\n  {mend}"
+
+
+def test_what_takes_long_is_told_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the seconds that it has taken; what does not end in time is ended."""
+    monkeypatch.setattr(environment, "TELL_SECONDS", 0.05)
+    told: list[float] = []
+    ended = environment.run(["sleep", "60"], environment={}, directory=tmp_path, seconds=0.5, tell=told.append)
+    assert ended.code is None
+    assert len(told) > 1
+    assert told == sorted(told)
+    told.clear()
+    assert environment.run(["true"], environment={}, directory=tmp_path, seconds=60, tell=told.append).code == 0
 
 
 def test_the_import_machinery_takes_no_lines_of_the_apps() -> None:

@@ -27,10 +27,10 @@ INSTALLING = (
         r"mysql_config|pkg-config name",
         "mysqlclient is built with MariaDB's: apt-get install libmariadb-dev pkg-config gcc python3-dev",
     ),
-    (r"Python\.h: No such file", "a package is built here: apt-get install python3-dev"),
+    (r"Python\.h: No such file", "{built} is built here: apt-get install python3-dev"),
     (
         r"gcc'? failed|unable to execute '\S*gcc'|No such file or directory: '\S*gcc'",
-        "a package is built here: apt-get install gcc python3-dev",
+        "{built} is built here: apt-get install gcc python3-dev",
     ),
     (r"DO NOT MATCH THE HASHES", "the index has other files than were locked: lock the requirements anew"),
     (r"In --require-hashes mode", "some requirements have hashes and some have none: give all of them hashes, or none"),
@@ -43,6 +43,15 @@ INSTALLING = (
         "the index has no {what} for this Python: correct its name, or set PIP_EXTRA_INDEX_URL to one that has it",
     ),
     (r"requires a different Python", "a package wants another Python: give an environment with it by --python PATH"),
+    (
+        r"(?i)failed to build|failed building|generating package metadata",
+        "{built} is built here, and that fails: take a version with a wheel for this Python, or install what it needs",
+    ),
+)
+#: Where pip names the package that it could not build, from version 22 on.
+BUILT = re.compile(
+    r"Failed (?:building wheel for|to build) '?(?!installable |one or )(?P<name>[\w.-]+)"
+    r"|based projects \((?P<several>[^)]+)\)|package metadata\.\s+╰─> (?P<described>[\w.-]+)"
 )
 
 #: What the import says, and what mends it; the first that fits.
@@ -96,9 +105,11 @@ def not_installed(source: str, output: str, *, timed_out: bool) -> str:
     """Return why what the app needs cannot be installed."""
     if timed_out:
         return f"{source} was not installed in time; the last lines of pip:\n{last_lines(output)}\n  give --python PATH"
+    names = BUILT.search(output)
+    built = next(filter(None, names.groups()), "") if names else "a package"
     for pattern, words in INSTALLING:
         if found := re.search(pattern, output):
-            mend = words.format(**found.groupdict())
+            mend = words.format(built=built, **found.groupdict())
             break
     else:
         mend = "make an environment with the requirements by hand, and give it by --python PATH"

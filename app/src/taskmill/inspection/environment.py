@@ -27,13 +27,14 @@ from taskmill.inspection.probed import App
 from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from taskmill.inspection.requirements import PythonVersion, Requirements
     from taskmill.inspection.source_code import Candidate
 
 PROBE = Path(__file__).with_name("probe.py")
 INSTALL_SECONDS = 900
+TELL_SECONDS = 15.0
 #: The variable by which the children of a program are known.
 MARK = "TASKMILL_INSPECT"
 #: A requirement that may be a directory of this machine; and a file of constraints.
@@ -94,8 +95,12 @@ def run(
     directory: Path,
     seconds: float,
     script: Path | None = None,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> Ended:
-    """Run a program to its end, in a session of its own; nothing of it is left, whatever happens here."""
+    """Run a program to its end, in a session of its own; nothing of it is left, whatever happens here.
+
+    Meanwhile ``tell`` gets the seconds that it has taken, every :data:`TELL_SECONDS`.
+    """
     mark = uuid.uuid4().hex
     with tempfile.TemporaryFile() as log, (script or Path(os.devnull)).open("rb") as standard_input:
         process = subprocess.Popen(  # noqa: S603  # the app's own Python
@@ -108,8 +113,12 @@ def run(
             start_new_session=True,
         )
         try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0 and process.returncode is None:
+                try:
+                    process.wait(min(TELL_SECONDS, left))
+                except subprocess.TimeoutExpired:
+                    tell(seconds - (end - time.monotonic()))
             code = process.returncode
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -140,8 +149,10 @@ def end_marked(mark: str) -> None:
 
 
 @contextmanager
-def python_of(given: Path | None, requirements: Requirements | None, version: PythonVersion | None) -> Iterator[Path]:
-    """Yield a Python that has what the app needs: the one given, or a new one for a while.
+def python_of(
+    given: Path | None, requirements: Requirements | None, version: PythonVersion | None, tell: Callable[[str], None]
+) -> Iterator[Path]:
+    """Yield a Python that has what the app needs: the one given, or a new one for a while; tell what is done.
 
     Raises ``TaskmillError`` where there is none, or what the app needs cannot be installed.
     """
@@ -154,7 +165,7 @@ def python_of(given: Path | None, requirements: Requirements | None, version: Py
         yield path
     else:
         with tempfile.TemporaryDirectory(prefix="taskmill-inspect-") as folder:
-            yield installed(Path(folder), requirements, fitting(version))
+            yield installed(Path(folder), requirements, fitting(version), tell)
 
 
 def fitting(version: PythonVersion | None) -> str:
@@ -187,7 +198,9 @@ def takes(versions: str, python: str) -> bool:
         return True
 
 
-def installed(folder: Path, requirements: Requirements | None, python: str) -> Path:
+def installed(
+    folder: Path, requirements: Requirements | None, python: str, tell: Callable[[str], None] = lambda _: None
+) -> Path:
     """Make an environment with what the app needs, return its Python; raise ``TaskmillError`` with what pip says."""
     environment = folder / "environment"
     file, source = folder / "requirements.txt", "Celery"
@@ -203,6 +216,7 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
         file.write_text(requirements.text if requirements.hashed else plain)
     if requirements is not None:
         source = str(requirements.source)
+    tell(f"installing {source} into an environment of its own")
     inside = environment / "bin" / "python"
     # Where paths in the app's own file begin.
     by_path = requirements is not None and (requirements.as_it_is or requirements.local)
@@ -211,7 +225,13 @@ def installed(folder: Path, requirements: Requirements | None, python: str) -> P
     variables = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0", **os.environ}
     pip = [str(inside), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
     for command in ([python, "-m", "venv", str(environment)], [*pip, "--requirement", str(file)]):
-        ended = run(command, environment=variables, directory=place, seconds=INSTALL_SECONDS)
+        ended = run(
+            command,
+            environment=variables,
+            directory=place,
+            seconds=INSTALL_SECONDS,
+            tell=lambda seconds: tell(f"installing it has taken {seconds:.0f} s so far"),
+        )
         if ended.code != 0:
             raise TaskmillError(causes.not_installed(source, ended.output, timed_out=ended.code is None))
     return inside

@@ -44,9 +44,7 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
     else:
         needs = requirements.find(directories)
     version = requirements.python_version(directories)
-    if options.python is None:
-        tell(f"installing {needs.source if needs is not None else 'Celery'} into an environment of its own")
-    with environment.python_of(options.python, needs, version) as python:
+    with environment.python_of(options.python, needs, version, tell) as python:
         tell("importing the app")
         probe = partial(environment.probe, python, root, variables=options.variables, seconds=options.seconds)
         app, output = probe(candidate or options.app)

@@ -38,6 +38,8 @@ FROM_ENVIRONMENT = "from the environment"
 #: Names of variables that hold an address, and what those are called that hold the broker's or the result backend's.
 OF_ADDRESS = "UR[IL]|(BROKER|BACKEND)$"
 OF_CLUSTER = {"broker": "BROKER|AMQP|RABBIT|CELERY", "results": "RESULT|BACKEND|CELERY"}
+#: Where the settings of pydantic 2 are, those of pydantic 1, and these within pydantic 2.
+SETTINGS = ("pydantic_settings", "pydantic.env_settings", "pydantic.v1.env_settings")
 MAPPINGS = frozenset({"os", "_collections_abc", "collections.abc"})
 
 
@@ -102,13 +104,13 @@ class Environment:
         return own_file(frame.f_code.co_filename, self.root)
 
     def of_settings(self, error: str) -> None:
-        """Note what the app's classes of pydantic-settings take, since these copy all variables.
+        """Note what the app's classes of pydantic's settings take, since these copy all variables.
 
         One without a default is needed where it is there, where its class has a file for it, and where the import
         failed with this ``error``, over what its class lacks.
         """
-        lacks = re.search(r"validation errors? for (\w+)[\s\S]*Field required", error)
-        waiting = [sys.modules["pydantic_settings"].BaseSettings] if "pydantic_settings" in sys.modules else []
+        lacks = re.search(r"validation errors? for (\w+)[\s\S]*[Ff]ield required", error)
+        waiting = [vars(sys.modules[name])["BaseSettings"] for name in SETTINGS if name in sys.modules]
         there = {name.upper(): value for name, value in dict(os.environ).items()}
         for kind in waiting:
             waiting += kind.__subclasses__()
@@ -117,7 +119,7 @@ class Environment:
             for name, line, required in fields_of(kind, file, there) if own else ():
                 given = name.upper() in there
                 failed = lacks is not None and lacks.group(1) == kind.__name__
-                needed = required and (given or failed or bool(kind.model_config.get("env_file")))
+                needed = required and (given or failed or bool(config_of(kind, "env_file")))
                 if given:
                     self.values[name] = there[name.upper()]
                 self.note_at(name, file, line, needed, given)
@@ -157,7 +159,7 @@ def file_of(kind: type) -> str:
 
 
 def fields_of(kind: Any, file: str, there: dict[str, str]) -> list[tuple[str, int, bool]]:
-    """Return for each field of a class of pydantic-settings its variable, its line, and whether it has no default.
+    """Return for each field of a class of settings its variable, its line, and whether it has no default.
 
     Of several variables it is the first that is ``there``, by their names in capitals.
     """
@@ -171,15 +173,30 @@ def fields_of(kind: Any, file: str, there: dict[str, str]) -> list[tuple[str, in
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
     found = []
+    for field, names, required in variables_of(kind):
+        name = next((name for name in names if name.upper() in there), names[0])
+        heeded = name if config_of(kind, "case_sensitive") else name.upper()
+        found.append((heeded, lines.get(field, 0), required))
+    return found
+
+
+def variables_of(kind: Any) -> list[tuple[str, list[str], bool]]:
+    """Return each field of a class of settings, its variables, and whether it has no default."""
+    if not hasattr(kind, "model_fields"):
+        fields = kind.__fields__.items()
+        return [(field, sorted(one.field_info.extra["env_names"]), bool(one.required)) for field, one in fields]
+    found = []
     for field, info in kind.model_fields.items():
         alias = info.validation_alias
         choices = [one if isinstance(one, str) else one.path[0] for one in getattr(alias, "choices", [alias]) if one]
-        names = [str(one) for one in choices] or [kind.model_config.get("env_prefix", "") + field]
-        if not kind.model_config.get("case_sensitive"):
-            names = [name.upper() for name in names]
-        name = next((name for name in names if name.upper() in there), names[0])
-        found.append((name, lines.get(field, 0), info.is_required()))
+        names = [str(one) for one in choices] or [config_of(kind, "env_prefix") + field]
+        found.append((field, names, info.is_required()))
     return found
+
+
+def config_of(kind: Any, name: str) -> Any:
+    """Return an option of a class of settings."""
+    return kind.model_config.get(name) if hasattr(kind, "model_config") else getattr(kind.__config__, name)
 
 
 def find(names: list[str], module: str, attribute: str) -> tuple[Any, str]:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tokenize
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,11 +116,27 @@ class SourceCode:
             ]
         return sorted(made, key=self._likelihood)
 
-    def _likelihood(self, one: Candidate) -> tuple[bool, int, int, str]:
+    def _likelihood(self, one: Candidate) -> tuple[bool, int, int, str, int]:
         inside = one.file.relative_to(self.path).parts if one.file != self.path else ()
         aside = any(part in ASIDE for part in inside[:-1]) or one.file.stem.startswith("test_")
         rank = USUAL.index(one.file.stem) if one.file.stem in USUAL else len(USUAL)
-        return aside, rank, len(inside), str(one.file)
+        return aside, rank, len(inside), str(one.file), -self._used[one.attribute]
+
+    @cached_property
+    def _used(self) -> Counter[str]:
+        """How often each name is imported from a module, or has a ``task`` that decorates a function."""
+        used: Counter[str] = Counter()
+        for module in self.modules.values():
+            for node in ast.walk(module):
+                match node:
+                    case ast.ImportFrom(names=names):
+                        used.update(name.name for name in names)
+                    case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+                        for one in decorators:
+                            match one.func if isinstance(one, ast.Call) else one:
+                                case ast.Attribute(value=ast.Name(id=name), attr="task"):
+                                    used[name] += 1
+        return used
 
     @cached_property
     def factories(self) -> list[tuple[str, Path, int]]:
