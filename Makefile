@@ -97,15 +97,15 @@ $(VENV)/controller: requirements/controller$(addprefix -,$(ANSIBLE)).txt app/pyp
 
 # Checks and tests. Molecule's hosts are their own: the scenarios run beside a lab that is up, and beside each other. tests/suite.yml
 # lists the steps, JOBS says how many at the same time.
-JOBS ?= 2
+JOBS ?= 3
 suite = python tests/suite.py $1 --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 
 .PHONY: test
-test: .venv/dev ## The checks and tests that everyone runs, and CI (JOBS=2 ONLY=landscape,app)
+test: .venv/dev ## The checks and tests that everyone runs, and CI (JOBS=3 ONLY=landscape,app)
 	$(call suite,test)
 
 .PHONY: test-all
-test-all: .venv/dev ## Every check and test there is, for a night (JOBS=2 ONLY=faults,redis RESUME=1)
+test-all: .venv/dev ## Every check and test there is, for a night (JOBS=3 ONLY=faults,redis RESUME=1)
 	$(call suite,all)
 
 .PHONY: clean
@@ -129,7 +129,7 @@ export MOLECULE_GLOB := {molecule,benchmarks/molecule}/*/molecule.yml
 
 .PHONY: test-units
 test-units: .venv/dev ## The tests that need no host and no service
-	pytest -q --numprocesses auto tests
+	pytest -q --numprocesses auto -m $(UNITS) tests
 	cd app && pytest -q --numprocesses auto -m $(UNITS)
 	cd benchmarks && pytest -q --numprocesses auto --dist loadfile
 

@@ -26,6 +26,11 @@ LINE = re.compile(
 CHECKS = r"^\w+ : (validate\w* \||Validating arguments against arg spec )"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the marker of these tests, which is one of the app's, too."""
+    config.addinivalue_line("markers", "thorough: takes long; in `make test-all` alone")
+
+
 @dataclass
 class Case:
     """What became of one host of a play: the tasks that it had a result in, those it failed in, and what these say."""

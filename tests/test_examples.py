@@ -74,6 +74,7 @@ def test_every_lab_has_a_place_of_its_own(resolve: Callable[[Any, dict[str, Any]
     assert len(bridges) == len(subnets) == len(inventories)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_the_playbooks_take_an_example(example: Path) -> None:
     """As they take any inventory."""

@@ -440,6 +440,7 @@ def test_the_capacity_of_a_real_cluster_is_found(taskmill: Taskmill) -> None:
     assert f"This cluster does {text.rate(data['answer']['rate'])}" in done.out
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("worker")
 def test_a_task_that_fails_ends_the_search_of_a_real_cluster(taskmill: Taskmill) -> None:
     """With the exit code of a run that has faults, and the folder that lists them."""

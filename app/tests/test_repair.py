@@ -81,6 +81,7 @@ def test_missing_results_are_posted_again_and_merged(taskmill: Taskmill, memcach
     assert record(folder)["repaired"] == [repaired]
 
 
+@pytest.mark.thorough
 def test_store_that_was_too_small_is_made_up_for(
     taskmill: Taskmill, rabbitmq: RabbitMQ, tmp_path: Path, start_memcached: Callable[..., Memcached]
 ) -> None:
@@ -105,6 +106,7 @@ def test_store_that_was_too_small_is_made_up_for(
         assert record(folder)["repaired"][0]["posted"] == lost
 
 
+@pytest.mark.thorough
 def test_repair_without_workers_ends_and_can_be_done_again(
     taskmill: Taskmill, rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_client_killed_while_posting_is_taken_up(taskmill: Taskmill, processes: int) -> None:
     """All planned tasks are there once; at most a window of each thread was sent twice, and that is counted."""
     tasks = 3000

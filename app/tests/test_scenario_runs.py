@@ -147,6 +147,7 @@ def test_a_threshold_over_time_stops_a_load_and_what_is_published_is_collected(
     assert [one["met"] for one in found["requirements"]] == [True, False]
 
 
+@pytest.mark.thorough
 def test_workers_that_stand_still_stop_a_load_by_the_time_in_the_queue(
     taskmill: Taskmill, worker: Worker, tmp_path: Path
 ) -> None:

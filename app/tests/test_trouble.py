@@ -54,9 +54,11 @@ def on_disk(folder: Path) -> dict[str, int]:
     [
         ("prefork", "keep", "workers have 1 message"),
         # The message that the worker has is another task's, under the same id.
-        ("prefork", "hand_on", "workers have 1 message"),
+        pytest.param("prefork", "hand_on", "workers have 1 message", marks=pytest.mark.thorough),
         # Its process does not answer while it runs a task.
-        ("solo", "keep", "a consumer of red does not answer, as one that is at work"),
+        pytest.param(
+            "solo", "keep", "a consumer of red does not answer, as one that is at work", marks=pytest.mark.thorough
+        ),
     ],
 )
 def test_tasks_that_take_longer_than_the_deadline_are_not_lost_while_they_run(

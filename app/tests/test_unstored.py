@@ -116,6 +116,7 @@ def test_workers_without_the_clients_backend_are_noticed(
     assert record(taskmill.latest)["counts"]["acknowledged"] == 60
 
 
+@pytest.mark.thorough
 def test_ctrl_c_while_they_run_leaves_a_run_that_collect_takes_up(
     taskmill: Taskmill, memcached: Memcached, begin: Callable[..., Worker], tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_ctrl_c_while_they_run_leaves_a_run_that_collect_takes_up(
     assert "All 8 tasks were acknowledged; they store no result" in done.out
 
 
+@pytest.mark.thorough
 def test_worker_of_another_name_that_came_later_does_not_end_the_counting(
     taskmill: Taskmill, memcached: Memcached, begin: Callable[..., Worker]
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_stopping_worker_acknowledges_what_a_process_had_not_accepted(
     assert set(cluster.executions().values()) == {1}
 
 
+@pytest.mark.thorough
 @BATCHES
 def test_a_worker_goes_on_after_connections_that_were_lost(
     start: Callable[[int], Cluster], rabbitmq: RabbitMQ, batch: int

@@ -154,7 +154,16 @@ def test_an_option_of_the_command_line_ends_the_playbook_in_its_first_play(
     ] == []
 
 
-@pytest.mark.parametrize("playbook", ["run-load", "capacity", "tune", "break-things", "resume-load"])
+@pytest.mark.parametrize(
+    "playbook",
+    [
+        "run-load",
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)
+            for name in ("capacity", "tune", "break-things", "resume-load")
+        ),
+    ],
+)
 def test_a_load_in_check_mode_is_refused(playbook: str) -> None:
     """With --check there is no load, and so nothing to go on with: the first play says so, and what to run instead."""
     done = run_playbook("-i", "inventory/lab-faults", f"playbooks/{playbook}.yml", "--check")
@@ -364,7 +373,10 @@ def test_every_task_on_this_machine_says_that_it_is_this_user() -> None:
     assert (tasks > 20, loops > 1) == (True, True)
 
 
-@pytest.mark.parametrize("playbook", ["run-load", "tune", "break-things"])
+@pytest.mark.parametrize(
+    "playbook",
+    ["run-load", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("tune", "break-things"))],
+)
 def test_a_limit_that_leaves_out_the_client_is_refused(playbook: str, tmp_path: Path) -> None:
     """There would be no load; nothing is measured, and no worker is changed."""
     groups = {"broker": ["one"], "results": ["one"], "workers": ["two", "three"], "client": ["four"]}

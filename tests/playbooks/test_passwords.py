@@ -26,6 +26,11 @@ NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection":
 FILES = {"broker_worker", "broker_client", "broker_monitor", "redis", "flower"}
 CHECK = "Check that the passwords and the authority of what runs already are here"
 REPLACE = "Replace the passwords"
+#: Options that change nothing of what is asked and refused.
+CHECK_MODE, LIMIT, TAGS = (
+    pytest.param(options, marks=pytest.mark.thorough)
+    for options in (("--check",), ("--limit", "workers"), ("--tags", "flower"))
+)
 
 
 def plays_of(book: str, name: str) -> list[dict[str, Any]]:
@@ -96,7 +101,7 @@ def clone(tmp_path: Path) -> Clone:
     return Clone(tmp_path)
 
 
-@pytest.mark.parametrize("options", [(), ("--check",), ("--limit", "workers"), ("--tags", "flower")])
+@pytest.mark.parametrize("options", [(), CHECK_MODE, LIMIT, TAGS])
 def test_a_fresh_clone_is_refused_where_another_has_set_up_the_broker(clone: Clone, options: tuple[str, ...]) -> None:
     """Before a password is generated; the users are named, and where their passwords are to be had."""
     clone.set_up("RabbitMQ", "Flower")
@@ -114,7 +119,7 @@ def test_a_fresh_clone_is_refused_where_another_has_set_up_the_broker(clone: Clo
     assert clone.calls() == ["-q list_users"]
 
 
-@pytest.mark.parametrize("options", [(), ("--check",)])
+@pytest.mark.parametrize("options", [(), CHECK_MODE])
 def test_blank_hosts_get_passwords_once(clone: Clone, options: tuple[str, ...]) -> None:
     """Those that the inventory needs, which only their owner reads; once they are here, no host is asked."""
     clone.set_up()
@@ -159,7 +164,7 @@ def test_a_node_that_does_not_answer_is_no_blank_one(clone: Clone) -> None:
     assert not clone.secrets.exists()
 
 
-@pytest.mark.parametrize("options", [(), ("--limit", "workers")])
+@pytest.mark.parametrize("options", [("--limit", "workers"), pytest.param((), marks=pytest.mark.thorough)])
 def test_a_broker_that_is_not_reached_ends_it(clone: Clone, options: tuple[str, ...]) -> None:
     """What it has is not known, so nothing is generated for any host."""
     clone.set_up("RabbitMQ", "Flower")
@@ -247,7 +252,7 @@ def test_a_rotation_of_passwords_that_a_vault_has_is_refused(clone: Clone) -> No
     assert "No password of this inventory is generated, since it sets them all itself" in said
 
 
-@pytest.mark.parametrize("options", [(), ("--check",), ("--limit", "workers")])
+@pytest.mark.parametrize("options", [(), CHECK_MODE, LIMIT])
 def test_a_fresh_clone_is_refused_where_another_has_signed_certificates(clone: Clone, options: tuple[str, ...]) -> None:
     """Although a vault has the passwords; the certificate is named, and where its authority is to be had."""
     clone.set_up("broker.pem")
@@ -272,7 +277,11 @@ def test_a_fresh_clone_is_refused_where_another_has_signed_certificates(clone: C
 
 @pytest.mark.parametrize(
     ("options", "refused"),
-    [((), True), (("-e", "tls_renew=authority", "--check"), True), (("-e", "tls_renew=authority"), False)],
+    [
+        (("-e", "tls_renew=authority"), False),
+        pytest.param((), True, marks=pytest.mark.thorough),
+        pytest.param(("-e", "tls_renew=authority", "--check"), True, marks=pytest.mark.thorough),
+    ],
 )
 def test_another_authority_is_made_when_it_is_asked_for(clone: Clone, options: tuple[str, ...], refused: bool) -> None:
     """To renew certificates does not, nor does check mode, whose files would let site.yml through."""

@@ -167,6 +167,7 @@ def refusal(said: str, role: str) -> str:
     return said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("role", sorted(SISTERS))
 def test_a_role_works_outside_this_repository(outside: Callable[..., str], role: str) -> None:
     """All of its tasks are understood, its input is taken, and its templates are rendered."""
