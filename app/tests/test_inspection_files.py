@@ -494,13 +494,20 @@ def test_which_file_says_what_is_needed(tmp_path: Path, files: dict[str, str], s
             "-r {}/requirements.txt\n# Stores results in memcached.\n{}\n",
             False,
         ),
-        ({"requirements.txt": "celery\n"}, "pymemcache", None, False),
+        ({"requirements.txt": "celery\n"}, "python-memcached", None, False),
+        (
+            {"requirements.txt": "celery\n"},
+            "pymemcache",
+            "-r {}/requirements.txt\n# Stores results in memcached.\n{}\n",
+            False,
+        ),
         ({"requirements.txt": HASHED}, "celery", None, True),
         ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "celery", EXPORTED, True),
-        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "pylibmc", EXPORTED, False),
+        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "python-memcached", EXPORTED, False),
+        ({"uv.lock": UV, "pyproject.toml": PDM_PROJECT}, "pylibmc", EXPORTED, True),
         ({}, "celery", None, False),
     ],
-    ids=["adds", "has", "hashed", "lock", "lock-has", "none"],
+    ids=["adds", "has", "other", "hashed", "lock", "lock-has", "lock-other", "none"],
 )
 def test_what_stores_results_is_required(
     tmp_path: Path, files: dict[str, str], installed: str, text: str | None, *, hurts: bool
@@ -511,6 +518,8 @@ def test_what_stores_results_is_required(
     subject = Subject(code, tmp_path, None, requirements.find([tmp_path]), None, None, {}, app)
     assert inventory.text_of(subject) == (text and text.format(tmp_path, inventory.MEMCACHED))
     said = "nothing that is installed stores results in memcached, where results go to on the hosts"
+    if installed == "pylibmc":
+        said = "results go to memcached by pylibmc, and pool processes share its connection"
     assert [one.what for one in problems(subject)] == ([said] if hurts else [])
 
 
@@ -570,7 +579,8 @@ def test_greenlets_that_share_no_connection_to_redis(
         ("from the environment", ["redis"], "redis", ""),
         ("from the environment", ["redis", "python-memcached"], "memcached", ""),
         ("rpc", ["redis"], "memcached", "# Stores results in memcached.\npython-memcached==1.62\n"),
-        ("db+postgresql", ["pymemcache"], "memcached", ""),
+        ("db+postgresql", ["python-memcached"], "memcached", ""),
+        ("cache+memcached", ["pymemcache"], "memcached", "# Stores results in memcached.\npython-memcached==1.62\n"),
     ],
 )
 def test_results_stay_in_the_kind_of_store_that_the_app_has(

@@ -78,6 +78,17 @@ def test_leaving_out_what_there_is_not_is_an_error() -> None:
     assert features({"TASKMILL_WORKER_WITHOUT": "batching"}) == ALWAYS
 
 
+@pytest.mark.parametrize(("version", "starts"), [("5, 2, 7", False), ("5, 3, 6", True)])
+def test_a_worker_of_an_old_celery_ends_at_once(version: str, *, starts: bool) -> None:
+    """Instead of leaving its messages unacknowledged."""
+    done = built(
+        ["taskmill_worker"], before=f"import celery; celery.VERSION = ({version}); celery.__version__ = '5.2.7'"
+    )
+    assert (done.returncode == 0) == starts, done.stderr
+    said = "taskmill_worker needs Celery 5.3 or later, and the app has 5.2.7: have its requirements bring a later one"
+    assert (said in done.stderr) != starts
+
+
 def test_every_feature_is_a_module_that_installs_nothing_when_it_is_imported() -> None:
     """They are found by their names alone."""
     names = features({"CELERY_WORKER_BATCH": "2"})

@@ -24,6 +24,7 @@ import sys
 import traceback
 from collections import OrderedDict
 
+import celery
 from celery import current_app, signals
 from celery.utils.log import get_logger
 
@@ -34,6 +35,8 @@ if MYPY:  # for the types in comments; Python 2.7 has neither of them
 
 PYTHON_3 = sys.version_info >= (3,)
 WITHOUT = "TASKMILL_WORKER_WITHOUT"
+#: The releases that it does not know: from the first of these up to the second.
+UNKNOWN = (5, 0), (5, 3)
 
 
 def why_not(environ):
@@ -85,7 +88,15 @@ def installed(reasons):
 
 def install(app):
     # type: (Any) -> None
-    """Install the features in the worker of ``app``, and have it say so when its log is there."""
+    """Install the features in the worker of ``app``, and have it say so when its log is there.
+
+    Raises ``RuntimeError`` with a Celery that they are not made for.
+    """
+    if UNKNOWN[0] <= celery.VERSION[:2] < UNKNOWN[1]:
+        raise RuntimeError(
+            "taskmill_worker needs Celery 5.3 or later, and the app has {}: have its requirements bring a later one, "
+            "or start the worker without it".format(celery.__version__)
+        )
     reasons = why_not(os.environ)
     with kept_for_log() as records:
         for name in installed(reasons):

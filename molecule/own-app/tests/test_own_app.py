@@ -40,6 +40,8 @@ def test_the_broker_is_as_the_inventory_has_it(host: Host) -> None:
     assert {"orders", "dead-letters"} <= {queue["name"] for queue in ctl(host, "list_queues", "--vhost team/shop")}
     assert host.socket("tcp://10.78.37.11:5673").is_listening
     assert not host.socket("tcp://10.78.37.11:5672").is_listening
+    assert host.socket("tcp://127.0.0.1:15674").is_listening
+    assert not host.socket("tcp://127.0.0.1:15672").is_listening
     assert "heartbeat = 7" not in host.file("/etc/rabbitmq/rabbitmq.conf").content_string
 
 

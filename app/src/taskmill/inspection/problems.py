@@ -72,10 +72,15 @@ def results(subject: Subject) -> Iterator[Problem]:
 
 
 def store(subject: Subject) -> Iterator[Problem]:
-    """Results in a store need a client of it."""
+    """Results in a store need a client of it.
+
+    By Celery 5.7's own backend for memcached all processes of a worker use one connection (docs/compatibility.md).
+    """
     needs = subject.requirements
     if needs is not None and subject.lacks_client_of_store and needs.any_hashed:
         what = f"nothing that is installed stores results in {subject.result_store}, where results go to on the hosts"
+        if subject.result_store == "memcached" and subject.celerys_client:
+            what = f"results go to memcached by {subject.celerys_client}, and pool processes share its connection"
         yield Problem(what, subject.place(needs.source), f"add {STORED_BY[subject.result_store]} to the requirements")
 
 

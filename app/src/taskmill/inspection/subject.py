@@ -12,8 +12,10 @@ from taskmill.inspection.system_packages import Needs
 
 #: The role celery_worker gives them to each worker.
 OF_THE_ROLE = frozenset({"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "HOME", "LANG", "PATH", "TMPDIR", "USER"})
-#: Any of these stores results in memcached: the first in taskmill's workers, the others in Celery's own backend.
-MEMCACHED_CLIENTS = ("python-memcached", "pymemcache", "pylibmc")
+#: What stores results there: in memcached in taskmill's workers (taskmill_worker/memcached_backend.py).
+CLIENTS = {"redis": "redis", "memcached": "python-memcached"}
+#: Those by which Celery's own backend stores results in memcached.
+CELERYS_CLIENTS = ("pymemcache", "pylibmc")
 
 #: What the probe says in the place of a backend that it named itself.
 FROM_ENVIRONMENT = "from the environment"
@@ -83,12 +85,17 @@ class Subject:
 
         Redis, where its own backend is that, or comes from the environment and the app can use Redis; else memcached.
         """
-        has = self.app.distributions
-        asked = self.app.own_backend == FROM_ENVIRONMENT and "redis" in has and not has.keys() & set(MEMCACHED_CLIENTS)
+        has = self.app.distributions.keys()
+        memcached = has & {CLIENTS["memcached"], *CELERYS_CLIENTS}
+        asked = self.app.own_backend == FROM_ENVIRONMENT and "redis" in has and not memcached
         return "redis" if asked or self.app.own_backend in REDIS else "memcached"
 
     @property
     def lacks_client_of_store(self) -> bool:
-        """Whether nothing that is installed can store results there."""
-        clients = {"redis": ("redis",), "memcached": MEMCACHED_CLIENTS}[self.result_store]
-        return not any(name in self.app.distributions for name in clients)
+        """Whether what stores results there is not installed."""
+        return CLIENTS[self.result_store] not in self.app.distributions
+
+    @property
+    def celerys_client(self) -> str:
+        """The client of memcached that Celery's own backend would use; empty where there is none."""
+        return next((name for name in CELERYS_CLIENTS if name in self.app.distributions), "")
