@@ -10,6 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_playbook import ROOT
+from python_file import load
 
 LAB = {"broker1": "10.250.77.11", "worker1": "10.250.77.12"}
 TIB = 2**40
@@ -127,3 +129,22 @@ def test_a_name_that_no_host_can_have_is_refused(problems: ModuleType, name: str
 def test_a_bridge_name_is_as_short_as_the_kernel_wants(problems: ModuleType) -> None:
     """Sixteen characters are one too many for a network interface."""
     assert "at most 15" in problems.of_names("tm-0123456789012", [])[0]
+
+
+@pytest.mark.usefixtures("lab_utils")
+@pytest.mark.parametrize(("machine", "interface"), [("1", "1"), ("0", "0")])
+def test_forwarding_that_others_have_come_to_need_is_left_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, interface: str
+) -> None:
+    """A container engine turns it on for the whole machine while a lab is up; else the lab's end sets it back."""
+    network = load(ROOT / "roles/lab_host/library/lab_host_network.py")
+    for name, value in (("all", machine), ("eth0", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "forwarding").write_text(value)
+    (tmp_path / "forwarding.json").write_text('{"interfaces": ["eth0"]}')
+    monkeypatch.setattr(network, "SETTINGS", tmp_path)
+    monkeypatch.setattr(network, "succeeds", lambda *_: False)
+    network.Forwarding(tmp_path).turn_off()
+    assert (tmp_path / "all" / "forwarding").read_text() == machine
+    assert (tmp_path / "eth0" / "forwarding").read_text() == interface
+    assert not (tmp_path / "forwarding.json").exists()
