@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "app_minimal_headers": False,
         "load_options_further": ["--transient"],
     },
+    "of_the_articles_release": {"celery_release": "celery31"},
     "of_a_scenario": {"load_scenario": str(ROOT / "docs/scenario.yml"), "load_options_further": ["--transient"]},
     "of_no_function": {**OTHER_APP, "cluster_workers": ["of_no_function"], "load_run_baseline": {"skipped": True}},
     "of_no_value": {
@@ -101,6 +102,11 @@ def test_a_load_has_a_pace_and_thresholds_where_they_are_given(commands: dict[st
         "--require=waiting>9 for 5s, stop as failed",
         "--require=lost==0",
     ]
+
+
+def test_the_articles_client_gets_no_option_that_it_does_not_have(commands: dict[str, list[str]]) -> None:
+    """It always sends all headers."""
+    assert commands["of_the_articles_release"] == ["run", *COMMON[:-1], *ROUTES, "--tasks=1000000", "--profile"]
 
 
 def test_a_load_is_told_what_is_not_as_usual_of_its_patience(commands: dict[str, list[str]]) -> None:
