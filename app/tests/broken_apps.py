@@ -18,6 +18,8 @@ app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ.
 TASK = APP + "@app.task(name='proj.add')\ndef add(x, y):\n    return x + y\n"
 #: A module that is not there, whatever is installed.
 ABSENT = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')\n"
+#: The directory above the source as home, where nothing can be written.
+READ_ONLY_HOME = 'mount --bind .. .. && mount -o remount,bind,ro ..; HOME=$(dirname "$PWD") exec "$@"'
 #: As Django has it, whose settings are read from the environment.
 DJANGO = """class ImproperlyConfigured(Exception):
     pass
@@ -81,6 +83,17 @@ BROKEN = [
         "read-only",
         files={"proj.py": APP + "import logging\nlogging.FileHandler('log/shop.log')\n", "log/.keep": ""},
         before=["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none log; exec "$@"', "sh"],
+    ),
+    # A library's cache, in the home that the role celery_app gives the user.
+    Broken(
+        "read-only-home",
+        files={"proj.py": APP + "os.makedirs(os.path.expanduser('~/.cache/shop'))\n"},
+        before=["unshare", "--mount", "sh", "-c", READ_ONLY_HOME, "sh"],
+    ),
+    # The same where the user has one in /home, which root would see all the same.
+    Broken(
+        "closed-home",
+        files={"proj.py": APP + "raise PermissionError(13, 'Permission denied', '/home/shop/.cache')\n"},
     ),
     Broken("pool", options=["--pool=wings"]),
     Broken("pool-of-the-settings", files={"proj.py": APP + "app.conf.worker_pool = 'wings'\n"}),

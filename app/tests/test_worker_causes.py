@@ -124,6 +124,45 @@ def test_a_system_library_has_its_debian_package(causes: ModuleType, library: st
     )
 
 
+OWN = (
+    "Have the app write to a directory of its own, such as /var/lib/proj or /var/log/proj, and add that to "
+    "celery_worker_writable_paths, which has it made; or, if it is a log, to stderr, which the journal keeps."
+)
+REPLACED = "can be made writable, since a deployment replaces it."
+
+
+@pytest.mark.parametrize(
+    ("code", "path", "told_path", "mends"),
+    [
+        ("open('/srv/data/x')", "/srv/data/x", "/srv/data/x", "Add /srv/data to celery_worker_writable_paths."),
+        ("os.mkdir('/srv/data')", "/srv/data", "/srv/data", "Add /srv/data to celery_worker_writable_paths."),
+        ("os.mkdir('log')", "log", "/opt/shop/src/log", f"Nothing below /opt/shop/src {REPLACED} {OWN}"),
+        (
+            "open(path)",
+            "/opt/shop/venv/lib/x.json",
+            "/opt/shop/venv/lib/x.json",
+            f"Nothing below /opt/shop/venv {REPLACED} {OWN}",
+        ),
+        ("open(path)", "/var/log/shop.log", "/var/log/shop.log", OWN),
+        ("open(path)", "/opt/shop/.shoprc", "/opt/shop/.shoprc", OWN),
+    ],
+)
+def test_what_is_read_only_has_a_way_that_the_role_takes(
+    causes: ModuleType, code: str, path: str, told_path: str, mends: str
+) -> None:
+    """A directory that is made for the app alone: not one of all, nor what a deployment replaces."""
+    lines = [f"    {code}", "    ^^^^^^", f"OSError: [Errno 30] Read-only file system: '{path}'"]
+    said = causes.explain_cause(lines, {}, FACTS)
+    assert said["why"] == f"the app writes {told_path}, and all but /tmp is read-only to a worker. {mends}"
+
+
+def test_what_is_read_only_to_beat_has_its_own_variable(causes: ModuleType) -> None:
+    """The role celery_beat makes what its variable names."""
+    line = "OSError: [Errno 30] Read-only file system: '/srv/data/x'"
+    said = causes.explain_cause([line], {}, FACTS | {"name": "celery-beat"})
+    assert said["why"].endswith("Add /srv/data to celery_beat_writable_paths.")
+
+
 def test_a_cause_that_nobody_knows_is_the_last_line(causes: ModuleType) -> None:
     """Nothing is made up: there is what Celery said, and no cause."""
     lines = ["Traceback (most recent call last):", '  File "proj.py", line 3, in <module>', "ValueError: never", ""]
@@ -231,6 +270,7 @@ def neutral(text: str, folder: Path, port: int, tls: int) -> str:
         text = text.replace(packages[1], "/opt/shop/venv/lib/python3.11/site-packages")
     text = re.sub(r'"/\S+?/lib/python3[.]\d+/', '"/usr/lib/python3.11/', text)
     text = text.replace(str(SOURCE), "/usr/local/lib/celery-worker").replace(str(folder), FACTS["directory"])
+    text = text.replace(str(folder.parent), str(Path(FACTS["directory"]).parent))
     text = text.replace("/nowhere/venv", FACTS["virtualenv"])
     text = re.sub(rf"127\.0\.0\.1(?::|', )({port}|{tls}|1)\b", FACTS["broker"], text)
     text = text.replace(f"vhost '{OTHER_VHOST}'", f"vhost '{VHOST}'")

@@ -44,6 +44,9 @@ DEBIAN_PACKAGES = dict(
     """.split()  # noqa: SIM905  a list would be as long as the rest
 )
 
+#: Directories that belong to all, so no app is given one of them to write to.
+SHARED = ("/", "/etc", "/opt", "/srv", "/usr", "/var", "/var/cache", "/var/lib", "/var/log", "/var/spool")
+
 # Looked through in this order, so what is more special comes first.
 CAUSES = [
     # What systemd alone knows.
@@ -156,9 +159,15 @@ CAUSES = [
     ),
     Cause(
         "read-only path",
-        [r"\[Errno 30\] Read-only file system: u?'(?P<path>[^']+)'"],
-        "the app writes {path}, and all but /tmp is read-only to a worker. Add {parent} to "
-        "celery_worker_writable_paths.",
+        [
+            # Of a directory that is to be made, and of a file.
+            (
+                r"(?:mkdir\(.*\n(?:[ ^~]+\n)?|in (?:mkdir|makedirs)\n)\w+: \[Errno 30\] Read-only file system: "
+                r"u?'(?P<made>[^']+)'"
+            ),
+            r"\[Errno 30\] Read-only file system: u?'(?P<path>[^']+)'",
+        ],
+        "the app writes {path}, and all but /tmp is read-only to a worker. {writable}",
         HOST,
         "ls -ld {parent}",
         ENDED,
@@ -166,8 +175,7 @@ CAUSES = [
     Cause(
         "permission",
         [r"\[Errno 13\] Permission denied: u?'(?P<path>[^']+)'"],
-        "the worker's user {user} may not open or run {path}. Change its owner or mode, or have the app use another "
-        "path; /home and /root are closed to workers.",
+        "the worker's user {user} may not open or run {path}. {opened}",
         HOST,
         "namei --long {path}",
         ENDED,
@@ -178,8 +186,8 @@ CAUSES = [
             r"No module named '?(?P<module>gevent|eventlet)\b",
             r"[Yy]ou need to install (?:the )?(?P<module>gevent|eventlet)",
         ],
-        "the pool {module} needs the Python package {module}. Add it to the app's requirements, or choose another "
-        "pool.",
+        "the pool {module} needs the Python package {module}. Add it to the app's requirements, or choose a pool that "
+        "needs none: prefork, threads or solo.",
         HOST,
         "{virtualenv}/bin/python -m pip show {module}",
         ENDED,
@@ -268,9 +276,11 @@ CAUSES = [
                 r"refused for user '(?P<login>[^']+)'"
             )
         ],
-        "the broker's user {login} may not declare the {kind} {queue}. Give it that permission (configure; write "
-        "and read to bind), or have the broker declare the {kind} beforehand and the app leave it alone "
-        "(no_declare=True).",
+        "the broker's user {login} may not declare the {kind} {queue}. Set broker_workers_declare: true in the "
+        "inventory, by which the workers may declare the queues of app_tasks and exchanges of these names "
+        "(broker_task_queues has further names); on a broker of your own, give the user that permission (configure; "
+        "write and read to bind). Or have the app leave the {kind} alone (no_declare=True), and the broker declare it "
+        "beforehand.",
         BROKER,
         "rabbitmqctl list_permissions --vhost {vhost}",
         ENDED,
@@ -407,7 +417,7 @@ CAUSES = [
             r"Invalid value for '-P' / '--pool'",
             r"/celery/concurrency/__init__\.py\W+line \d+, in get_implementation\n(?:.*\n)*?.*No module named",
         ],
-        "there is no pool of that name. Choose one of prefork, threads, gevent, eventlet and solo.",
+        "there is no pool of that name. Choose one of prefork, threads, gevent and solo.",
         HOST,
         "grep --only-matching -- '--pool=[^ \"]*' /etc/celery/{name}.env",
         ENDED,
@@ -443,6 +453,39 @@ CAUSES = [
 ]
 
 
+def is_below(path, directory):
+    """Tell whether a path is the directory, or is below it."""
+    return (path + "/").startswith(directory.rstrip("/") + "/")
+
+
+def how_to_write(path, directory, known):
+    """Return how a worker comes to write to a path, for which this directory would have to be writable."""
+    own = (
+        "Have the app write to a directory of its own, such as /var/lib/{slug} or /var/log/{slug}, and add that to "
+        "{writable_paths}, which has it made; or, if it is a log, to stderr, which the journal keeps."
+    ).format(**known)
+    for place in (known["directory"], known["virtualenv"]):
+        if is_below(path, place):
+            return "Nothing below {} can be made writable, since a deployment replaces it. {}".format(place, own)
+    if directory in SHARED or is_below(known["directory"], directory):
+        return own
+    return "Add {} to {}.".format(directory, known["writable_paths"])
+
+
+def how_to_open(path, known):
+    """Return how a worker comes to open or run a path."""
+    if any(is_below(path, place) for place in ("/home", "/root")):
+        return (
+            "/home and /root are closed to workers. Have the app use another path; where it is the user's home, as for "
+            "a library's cache, set HOME to /var/lib/{slug} in app_environment, and add /var/lib/{slug} to "
+            "{writable_paths}, which has it made."
+        ).format(**known)
+    return (
+        "Change its owner or mode, or have the app use another path; to a worker the app's source is read-only, and "
+        "/home and /root are closed."
+    )
+
+
 def about(caught, facts):
     """Return what fills in a cause's texts: `facts` about the worker, what a sign `caught`, what follows from it."""
     known = dict(facts)
@@ -450,7 +493,13 @@ def about(caught, facts):
     known.setdefault("what", "it does not say why")
     # No code of the app's runs as root.
     known["as_worker"] = "runuser -u {user} -- sh -c 'set -a; . /etc/celery/{name}.env; cd {directory};".format(**facts)
-    known["parent"] = os.path.dirname(known.get("path", ""))
+    known["slug"] = re.sub(r"\W.*", "", facts["app"])
+    known["writable_paths"] = "celery_{}_writable_paths".format("beat" if facts["name"] == "celery-beat" else "worker")
+    if "made" in known or "path" in known:
+        path = os.path.normpath(os.path.join(facts["directory"], known.get("made") or known["path"]))
+        parent = os.path.dirname(path)
+        writable = how_to_write(path, path if "made" in known else parent, known)
+        known.update(path=path, parent=parent, writable=writable, opened=how_to_open(path, known))
     known["broker_host"] = re.sub(r":\d+$", "", known.get("broker", ""))
     library = known.get("library")
     package = DEBIAN_PACKAGES.get(library)
