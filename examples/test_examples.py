@@ -1,4 +1,4 @@
-"""Each example, run as its README says: a lab, a load whose results are all right, and nothing left afterwards."""
+"""Each example, run as its README says: a lab, two loads whose results are all right, and nothing left afterwards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 #: Each example with the subnet that its lab has here, so that one that a user has up is left alone.
@@ -28,9 +29,18 @@ def make(target: str, example: str, *options: str, **variables: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(params=SUBNETS)
+def load(example: str, runs: Path, *options: str) -> dict[str, Any]:
+    """Run a load of an example; return its record, once every task came back and none had a wrong result."""
+    make("load", example, f"TASKS={TASKS}", *options, load_runs_directory=str(runs))
+    record: dict[str, Any] = json.loads((runs / "latest" / "run.json").read_text())
+    counts = {name: record["counts"][name] for name in ("posted", "confirmed", "correct", "wrong", "failed", "lost")}
+    assert counts == {"posted": TASKS, "confirmed": TASKS, "correct": TASKS, "wrong": 0, "failed": 0, "lost": 0}
+    return record
+
+
+@pytest.fixture(params=SUBNETS, scope="module")
 def example(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Yield the name of an example; its lab is taken down afterwards."""
+    """Yield the name of an example; its lab is taken down after both loads."""
     yield request.param
     make("lab-down", request.param)
 
@@ -42,8 +52,14 @@ def test_every_example_has_a_test() -> None:
 
 def test_every_result_of_the_load_is_right(example: str, tmp_path: Path) -> None:
     """They were published, came back and were compared with the value that the example makes by other means."""
-    make("load", example, f"TASKS={TASKS}", load_runs_directory=str(tmp_path))
-    record: dict[str, Any] = json.loads((tmp_path / "latest" / "run.json").read_text())
-    counts = {name: record["counts"][name] for name in ("posted", "confirmed", "correct", "wrong", "failed", "lost")}
+    record = load(example, tmp_path)
     assert record["environment"]["settings"]["beat"] == (example in WITH_BEAT)
-    assert counts == {"posted": TASKS, "confirmed": TASKS, "correct": TASKS, "wrong": 0, "failed": 0, "lost": 0}
+
+
+def test_every_kind_of_the_scenario_ends_as_it_has_to(example: str, tmp_path: Path) -> None:
+    """With its value, with its failure, or well where nothing else is asked of it."""
+    scenario = f"examples/{example}/scenario.yml"
+    record = load(example, tmp_path, f"SCENARIO={scenario}")
+    assert record["workload"]["scenario"] == "scenario.yml"
+    assert set(record["by_kind"]) == set(yaml.safe_load((ROOT / scenario).read_text())["kinds"])
+    assert [name for name, kind in record["by_kind"].items() if not 0 < kind["correct"] == kind["posted"]] == []

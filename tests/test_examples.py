@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import pytest
 import yaml
 from ansible.template import trust_as_template
 from ansible_playbook import ROOT, run_playbook
+
+from taskmill.model.plan import Plan
+from taskmill.workload import scenario
+from taskmill.workload.calls import Calls
 
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/inventory"))
 PLACE = ("lab_host_bridge", "lab_host_subnet", "ansible_host")
@@ -108,4 +113,34 @@ def test_the_readme_has_the_commands(example: Path) -> None:
     readme = (example / "README.md").read_text()
     inventory = f"INVENTORY=examples/{example.name}/inventory"
     assert f"# make load {inventory} TASKS=1000\n" in readme
+    assert f"# make load {inventory} SCENARIO=examples/{example.name}/scenario.yml TASKS=1000\n" in readme
     assert f"# make lab-down {inventory}\n" in readme
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_a_scenario_is_short_and_taken(example: Path) -> None:
+    """At most fifteen lines; what it names beside it is there, and makes arguments and right results."""
+    path = example / "scenario.yml"
+    assert len(path.read_text().splitlines()) <= 15
+    command = [sys.executable, "-m", "taskmill", "scenario", path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = scenario.read(path)
+    plan = Plan("p", found.routes, 20, (), seed=found.seed, scenario=path.name, directory=str(example))
+    for kind in Calls(plan).kinds:
+        assert kind.call(0) == kind.call(0)
+        assert kind.right(0).how == kind.route.right.how.replace("function", "value")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_a_scenario_has_tasks_of_the_app_and_queues_that_are_declared(example: Path) -> None:
+    """Each task is in the source under its name, and its queue is one of ``app_tasks``."""
+    queues = listed(example / "inventory")["_meta"]["hostvars"]["worker1"]["app_tasks"].values()
+    kinds = yaml.safe_load((example / "scenario.yml").read_text())["kinds"].values()
+    assert len(kinds) > 1
+    for kind in kinds:
+        module, _, name = kind["task"].rpartition(".")
+        source = example / "src" / f"{module.replace('.', '/')}.py"
+        functions = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert [one.decorator_list != [] for one in functions if one.name == name] == [True]
+        assert kind["queue"] in queues
