@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: The lab's own subnet is left to the user's lab.
+#: The lab's own bridge and subnet are left to the user's lab.
 LAB = {"lab_host_bridge": "tm-test-new", "lab_host_subnet": "10.78.64.0/24"}
+ADDRESSES = "10.77.0.", "10.78.64."
 #: The first app of Celery's own documentation; one of its tasks reads what messages say of its arguments.
 PROJ = {
     "proj/__init__.py": "",
@@ -73,7 +75,10 @@ def test_three_commands_from_an_app_to_its_report(make: Callable[..., str], tmp_
     for name, text in PROJ.items():
         (tmp_path / "app" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "app" / name).write_text(text)
-    said = make("new", f"APP={tmp_path / 'app'}")
+    model = tmp_path / "lab"
+    shutil.copytree(ROOT / "inventory" / "lab", model)
+    (model / "hosts.yml").write_text((model / "hosts.yml").read_text().replace(*ADDRESSES))
+    said = make("new", f"APP={tmp_path / 'app'}", f"ARGS=--like {model}")
     assert "The load will call " in said
     make("load", "TASKS=600", options(load_runs_directory=str(tmp_path / "runs")))
     record = json.loads((tmp_path / "runs" / "latest" / "run.json").read_text())
