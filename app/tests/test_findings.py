@@ -45,7 +45,7 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("publishing_outran", {"backlog_peak": 18000.0}, ["2,000 tasks", "1,000 finished", "18,000", "10 s"]),
     ("client_limit", {"publish_seconds": 19.0}, ["95 %", "2,000", "1,500"]),
     ("unsustained_rate", {"rate": 1200.0, "backlog_peak": 4000.0}, ["1,200", "1,000", "4,000"]),
-    ("client_stalled", {"rate": 1000.0, "late_s": 2.5}, ["2.5 s", "1,000 tasks"]),
+    ("client_stalled", {"late_s": 2.5, "late_at": "1,000 tasks per second"}, ["2.5 s", "1,000 tasks"]),
     ("spare_cores", {"worker_busy": 0.3, "backlog_peak": 9000.0}, ["9,000", "30 % of 8", "8 pool processes"]),
     ("crowded_pool", {"pool_processes": 16, "worker_busy": 0.9, "task_duration": 0.01}, ["16", "8 cores", "10 ms"]),
     ("shared_machine", {"hosts_beside_workers": ["broker1", "client1"]}, ["broker1 and client1 run", "1 ms", "4 ms"]),
@@ -133,6 +133,23 @@ def test_cores_that_others_kept_busy_are_not_laid_to_the_workers() -> None:
     for costs in ({"function_cpu": 0.0002, "overhead_cpu": 0.0008}, {}):
         limits = findings.find(replace(QUIET, worker_busy=0.99, shares=shares, **costs))  # type: ignore[arg-type]
         assert [finding.title for finding in limits if finding.kind == "limit"] == ["Something else took the cores."]
+
+
+PAUSE = {"text": "pause of 5 s", "tasks": 0, "seconds": 5.0}
+BURST = {"text": "5,000 at once", "tasks": 5000, "seconds": 0.0, "late_s": 9.0}
+
+
+@pytest.mark.parametrize(("between", "late"), [(PAUSE, (3.0, "200/s for 10 s")), (BURST, (0.02, "100/s for 5 s"))])
+def test_of_stages_the_one_in_which_the_client_was_late_is_named(
+    tmp_path: Path, between: dict[str, Any], late: tuple[float, str]
+) -> None:
+    """What is due at once is late by nature, and what follows that is, too."""
+    first = {"text": "100/s for 5 s", "tasks": 500, "seconds": 5.0, "late_s": 0.02}
+    last = {"text": "200/s for 10 s", "tasks": 2000, "seconds": 10.0, "late_s": 3.0}
+    measured = metrics.measure(run_folder.read(runs.make(tmp_path / "run", stages=[first, between, last])), None)
+    assert (measured.late_s, measured.late_at) == late
+    told = apply("client_stalled", late_s=measured.late_s, late_at=measured.late_at)
+    assert (told is not None) == (between is PAUSE)
 
 
 def test_what_is_broken_comes_first() -> None:

@@ -32,9 +32,10 @@ class Metrics:
     #: Tasks that store no result and are done, and where that is known from: workers or queues.
     acknowledged: int = 0
     acknowledged_from: str = ""
-    #: Paced load: the tasks per second that were asked for, and the most by which the client was late.
+    #: Paced load: the tasks per second that were asked for, the most by which the client was late, and at which pace.
     rate: float | None = None
     late_s: float | None = None
+    late_at: str = ""
     #: Share of the worker machines' cores that was busy, the number of these cores, and of pool processes on them.
     worker_busy: float | None = None
     worker_cores: int = 0
@@ -113,7 +114,6 @@ def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
         finished_per_s=record.rates.completed_per_s,
         counts=asdict(record.counts),
         rate=as_number(record.workload.rate) or None,
-        late_s=as_number(client.get("late_s")),
         parked=record.parked,
         evicted=as_integer(run.result_store.get("evicted_during_run")),
         result_store_bytes=as_number(run.result_store.get("limit_bytes")),
@@ -121,6 +121,7 @@ def measure(run: Run, breakdown: CpuBreakdown | None) -> Metrics:
         profiled=bool(run.profile),
         function_timed=as_number(record.environment.get("function_seconds")) is not None,
     )
+    add_pace(metrics, run)
     add_workers(metrics, run, breakdown)
     add_queues(metrics, run)
     add_limits(metrics, run)
@@ -161,6 +162,22 @@ def add_cpu(metrics: Metrics, run: Run, breakdown: CpuBreakdown) -> None:
     metrics.other_cpu = other / metrics.tasks
     duration = as_number(run.section("task_seconds").get("run"))
     metrics.task_duration = duration / metrics.tasks if duration else None
+
+
+def add_pace(metrics: Metrics, run: Run) -> None:
+    """Add by how much the client fell behind its pace; of stages, in the one in which it did most.
+
+    Tasks that are due all at once are late by nature, and so are those of the stage that follows.
+    """
+    if metrics.rate:
+        metrics.late_s = as_number(run.section("client").get("late_s"))
+        metrics.late_at = f"{metrics.rate:,.0f} tasks per second"
+    before = True
+    for stage in map(as_dict, as_list(run.data.get("stages"))):
+        held, late = bool(as_number(stage.get("seconds"))), as_number(stage.get("late_s"))
+        if held and before and late is not None and late > (metrics.late_s or 0.0):
+            metrics.late_s, metrics.late_at = late, str(stage.get("text", ""))
+        before = held
 
 
 def add_workers(metrics: Metrics, run: Run, breakdown: CpuBreakdown | None) -> None:

@@ -74,12 +74,12 @@ def sustained_rate(metrics: Metrics) -> Finding | None:
 
 def client_stalled(metrics: Metrics) -> Finding | None:
     """Paced: the client itself was late."""
-    if not metrics.rate or metrics.late_s is None or metrics.late_s < 0.1:
+    if metrics.late_s is None or metrics.late_s < 0.1:
         return None
     return Finding(
         "limit" if metrics.late_s >= 1 else "note",
         "The client fell behind its own pace.",
-        f"It posted up to {seconds(metrics.late_s)} later than it should have, at {metrics.rate:,.0f} tasks per "
-        f"second. Latency counts from when a task was due, so this is part of it.",
+        f"It posted up to {seconds(metrics.late_s)} later than it should have, at {metrics.late_at}. Latency counts "
+        f"from when a task was due, so this is part of it.",
         "Give the client cores of its own or more processes (--processes), or ask for a lower rate.",
     )
