@@ -37,7 +37,9 @@ def test_the_broker_is_as_the_inventory_has_it(host: Host) -> None:
     assert {user["user"] for user in ctl(host, "list_users")} == {"worker", "client", "monitor"}
     granted = {entry["user"]: entry["read"] for entry in ctl(host, "list_permissions", "--vhost team/shop")}
     assert "celeryev" in granted["monitor"]
-    assert {"orders", "dead-letters"} <= {queue["name"] for queue in ctl(host, "list_queues", "--vhost team/shop")}
+    queues = {one["name"]: str(one["type"]) for one in ctl(host, "list_queues", "name", "type", "--vhost team/shop")}
+    assert "quorum" in queues["orders"]
+    assert "dead-letters" in queues
     assert host.socket("tcp://10.78.37.11:5673").is_listening
     assert not host.socket("tcp://10.78.37.11:5672").is_listening
     assert host.socket("tcp://127.0.0.1:15674").is_listening

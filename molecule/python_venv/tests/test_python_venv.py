@@ -83,3 +83,14 @@ def test_everybody_reads_the_environment_and_root_alone_writes(host: Any) -> Non
     assert host.check_output(f"{nobody} {PYTHON} -c 'import six; print(six.__name__)'") == "six"
     assert host.check_output(f"{nobody} find /opt/scenario ! -type l -writable") == ""
     assert host.check_output("find /opt/scenario ! -user root") == ""
+
+
+@pytest.mark.parametrize(("environment", "modules"), [("by-requirements", "purse"), ("by-wheel", "till, purse")])
+def test_what_a_private_index_has_is_installed_and_its_password_is_gone(
+    host: Any, environment: str, modules: str
+) -> None:
+    """By requirements, and by what a wheel says that it needs; the password is in no file that is left."""
+    assert host.check_output(f"/opt/scenario/{environment}/bin/python -c 'import {modules}; print(1)'") == "1"
+    served = host.check_output("journalctl --quiet --no-pager --output=cat --unit=index")
+    assert '"GET /simple/purse/ HTTP/1.1" 200' in served
+    assert host.run("grep --recursive --files-with-matches -e '7#q?w' -e '7%23q' /opt /etc /root").stdout == ""
