@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from taskmill.cli.inspection import inspect_command
+from taskmill.model.errors import TaskmillError
 
 #: The first example of Celery's documentation ("Using Celery in your Application").
 DOCS = {
@@ -236,3 +245,37 @@ def write(directory: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return directory
+
+
+@dataclass
+class Inspected:
+    """What the command left behind; ``error`` is what it would have said in one line."""
+
+    out: str
+    error: str
+    code: int
+
+    @property
+    def json(self) -> Any:
+        """What --json wrote."""
+        return json.loads(self.out)
+
+    @property
+    def facts(self) -> list[tuple[str, str, str]]:
+        """The facts."""
+        return [(one["about"], one["value"], one["source"]) for one in self.json["facts"]]
+
+    @property
+    def hurts(self) -> list[tuple[str, str]]:
+        """The problems, without what mends them."""
+        return [(one["what"], one["source"]) for one in self.json["problems"]]
+
+
+def inspected(app: Path | str, *options: str, python: str = sys.executable) -> Inspected:
+    """Return what ``taskmill inspect`` says of an app, in an environment that is there: that of these tests."""
+    # On a machine that has other work, an import takes long.
+    arguments = [str(app), "--python", python, "--timeout", "150", *options]
+    done = CliRunner(env={"COLUMNS": "300"}).invoke(inspect_command, arguments)
+    if done.exception is not None and not isinstance(done.exception, TaskmillError | SystemExit):
+        raise done.exception
+    return Inspected(done.stdout, str(done.exception or "") + done.stderr, done.exit_code)

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import celery
 import pytest
 import yaml
-from click.testing import CliRunner
 
 import inspected_apps
+from inspected_apps import Inspected, inspected
 from services import SOURCE, wait_until
-from taskmill.cli.inspection import inspect_command
-from taskmill.model.errors import TaskmillError
 
 HERE = ".".join(map(str, sys.version_info[:3]))
 HOSTS = ["--hosts", "broker=10.0.0.1 worker=10.0.0.2"]
-
-
-@dataclass
-class Inspected:
-    """What the command left behind; ``error`` is what it would have said in one line."""
-
-    out: str
-    error: str
-    code: int
-
-    @property
-    def json(self) -> Any:
-        """What --json wrote."""
-        return json.loads(self.out)
-
-    @property
-    def facts(self) -> list[tuple[str, str, str]]:
-        """The facts."""
-        return [(one["about"], one["value"], one["source"]) for one in self.json["facts"]]
-
-    @property
-    def hurts(self) -> list[tuple[str, str]]:
-        """The problems, without what mends them."""
-        return [(one["what"], one["source"]) for one in self.json["problems"]]
 
 
 @pytest.fixture
@@ -56,15 +28,7 @@ def inspect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Inspected]:
     for name in ("SECRET_KEY", "DJANGO_SETTINGS_MODULE", "SHOP_KEY", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(app: Path, *options: str, python: str = sys.executable) -> Inspected:
-        # On a machine that has other work, an import takes long.
-        arguments = [str(app), "--python", python, "--timeout", "150", *options]
-        done = CliRunner(env={"COLUMNS": "300"}).invoke(inspect_command, arguments)
-        if done.exception is not None and not isinstance(done.exception, TaskmillError | SystemExit):
-            raise done.exception
-        return Inspected(done.stdout, str(done.exception or "") + done.stderr, done.exit_code)
-
-    return run
+    return inspected
 
 
 def test_the_first_example_of_celerys_documentation(inspect: Callable[..., Inspected], tmp_path: Path) -> None:
@@ -559,6 +523,7 @@ def test_quorum_queues_by_the_default_type(inspect: Callable[..., Inspected], tm
         ("app.conf.broker_transport_options = {'visibility_timeout': 7200}", "visibility_timeout is 7200 s"),
         ("app.conf.update(task_acks_late=True, task_time_limit=4000)", "RabbitMQ's consumer_timeout is 1800 s"),
         ("app.conf.result_serializer = 'pickle'", "pickle (result_serializer)"),
+        ("app.conf.worker_pool = 'eventlet'", "worker_pool is eventlet: by a setting alone, what waits in a task"),
         (
             "app.conf.task_routes = [lambda name, args, *_, **__: args[0]]",
             "the route of tasks.add is not known without",

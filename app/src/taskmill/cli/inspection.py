@@ -17,6 +17,7 @@ from taskmill.cli.values import SECONDS, JsonType, VariableType
 from taskmill.inspection import inventory, text
 from taskmill.inspection.facts import facts
 from taskmill.inspection.look import Options, look
+from taskmill.inspection.origin import opened
 from taskmill.inspection.problems import problems
 from taskmill.model import errors
 from taskmill.model.errors import TaskmillError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect")
-@click.argument("app", type=click.Path(path_type=Path))
+@click.argument("app")
 @click.option(
     "--app", "name", default="", metavar="NAME", help="What celery --app takes; found by itself when not given."
 )
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
 )
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="A task of the load; repeat it.")
 @click.option("--args", "arguments", type=JsonType(), help="What these are called with, a JSON list.")
-def inspect_command(app: Path, *, as_json: bool, directory: Path | None, **options: Any) -> None:
-    """Look at the Celery app in the directory or file APP: what a cluster has to know of it, and what will hurt.
+def inspect_command(app: str, *, as_json: bool, directory: Path | None, **options: Any) -> None:
+    """Look at the Celery app APP: what a cluster has to know of it, and what will hurt.
+
+    APP is a directory, a .py file, a wheel, or an address of git: git+https://HOST/PATH@REF#subdirectory=DIRECTORY.
 
     APP is imported in a process of its own, in an environment that is made from its requirements and deleted again.
     """
@@ -65,24 +68,30 @@ def inspect_command(app: Path, *, as_json: bool, directory: Path | None, **optio
         inventory.refuse_existing(directory, [*hosts, inventory.APP])
     variables = dict(options["variables"])
     how = Options(options["name"], options["python"], options["requirements"], variables, options["timeout"])
-    with stopped_alike():
-        subject = look(app, how, lambda words: click.echo(f"{words} ...", err=True))
-    told, hurts = facts(subject), problems(subject)
-    try:
-        found = inventory.variables(subject, options["tasks"], arguments)
-    except TaskmillError:
-        if directory is not None or options["tasks"]:
-            raise
-        found = None
+    with stopped_alike(), opened(app, tell) as origin:
+        subject = look(origin, how, tell)
+        told, hurts = facts(subject), problems(subject)
+        try:
+            found = inventory.variables(subject, options["tasks"], arguments)
+            of_app = inventory.files_of(subject, found)
+        except TaskmillError:
+            if directory is not None or options["tasks"]:
+                raise
+            found, of_app = None, {}
     if as_json:
         outcome = {"facts": told, "problems": hurts, "variables": found}
         click.echo(json.dumps(msgspec.to_builtins(outcome), indent=2))
     else:
         click.echo(text.shown(told, hurts))
     if directory is not None and found is not None:
-        files = {**hosts, **inventory.files_of(subject, found)}
+        files = {**hosts, **of_app}
         inventory.write(directory, files)
         click.echo(written(directory, files, found), err=as_json)
+
+
+def tell(words: str) -> None:
+    """Say what is done now."""
+    click.echo(f"{words} ...", err=True)
 
 
 def written(directory: Path, files: dict[Path, str], found: dict[str, Any]) -> str:

@@ -107,9 +107,9 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
     """Return what ``group_vars/all/app.yml`` says."""
     app = subject.app
     chosen, guessed = load_of(subject.tasks, names)
-    found: dict[str, Any] = {"app_name": app.name, "app_source": source_of(subject)}
-    path = subject.code.path
-    if source_of(subject) != str(path) and path.is_relative_to(subject.root):
+    path, source = subject.code.path, subject.origin.source(subject.root)
+    found: dict[str, Any] = {"app_name": app.name, "app_source": source}
+    if path != subject.root and source != str(path) and path.is_relative_to(subject.root):
         found["app_packages"] = [path.relative_to(subject.root).parts[0]]
     needs = subject.requirements
     if needs is not None:
@@ -142,21 +142,18 @@ def variables(subject: Subject, names: Sequence[str], arguments: list[Any] | Non
     return found
 
 
-def source_of(subject: Subject) -> str:
-    """Return what is copied to the hosts: the one file, or the directory that the app is imported from."""
-    path = subject.code.path
-    return str(path if path.is_file() and path.parent == subject.root else subject.root)
-
-
 def text_of(subject: Subject) -> str | None:
     """Return the requirements file that the inventory gets; None where the app's own does as it stands."""
     needs = subject.requirements
     if needs is None:
         return None
     adds = subject.lacks_client_of_store and not needs.any_hashed
-    if needs.as_it_is and not adds:
+    stays = needs.as_it_is and subject.origin.stays(needs.source)
+    if stays and not adds:
         return None
-    text = f"-r {needs.source}\n" if needs.as_it_is else needs.text
+    # What it includes is not there later, either.
+    text = "".join(f"{line}\n" for line in needs.lines()) if needs.as_it_is else needs.text
+    text = f"-r {needs.source}\n" if stays else text
     store = subject.result_store
     return f"{text}# Stores results in {store}.\n{STORED_BY[store]}\n" if adds else text
 

@@ -16,6 +16,7 @@ from taskmill.model.errors import TaskmillError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from taskmill.inspection.origin import Origin
     from taskmill.inspection.probed import App
     from taskmill.inspection.source_code import Candidate
 
@@ -31,9 +32,9 @@ class Options:
     seconds: float = 60
 
 
-def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
-    """Return what is known of the app at a path, and tell what is done; raise ``TaskmillError`` with what mends it."""
-    code = SourceCode(path)
+def look(origin: Origin, options: Options, tell: Callable[[str], None]) -> Subject:
+    """Return what is known of an app, and tell what is done; raise ``TaskmillError`` with what mends it."""
+    code = SourceCode(origin.path)
     candidate = None if options.app else found(code)
     root = candidate.root if candidate is not None else root_of(code, options.app)
     top = code.path if code.path.is_dir() else code.path.parent
@@ -42,7 +43,7 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
     if options.requirements is not None:
         needs: requirements.Requirements | None = requirements.given(options.requirements)
     else:
-        needs = requirements.find(directories)
+        needs = origin.requirements or requirements.find(directories)
     version = requirements.python_version(directories)
     with environment.python_of(options.python, needs, version, tell) as python:
         tell("importing the app")
@@ -57,7 +58,7 @@ def look(path: Path, options: Options, tell: Callable[[str], None]) -> Subject:
         made_from = str(options.python or (needs.source if needs is not None else "none found"))
         raise TaskmillError(causes.not_imported(app, place, output, made_from))
     system = system_packages.needed(app.distributions) if needs is not None else {}
-    return Subject(code, root, candidate, needs, version, options.python, system, app)
+    return Subject(origin, code, root, candidate, needs, version, options.python, system, app)
 
 
 def with_tasks(tried: Iterable[tuple[Candidate, App, str]]) -> tuple[Candidate, App, str] | None:

@@ -84,6 +84,25 @@ def store(subject: Subject) -> Iterator[Problem]:
         yield Problem(what, subject.place(needs.source), f"add {STORED_BY[subject.result_store]} to the requirements")
 
 
+def words_of(pools: str) -> list[str]:
+    """Return the words of the names of pools, which may be those of classes."""
+    return pools.replace(".", " ").replace(":", " ").split()
+
+
+def pool(subject: Subject) -> Iterator[Problem]:
+    """A pool of greenlets that a setting alone names: Celery patches blocking calls where the command line names it.
+
+    (``celery.maybe_patch_concurrency``.)
+    """
+    own = subject.app.settings.get("worker_pool")
+    if own is not None and not own.default and not set(GREENLETS).isdisjoint(words_of(str(own.value))):
+        yield Problem(
+            f"worker_pool is {own.value}: by a setting alone, what waits in a task holds up all others",
+            subject.setting_place("worker_pool"),
+            "give its workers pool: gevent, and a concurrency, in celery_worker_nodes of the inventory",
+        )
+
+
 def greenlets(subject: Subject) -> Iterator[Problem]:
     """Celery has a result backend for each thread, which is each task's greenlet there, and closes none of them.
 
@@ -101,7 +120,7 @@ def greenlets(subject: Subject) -> Iterator[Problem]:
     else:
         return
     for pool in GREENLETS:
-        if pool not in pools.replace(".", " ").replace(":", " ").split():
+        if pool not in words_of(pools):
             continue
         if shared:
             yield Problem(
@@ -279,6 +298,7 @@ RULES = (
     broker,
     results,
     store,
+    pool,
     greenlets,
     undeclared,
     variables,

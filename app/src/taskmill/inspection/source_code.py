@@ -62,8 +62,7 @@ class SourceCode:
             raise TaskmillError(f"{path} is not there: give the directory that holds your app, or its one file")
         if self.path.is_file() and self.path.suffix != ".py":
             raise TaskmillError(
-                f"{path} is neither a directory nor a .py file: give the directory that holds your app. A wheel or a "
-                f"git address can be app_source in the inventory, but is looked at from a directory"
+                f"{path} is neither a directory nor a .py file nor a wheel: give the directory that holds your app"
             )
 
     @cached_property

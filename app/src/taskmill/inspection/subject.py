@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from taskmill.inspection.origin import Origin
 from taskmill.inspection.probed import App, Queue, Task
 from taskmill.inspection.requirements import PythonVersion, Requirements
 from taskmill.inspection.source_code import Candidate, SourceCode
@@ -27,6 +28,7 @@ REDIS = frozenset({"redis", "rediss", "redis+socket"})
 class Subject:
     """An app, as its source, its files and its import say; ``root`` is the directory that it is imported from."""
 
+    origin: Origin
     code: SourceCode
     root: Path
     candidate: Candidate | None
