@@ -1,0 +1,1 @@
+"""The first app of Celery's own documentation."""

@@ -1,0 +1,5 @@
+"""The Celery object."""
+
+from celery import Celery
+
+app = Celery("proj", broker="amqp://", backend="rpc://", include=["proj.tasks"])
