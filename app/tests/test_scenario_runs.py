@@ -17,6 +17,7 @@ from taskmill.results.kinds import numbers
 from taskmill.workload.calls import Calls
 
 DOCS = Path(__file__).parents[2] / "docs"
+SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yml"))
 GENERATED = """
 def items(dice, index):
     return {"number": dice.randrange(10**9), "place": index}
@@ -84,6 +85,16 @@ def test_the_example_runs_and_its_run_folder_is_all_that_collecting_needs(taskmi
     again = taskmill("collect", str(taskmill.latest))
     assert again.code == 0, again.out + again.err
     assert record(taskmill.latest)["by_kind"]["made"]["correct"] == 6
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_kind_of_a_shipped_scenario_ends_as_it_has_to(taskmill: Taskmill, path: Path) -> None:
+    """On a worker of the example: the first message of each."""
+    done = taskmill("run", "--scenario", str(path), "--smoke")
+    assert done.code == 0, done.out + done.err
+    assert {kind["correct"] for kind in record(taskmill.latest)["by_kind"].values()} == {1}
 
 
 @pytest.mark.usefixtures("worker")

@@ -32,6 +32,14 @@ def test_a_drift_is_mended_and_then_nothing_changes() -> None:
     assert changed("again") == 0
 
 
+@pytest.mark.parametrize("play", ["mended", "again"])
+def test_a_worker_host_that_is_down_keeps_nobody_from_being_set_up(play: str) -> None:
+    """It is named, in the first play that asks something of it."""
+    said = (SCENARIO / f"{play}.txt").read_text()
+    assert re.findall(r"^down .*ok=0 .*unreachable=1 .*failed=0", said, re.MULTILINE)
+    assert re.findall(r"fatal: \[down\]: UNREACHABLE!", said)
+
+
 def test_the_broker_is_as_the_inventory_has_it(host: Host) -> None:
     """The port, the virtual host, the users with what they may do, the queues."""
     assert {user["user"] for user in ctl(host, "list_users")} == {"worker", "client", "monitor"}
