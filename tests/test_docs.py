@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from python_file import load
+
+from taskmill.cli import cli
 
 ROOT = Path(__file__).parents[1]
 #: Folders of the project, by which a path is told from other words; `benchmarks` may be absent.
@@ -101,11 +102,9 @@ def makes(page: Path) -> Iterator[tuple[str, str]]:
                 yield command[0], words[0]
 
 
-@cache
 def is_command(name: str) -> bool:
     """Return whether the program has a command of that name, shown in its help or not."""
-    done = subprocess.run([sys.executable, "-m", "taskmill", name, "--help"], capture_output=True, check=False)
-    return done.returncode == 0
+    return CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
 
 
 def test_there_are_pages() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,9 @@ HOST = dict.fromkeys(("groups", "cores", "memory_mb", "distribution", "kernel", 
 FINDINGS_SHOWN = 3
 
 
-def write(path: Path, template: str, content: dict[str, Any]) -> Path:
-    """Render a template into a file and return its path; the file is written whole or not at all."""
+@cache
+def templates() -> Environment:
+    """Return the templates of all pages; a process that writes many compiles each once."""
     loader = PackageLoader("taskmill.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -43,12 +45,14 @@ def write(path: Path, template: str, content: dict[str, Any]) -> Path:
         "number": text.number, "rate": text.rate, "seconds": text.seconds, "percent": text.percent, "bytes": text.size,
     }  # fmt: skip
     environment.filters |= filters
-    own = {name: Markup(loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}  # noqa: S704  # ours
-    page = environment.get_template(template).render(
-        **content,
-        own=own,
-        plotly=Markup(get_plotlyjs()),  # noqa: S704  # plotly's own
-    )
+    parts = {name: Markup(loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}  # noqa: S704  # ours
+    environment.globals |= {"own": parts, "plotly": Markup(get_plotlyjs())}  # noqa: S704  # plotly's own
+    return environment
+
+
+def write(path: Path, template: str, content: dict[str, Any]) -> Path:
+    """Render a template into a file and return its path; the file is written whole or not at all."""
+    page = templates().get_template(template).render(content)
     temporary = path.with_name(f".{path.name}")
     try:
         temporary.write_text(page, encoding="utf-8")
