@@ -136,6 +136,16 @@ def test_what_cannot_be_had(repository: Path, address: str) -> None:
     assert str(raised.value) == text
 
 
+def test_a_machine_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is missing is said."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TaskmillError) as raised, opened("git+https://git.example/shop@v1", print):
+        pass
+    assert str(raised.value) == (
+        "git+https://git.example/shop@v1 cannot be fetched, as git is not installed here: apt-get install git"
+    )
+
+
 def test_a_repository_that_is_a_package_itself(tmp_path: Path) -> None:
     """No host could import it, as its directory has another name there."""
     files = {"__init__.py": "", "celery.py": DOCS["proj/celery.py"].replace("proj.tasks", "shop.tasks")}

@@ -41,7 +41,7 @@ def test_the_example_has_every_key_with_a_comment() -> None:
     lines = EXAMPLE.read_text().splitlines()
     keys = {
         field.encode_name
-        for kind in (scenario.Scenario, scenario.KindEntry, scenario.StageEntry)
+        for kind in (scenario.Scenario, scenario.KindEntry, scenario.StageEntry, scenario.FaultEntry)
         for field in fields(kind)
     }
     shown: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ def fetched(app: str, folder: Path, tell: Callable[[str], None]) -> Origin:
     parts = ADDRESS.fullmatch(app)
     if parts is None:
         raise TaskmillError(f"{app} is no address of git: give {MEANT}")
+    if shutil.which("git") is None:
+        raise TaskmillError(f"{app} cannot be fetched, as git is not installed here: apt-get install git")
     url, ref, directory = parts["url"], parts["ref"], (parts["directory"] or "").strip("/")
     # Of its name, since messages show it.
     top = folder / (Path(url).name.removesuffix(".git") or "app")
