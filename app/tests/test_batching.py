@@ -246,7 +246,12 @@ def test_messages_that_ask_for_more_take_celerys_own_way(cluster: Cluster, rabbi
 
 
 @pytest.mark.parametrize(
-    ("name", "open_meanwhile"), [("wait_with_limit", 1), ("wait_with_strategy", 1), ("wait_acknowledged", 0)]
+    ("name", "open_meanwhile"),
+    [
+        pytest.param("wait_with_limit", 1, marks=pytest.mark.thorough),
+        pytest.param("wait_with_strategy", 1, marks=pytest.mark.thorough),
+        ("wait_acknowledged", 0),
+    ],
 )
 def test_what_goes_singly_is_acknowledged_by_itself_among_batches(
     cluster: Cluster, rabbitmq: RabbitMQ, name: str, open_meanwhile: int
@@ -272,7 +277,7 @@ def test_what_goes_singly_is_acknowledged_by_itself_among_batches(
     assert "(acks_late is off): odd.wait_acknowledged" in said
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize("pool", ["threads", pytest.param("solo", marks=pytest.mark.thorough)])
 def test_other_pools_have_no_batches_and_say_so(cluster: Cluster, rabbitmq: RabbitMQ, pool: str) -> None:
     """All is left to Celery there."""
     results = [cluster.post(cluster.tasks.double, number) for number in range(40)]

@@ -89,7 +89,7 @@ def test_message_that_is_given_back_is_not_parked(
         assert depth(rabbitmq, DEAD, OTHER_VHOST) == 0
 
 
-@pytest.mark.parametrize("protocol", [1, 2])
+@pytest.mark.parametrize("protocol", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_task_that_leaves_its_process_is_parked(
     rabbitmq: RabbitMQ, memcached: Memcached, send: Callable[[amqp.Message], None], tmp_path: Path, protocol: int
 ) -> None:

@@ -40,7 +40,11 @@ def repository(tmp_path: Path) -> Path:
     git(folder, "commit", "--quiet", "--message", "First")
     git(folder, "tag", "v1")
     git(folder, "rm", "--quiet", "-r", "proj")
-    needs = {"requirements.txt": "-r more.txt\ncelery==5.5\n", "more.txt": "redis==5.0\n"}
+    needs = {
+        "requirements.txt": "-r more.txt\ncelery==5.5\n-c limits.txt\n",
+        "more.txt": "redis==5.0\n",
+        "limits.txt": "kombu<6\n",
+    }
     write(folder / "backend", {**DOCS, **needs})
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message", "Second")
@@ -76,7 +80,8 @@ def test_what_a_repository_needs_is_kept(repository: Path, tmp_path: Path, given
     assert found.get("app_packages") == (["proj"] if given.endswith("proj") else None)
     assert found["app_requirements"] == "{{ inventory_dir }}/requirements.txt"
     text = (tmp_path / "mine/requirements.txt").read_text()
-    assert text == "redis==5.0\ncelery==5.5\n"
+    assert text == "redis==5.0\ncelery==5.5\n-c constraints-1.txt\n"
+    assert (tmp_path / "mine/constraints-1.txt").read_text() == "kombu<6\n"
 
 
 def test_a_wheel(tmp_path: Path) -> None:
@@ -120,6 +125,7 @@ REFUSED = {
         "  `git clone file://FOLDER/shop.git` and `git checkout v9` have to work here first"
     ),
     "git+file://FOLDER/shop.git@v1#subdirectory=backend": "git+file://FOLDER/shop.git@v1 has no directory backend",
+    "git+file://FOLDER/shop.git@v1#subdirectory=../..": "git+file://FOLDER/shop.git@v1 has no directory ../..",
     "FOLDER/none.whl": "FOLDER/none.whl is not there: give a wheel, or the directory that holds your app",
     "FOLDER/empty.whl": "FOLDER/empty.whl is no wheel: build it anew, as by `pip wheel --no-deps DIRECTORY`",
 }

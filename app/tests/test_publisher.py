@@ -399,7 +399,9 @@ def test_publishing_takes_less_than_a_fifth_of_the_cpu_of_apply_async(broker: Ra
     assert ours < theirs / 5
 
 
-@pytest.mark.parametrize("how", [{}, {"threads": 2}], ids=["one thread", "threads"])
+@pytest.mark.parametrize(
+    "how", [pytest.param({}, marks=pytest.mark.thorough), {"threads": 2}], ids=["one thread", "threads"]
+)
 def test_broker_restarted_while_publishing_loses_nothing(
     broker: RabbitMQ, how: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:

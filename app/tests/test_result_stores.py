@@ -317,6 +317,11 @@ def test_password_that_is_not_quoted_is_not_shown(url: str) -> None:
     assert "to-be" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["memcached", "redis", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("file", "db"))],
+    indirect=True,
+)
 def test_whole_run_with_results_elsewhere(
     taskmill: Taskmill, rabbitmq: RabbitMQ, memcached: Memcached, url: str, tmp_path: Path
 ) -> None:

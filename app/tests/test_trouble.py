@@ -75,7 +75,7 @@ def test_tasks_that_take_longer_than_the_deadline_are_not_lost_while_they_run(
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_interrupted_posting_keeps_its_ids_and_collect_takes_them_up(taskmill: Taskmill, how: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end posting in order: what was sent is confirmed, exit code 130, and collect goes on."""
     process = taskmill.popen("run", *TASKS, "--tasks=50000", "--n=2", "--expect=1", *SLOW)

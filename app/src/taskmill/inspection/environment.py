@@ -24,6 +24,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from taskmill.inspection import causes
 from taskmill.inspection.probed import App
+from taskmill.inspection.requirements import CONSTRAINTS
 from taskmill.model.errors import TaskmillError
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ INSTALL_SECONDS = 900
 TELL_SECONDS = 15.0
 #: The variable by which the children of a program are known.
 MARK = "TASKMILL_INSPECT"
-#: A requirement that may be a directory of this machine; and a file of constraints.
+#: A requirement that may be a directory of this machine.
 DIRECTORY = re.compile(r"(?:(?:-e|--editable)[ =]\s*|(?=[./]))(?P<path>[^\s\[;@]+)(?P<extras>\[[^\]]*\])?")
-CONSTRAINTS = re.compile(r"^(?:-c|--constraint)(?:[ =]\s*)?(\S+)$")
 #: What an app has that says nothing of what it needs: `requirements/app.txt`, in the versions that are here.
 OWN = ("celery[redis]", "python-memcached")
 #: What a worker's environment says of the cluster; nothing answers there.

@@ -148,12 +148,14 @@ def text_of(subject: Subject) -> str | None:
     if needs is None:
         return None
     adds = subject.lacks_client_of_store and not needs.any_hashed
-    stays = needs.as_it_is and subject.origin.stays(needs.source)
-    if stays and not adds:
+    if needs.as_it_is and not adds and subject.origin.stays(needs.source):
         return None
-    # What it includes is not there later, either.
-    text = "".join(f"{line}\n" for line in needs.lines()) if needs.as_it_is else needs.text
-    text = f"-r {needs.source}\n" if stays else text
+    if not needs.as_it_is:
+        text = needs.text
+    elif subject.origin.stays(needs.source):
+        text = f"-r {needs.source}\n"
+    else:
+        text = needs.carried()[0]
     store = subject.result_store
     return f"{text}# Stores results in {store}.\n{STORED_BY[store]}\n" if adds else text
 
@@ -211,9 +213,13 @@ def as_yaml(found: dict[str, Any]) -> str:
 
 def files_of(subject: Subject, found: dict[str, Any]) -> dict[Path, str]:
     """Return the files of an inventory that are the app's, with their text."""
-    requirements = text_of(subject)
+    requirements, needs = text_of(subject), subject.requirements
     files = {APP: f"---\n{as_yaml(found)}"}
-    return files if requirements is None else {**files, REQUIREMENTS: requirements}
+    if requirements is not None and needs is not None:
+        files[REQUIREMENTS] = requirements
+        if needs.as_it_is and not subject.origin.stays(needs.source):
+            files |= {Path(name): text for name, text in needs.carried()[1].items()}
+    return files
 
 
 def hosts_files(text: str) -> dict[Path, str]:

@@ -117,7 +117,7 @@ def fetched(app: str, folder: Path, tell: Callable[[str], None]) -> Origin:
         git("checkout", "--quiet", ref)
     git("submodule", "--quiet", "update", "--init", "--recursive")
     address = f"git+{url}@{ref or git('rev-parse', 'HEAD')}"
-    if not (top / directory).is_dir():
+    if not (top / directory).is_dir() or not (top / directory).resolve().is_relative_to(top.resolve()):
         raise TaskmillError(f"{address} has no directory {directory}")
     return Origin(top / directory, repository=(address, top))
 

@@ -28,6 +28,8 @@ FILES = (
     "requirements/main.txt",
     "requirements-prod.txt",
 )
+#: A file of constraints.
+CONSTRAINTS = re.compile(r"^(?:-c|--constraint)(?:[ =]\s*)?(\S+)$")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,23 @@ class Requirements:
     def lines(self) -> Iterator[str]:
         """Yield each requirement and option, those of included files too."""
         yield from lines_of(self.text, self.source.parent, {self.source})
+
+    def carried(self) -> tuple[str, dict[str, str]]:
+        """Return the lines with all that they include, and the files of constraints that these name, by their names.
+
+        So they mean the same in another directory, but for what is a path itself.
+        """
+        files: dict[str, str] = {}
+
+        def kept(line: str) -> str:
+            found = CONSTRAINTS.match(line)
+            if found is None or not (path := self.source.parent / found[1]).is_file():
+                return line
+            name = f"constraints-{len(files) + 1}.txt"
+            files[name] = read(path)
+            return f"-c {name}"
+
+        return "".join(f"{kept(line)}\n" for line in self.lines()), files
 
     @property
     def local(self) -> list[str]:
