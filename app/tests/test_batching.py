@@ -326,6 +326,8 @@ def test_a_task_revoked_while_it_waits_in_the_worker_does_not_run(
     held = cluster.post(tasks.wait_for, "go")
     ahead = cluster.post(tasks.double, 1)
     revoked = cluster.post(tasks.double, 601)
+    # It comes by another connection, and would be settled by itself if it came first.
+    wait_until(lambda: unsettled(rabbitmq) == 3, 60, "what was posted in the queue")
     send(message("[1]", headers("odd.double", id="broken")))
     cluster.start()
     wait_until(lambda: unacknowledged(rabbitmq) == 4, 60, "all four messages in the worker")
