@@ -57,8 +57,8 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     image: bool = False
-    #: Its phases play by themselves what has made the hosts.
-    replays: bool = False
+    #: Its play copies files that are not among the inputs, and hosts that are restored have those of the day before.
+    copies: bool = False
     alone: bool = False
     deadline: int = DEADLINE
 
@@ -200,9 +200,8 @@ class Running:
         if restored:
             seconds = float((IMAGES / image / "seconds").read_text())
             self.note = f"hosts restored, which took {seconds:.0f} s to make"
-            # One action is left, which shows that they are what the play makes, where the phases do not.
-            making = [next(action for action in ("idempotence", "converge") if action in making)]
-            making = [] if self.step.replays else making
+            # What the inputs make was looked at before it was saved.
+            making = ["converge"] if self.step.copies else []
             state = yaml.safe_load((ephemeral / "state.yml").read_text()) or {}
             (ephemeral / "state.yml").write_text(yaml.safe_dump({**state, "converged": True}))
         begun = time.monotonic()

@@ -6,6 +6,7 @@ import io
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,31 @@ def test_an_image_is_named_after_what_makes_it(suite: ModuleType, tmp_path: Path
     role.rename(role.with_name("two.yml"))
     seen.append(suite.digest([Path("roles")]))
     assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize(("copies", "done"), [(False, ["verify"]), (True, ["converge", "verify"])])
+def test_restored_hosts_are_not_made_again(
+    suite: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool, done: list[str]
+) -> None:
+    """What made them was looked at before they were saved; what the image is not named after is copied anew."""
+    monkeypatch.setattr(suite_step, "IMAGES", tmp_path)
+    step = suite_step.Running(suite.Step(name="one", suites=["test"], image=True, copies=copies), threading.Event())
+    hosts = Path(step.environment["MOLECULE_EPHEMERAL_DIRECTORY"])
+    (tmp_path / "one-1").mkdir()
+    (tmp_path / "one-1" / "seconds").write_text("7.0\n")
+    hosts.mkdir(parents=True)
+    (hosts / "restored").touch()
+    (hosts / "state.yml").touch()
+    actions: list[str] = []
+
+    def molecule(action: str) -> bool:
+        actions.append(action)
+        return True
+
+    monkeypatch.setattr(step, "molecule", molecule)
+    assert step.actions(["destroy", "create", "check", "converge", "idempotence", "verify", "destroy"], "one-1")
+    assert actions == done
+    assert step.note == "hosts restored, which took 7 s to make"
 
 
 def test_every_step_has_its_scenario(suite: ModuleType) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ FAULTS: dict[str, Any] = {
 }
 RUNS = ["", "latest", "latest,"]
 TAKE_UP = ["load_take_up=again", "celery_release=celery31"]
+#: Which tasks of a playbook's first play judge its options, where there are others.
+JUDGING = {name: slice(2, 3) for name in ("run-load", "capacity")} | {
+    name: slice(2) for name in ("resume-load", "dead-letters")
+}
 #: The tasks by which a playbook judges its options.
 CHECKS = r"^(preflight : ([a-z-]+ \| )?)?(Assert that |Fail if |Validating arguments |Read it$)"
 
@@ -42,80 +46,61 @@ def given(option: str) -> dict[str, Any]:
     return found
 
 
-def options_of(play_cases: Callable[..., Any], playbook: str, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what became of clients with these options, beside one with none, which is let through."""
-    clients = {"as-they-are": {"cluster_client": "as-they-are"}, **cases}
-    clients = {name: {**EXAMPLE, **given} for name, given in clients.items()}
-    groups = {"client": list(clients), "workers": ["other"], "broker": ["other"], "results": ["other"]}
-    known: dict[str, Any] = play_cases(ROOT / playbook, {**clients, "other": {}}, groups=groups).cases
-    assert not known["as-they-are"].failed
-    assert known["as-they-are"].unreachable
-    return known
-
-
-@pytest.fixture(scope="module")
-def loads(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What run-load.yml says of each option, in a landscape without a monitor."""
-    folder = tmp_path_factory.mktemp("scenario")
-    for name, faults in FAULTS.items():
-        (folder / f"{name}.yml").write_text(json.dumps({"kinds": KINDS, "faults": faults}))
-    cases: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
-    cases["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
-    cases["faults"] = {"load_scenario": str(folder / "unknown.yml")}
-    cases["faults-and-profile-cost"] = {"load_scenario": str(folder / "few.yml"), "load_profile_cost": "true"}
-    cases["faults-as-a-number"] = {"load_scenario": str(folder / "wrong.yml")}
-    cases["faults-of-a-store"] = {
-        "load_scenario": str(folder / "store.yml"),
-        "results_set_up": "{{ false }}",
-    }
-    cases["unseen"] = {"load_screenshots": "true"}
-    return options_of(play_cases, "run-load.yml", cases)
-
-
-@pytest.fixture(scope="module")
-def searches(play_cases: Callable[..., Any]) -> dict[str, Any]:
-    """What capacity.yml says of each option."""
-    return options_of(
-        play_cases, "playbooks/capacity.yml", {f"case{n}": given(option) for n, option in enumerate(CAPACITY)}
-    )
+def numbered(options: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return cases that are called by their place."""
+    return {str(number): given for number, given in enumerate(options)}
 
 
 @pytest.fixture(scope="module")
 def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the checks at the beginning of some playbooks say, of a host for each option; the first one lets pass.
 
-    They are played in one, over these hosts in the place of the one host that each has.
+    They are played in one, over these hosts in the place of the one host that each has, in a landscape without a
+    monitor.
     """
     folder = tmp_path_factory.mktemp("doors") / "playbooks"
     folder.mkdir()
     for shared in ("group_vars", "vars"):
         (folder / shared).symlink_to(ROOT / "playbooks" / shared)
-    cases: dict[str, list[dict[str, Any]]] = {
-        "tune": [{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}],
-        "resume-load": [
-            {"load_take_up": "repair"},
-            *({"load_take_up": "resume", **given(option)} for option in TAKE_UP),
-        ],
-        "dead-letters": [{"dead_letters_action": "list"}, {"dead_letters_action": "read"}],
-        "compare-runs": [{"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]],
+    for name, faults in FAULTS.items():
+        (folder / f"{name}.yml").write_text(json.dumps({"kinds": KINDS, "faults": faults}))
+    loads: dict[str, dict[str, Any]] = {f"{name}-{number}": {name: value} for number, (name, value) in enumerate(LOAD)}
+    loads["unprofiled"] = {"load_profile": "false", "load_profile_cost": "true"}
+    loads["faults"] = {"load_scenario": str(folder / "unknown.yml")}
+    loads["faults-and-profile-cost"] = {"load_scenario": str(folder / "few.yml"), "load_profile_cost": "true"}
+    loads["faults-as-a-number"] = {"load_scenario": str(folder / "wrong.yml")}
+    loads["faults-of-a-store"] = {"load_scenario": str(folder / "store.yml"), "results_set_up": "{{ false }}"}
+    loads["unseen"] = {"load_screenshots": "true"}
+    search = {"load_mode": "capacity"}
+    cases: dict[str, dict[str, dict[str, Any]]] = {
+        "run-load": {"0": {}, **loads},
+        "capacity": numbered([search, *(search | given(option) for option in CAPACITY)]),
+        "tune": numbered([{}, *map(given, TUNE), {"tune_resume": "no-such-tune"}]),
+        "resume-load": numbered(
+            [{"load_take_up": "repair"}, *({"load_take_up": "resume", **given(option)} for option in TAKE_UP)]
+        ),
+        "dead-letters": numbered([{"dead_letters_action": "list"}, {"dead_letters_action": "read"}]),
+        "compare-runs": numbered({"compare_runs": runs} for runs in [*RUNS, f"no-such-run,{folder}"]),
     }
     plays = []
-    for playbook in cases:
-        play = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())[0]
-        own = play.get("vars", {})
-        plays.append({**play, "hosts": f"{playbook}-*", "become": False})
-        plays[-1]["vars"] = {key: value for key, value in own.items() if key not in cases[playbook][0]}
-        if playbook in {"resume-load", "dead-letters"}:
-            assert play["hosts"] == "client[0]"
-            plays[-1]["tasks"] = play["tasks"][:2]
+    for playbook, several in cases.items():
+        # capacity.yml is run-load.yml with other variables.
+        path = ROOT / "playbooks" / f"{'run-load' if playbook == 'capacity' else playbook}.yml"
+        play = yaml.safe_load(path.read_text())[0]
+        play["vars"] = {key: value for key, value in play.get("vars", {}).items() if key not in several["0"]}
+        tasks = play["tasks"][JUDGING.get(playbook, slice(None))]
+        plays.append({**play, "hosts": f"{playbook}-*", "become": False, "tasks": tasks})
     (folder / "checks.json").write_text(json.dumps(plays))
     hosts = {
-        f"{playbook}-{number}": options for playbook, several in cases.items() for number, options in enumerate(several)
+        f"{playbook}-{name}": {**EXAMPLE, **options}
+        for playbook, several in cases.items()
+        for name, options in several.items()
     }
     for number in range(len(cases["compare-runs"])):
         hosts[f"compare-runs-{number}"]["ansible_connection"] = "local"
-    known: dict[str, Any] = play_cases(folder / "checks.json", hosts, groups={"client": list(hosts)}).cases
-    for playbook in ("tune", "resume-load", "dead-letters"):
+    groups = {"client": list(hosts), **{name: ["other"] for name in ("workers", "broker", "results")}}
+    known: dict[str, Any] = play_cases(folder / "checks.json", {**hosts, "other": {}}, groups=groups).cases
+    for playbook in cases.keys() - {"compare-runs"}:
         assert known[f"{playbook}-0"].passed
         assert not known[f"{playbook}-0"].failed
     return known
@@ -125,11 +110,16 @@ def checks(play_cases: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     ("playbook", "option", "message"),
     [
         ("run-load", "load_tasks='0'", "load_tasks is '0'"),
-        ("capacity", CAPACITY[2], "and [0]. Searching"),
-        ("tune", TUNE[3], "something to try: [1], []"),
-        ("resume-load", TAKE_UP[1], "for the release celery31"),
-        ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
-        ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
+        *(
+            pytest.param(*case, marks=pytest.mark.thorough)
+            for case in (
+                ("capacity", CAPACITY[2], "and [0]. Searching"),
+                ("tune", TUNE[3], "something to try: [1], []"),
+                ("resume-load", TAKE_UP[1], "for the release celery31"),
+                ("dead-letters", "dead_letters_action=read", "dead_letters_action is 'read'"),
+                ("compare-runs", "compare_runs=latest", "compare_runs names 1"),
+            )
+        ),
         (
             "break-things",
             '{"fault": "deploy,none", "app_source": "git+https://git.example/shop@v1"}',
@@ -173,53 +163,54 @@ def test_a_load_in_check_mode_is_refused(playbook: str) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), LOAD)
-def test_an_option_that_cannot_be_run_is_refused_by_name(loads: dict[str, Any], option: str, value: str) -> None:
+def test_an_option_that_cannot_be_run_is_refused_by_name(checks: dict[str, Any], option: str, value: str) -> None:
     """An option that is zero, negative or no number is named before any host is touched."""
-    said = loads[f"{option}-{LOAD.index((option, value))}"].refusal(CHECKS)
+    said = checks[f"run-load-{option}-{LOAD.index((option, value))}"].refusal(CHECKS)
     assert f"{option} is '{value}'" in said
 
 
-def test_a_scenario_that_is_not_there_is_told_with_its_path(loads: dict[str, Any]) -> None:
-    """From the root of the repository, wherever the playbook is."""
-    said = loads[f"load_scenario-{LOAD.index(('load_scenario', 'gone.yml'))}"].refusal(CHECKS)
-    assert said == (
-        f"load_scenario is 'gone.yml', and {ROOT}/gone.yml is no file: give one, such as docs/scenario.yml. Scenarios "
-        f"take the client of celery5 (here it is taskmill)."
+def test_a_scenario_that_is_not_there_is_told_with_its_path(checks: dict[str, Any]) -> None:
+    """From the root of the repository, which is above the playbook."""
+    said = checks[f"run-load-load_scenario-{LOAD.index(('load_scenario', 'gone.yml'))}"].refusal(CHECKS)
+    assert re.fullmatch(
+        r"load_scenario is 'gone\.yml', and \S+/doors\d+/gone\.yml is no file: give one, such as docs/scenario\.yml\. "
+        r"Scenarios take the client of celery5 \(here it is taskmill\)\.",
+        said,
     )
 
 
-def test_a_fault_of_a_scenario_that_there_is_not_is_told_with_those_that_there_are(loads: dict[str, Any]) -> None:
+def test_a_fault_of_a_scenario_that_there_is_not_is_told_with_those_that_there_are(checks: dict[str, Any]) -> None:
     """Before a message is published; a store that is somebody else's is not broken."""
     known = (
         "kill-worker, cut-worker-10, cut-worker-30, cut-worker-120, restart-worker, restart-workers, restart-broker, "
         "kill-broker, memory-alarm, disk-alarm"
     )
     what = "names faults that cannot be injected at a moment of a load"
-    said = loads["faults"].refusal(CHECKS)
+    said = checks["run-load-faults"].refusal(CHECKS)
     assert said.endswith(
         f"/unknown.yml {what}: explode, deploy. Use one of {known}, restart-result-store, stop-result-store."
     )
-    said = loads["faults-of-a-store"].refusal(CHECKS)
+    said = checks["run-load-faults-of-a-store"].refusal(CHECKS)
     alone = "the result store is one that site.yml has not set up, and is left alone."
     assert said.endswith(f"/store.yml {what}: stop-result-store. Use one of {known}; {alone}")
 
 
-def test_what_is_wrong_in_a_scenario_is_told_with_its_place(loads: dict[str, Any]) -> None:
+def test_what_is_wrong_in_a_scenario_is_told_with_its_place(checks: dict[str, Any]) -> None:
     """As taskmill says it, before any host is touched."""
-    said = loads["faults-as-a-number"].refusal(CHECKS)
+    said = checks["run-load-faults-as-a-number"].refusal(CHECKS)
     assert said.startswith("taskmill: ")
     assert said.endswith("/wrong.yml: faults is 5: give a list of them, such as [{fault: kill-worker, at: 30}]")
 
 
-def test_what_profiling_costs_is_not_told_of_a_load_with_faults(loads: dict[str, Any]) -> None:
+def test_what_profiling_costs_is_not_told_of_a_load_with_faults(checks: dict[str, Any]) -> None:
     """Only one of the two loads would have them."""
-    said = loads["faults-and-profile-cost"].refusal(CHECKS)
+    said = checks["run-load-faults-and-profile-cost"].refusal(CHECKS)
     assert "has faults, which are injected into one of them alone" in said
 
 
-def test_the_cost_of_a_profile_that_is_not_made_is_refused(loads: dict[str, Any]) -> None:
+def test_the_cost_of_a_profile_that_is_not_made_is_refused(checks: dict[str, Any]) -> None:
     """Without cProfile there is no cost of it; both options are named before any host is touched."""
-    assert "load_profile_cost is true, and load_profile is not" in loads["unprofiled"].refusal(CHECKS)
+    assert "load_profile_cost is true, and load_profile is not" in checks["run-load-unprofiled"].refusal(CHECKS)
 
 
 @pytest.mark.parametrize("runs", RUNS)
@@ -297,9 +288,9 @@ def test_real_machines_meet_nothing_of_the_lab() -> None:
 
 
 @pytest.mark.parametrize("option", CAPACITY)
-def test_a_search_that_cannot_be_made_is_refused(searches: dict[str, Any], option: str) -> None:
+def test_a_search_that_cannot_be_made_is_refused(checks: dict[str, Any], option: str) -> None:
     """Before any host is touched, with the options as they are."""
-    said = searches[f"case{CAPACITY.index(option)}"].refusal(CHECKS)
+    said = checks[f"capacity-{CAPACITY.index(option) + 1}"].refusal(CHECKS)
     assert "capacity_seconds, capacity_budget and capacity_tolerance" in said
 
 
@@ -314,9 +305,9 @@ def test_a_tuning_that_was_not_begun_cannot_go_on(checks: dict[str, Any]) -> Non
     assert "tune_resume is 'no-such-tune'" in checks[f"tune-{len(TUNE) + 1}"].refusal(CHECKS)
 
 
-def test_pictures_without_a_monitor_are_refused(loads: dict[str, Any]) -> None:
+def test_pictures_without_a_monitor_are_refused(checks: dict[str, Any]) -> None:
     """`load_screenshots` in a landscape without Flower is refused before any host is touched."""
-    assert "no host in the group 'monitor'" in loads["unseen"].refusal(CHECKS)
+    assert "no host in the group 'monitor'" in checks["run-load-unseen"].refusal(CHECKS)
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_passwords_of_a_vault_are_taken_as_they_are(clone: Clone) -> None:
     assert clone.calls() == []
 
 
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("there", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_the_password_of_redis_is_looked_at_like_the_brokers(clone: Clone, there: bool) -> None:
     """Where results are in Redis, which may be the one service whose password no vault has."""
     clone.set_up(*["Redis"] if there else [])
@@ -228,6 +228,7 @@ def test_a_rotation_replaces_all_and_is_not_refused(clone: Clone) -> None:
     assert set(clone.files().values()) & set(former.values()) == set()
 
 
+@pytest.mark.thorough
 def test_a_rotation_is_the_way_out_where_passwords_are_lost(clone: Clone) -> None:
     """From a clone that has none."""
     clone.set_up("RabbitMQ", "Flower")
@@ -235,6 +236,7 @@ def test_a_rotation_is_the_way_out_where_passwords_are_lost(clone: Clone) -> Non
     assert set(clone.files()) == FILES
 
 
+@pytest.mark.thorough
 def test_a_rotation_in_check_mode_changes_no_password(clone: Clone) -> None:
     """A file that it left would let site.yml through, which no longer knows then that the hosts have another one."""
     clone.set_up("RabbitMQ", "Flower")
