@@ -68,7 +68,7 @@ def bad_messages(mark: Path) -> dict[str, amqp.Message]:
     }
 
 
-@pytest.fixture(params=["one by one", "in batches"])
+@pytest.fixture(params=["one by one", pytest.param("in batches", marks=pytest.mark.thorough)])
 def worker(
     rabbitmq: RabbitMQ, memcached: Memcached, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Worker]:

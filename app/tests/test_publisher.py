@@ -280,8 +280,8 @@ def test_queue_that_is_not_there_is_declared_as_apply_async_does(broker: RabbitM
     [
         {},
         {"window": 3},
-        {"threads": 3},
-        {"processes": 2, "app": "many:app"},
+        pytest.param({"threads": 3}, marks=pytest.mark.thorough),
+        pytest.param({"processes": 2, "app": "many:app"}, marks=pytest.mark.thorough),
         {"processes": 2, "threads": 2, "app": "many"},
     ],
     ids=["one thread", "small window", "threads", "processes", "processes with threads"],
@@ -363,7 +363,7 @@ print(before, peak())
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_memory_is_that_of_the_ids(broker: RabbitMQ, threads: int) -> None:
     """A signature leaves its id and nothing else: at a million the process stays well below 600 MB."""
     done = subprocess.run(

@@ -145,6 +145,7 @@ def test_run_that_was_not_collected_is_not_repaired(taskmill: Taskmill) -> None:
     assert taskmill("resume", str(taskmill.latest)).code == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("worker")
 def test_task_that_stays_in_a_state_that_is_not_final_is_repaired(taskmill: Taskmill, memcached: Memcached) -> None:
     """As when the message of a retry was lost: RETRY stands in the store for ever, and is no result."""

@@ -98,6 +98,7 @@ def test_a_paced_load_posts_each_task_when_it_is_due(taskmill: Taskmill) -> None
     assert data["client"]["late_s"] == pytest.approx(float((times.posted - times.due).max()), abs=0.01)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("worker")
 def test_a_paced_load_of_two_processes_keeps_the_rate(taskmill: Taskmill) -> None:
     """Their threads take turns: the tasks are due as evenly as with one process."""

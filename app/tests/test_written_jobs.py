@@ -15,7 +15,9 @@ import pytest
 from batch_cluster import Cluster, cluster_of
 from services import OTHER_VHOST, Memcached, RabbitMQ, Worker, depth, wait_until
 
-BATCHES = pytest.mark.parametrize("batch", [1, 20], ids=["one by one", "in batches"])
+BATCHES = pytest.mark.parametrize(
+    "batch", [pytest.param(1, id="one by one"), pytest.param(20, id="in batches", marks=pytest.mark.thorough)]
+)
 
 
 @pytest.fixture

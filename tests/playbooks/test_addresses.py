@@ -77,6 +77,7 @@ def test_an_address_that_is_not_the_hosts_own_is_refused_before_anything_is_chan
     assert "PLAY [Go on]" not in said
 
 
+@pytest.mark.thorough
 def test_a_landscape_of_one_host_needs_no_address(look: Callable[..., str]) -> None:
     """On this machine all parts of it reach each other by the loopback."""
     said = look({"localhost": LOCAL}, LOCAL, "localhost")
@@ -84,6 +85,7 @@ def test_a_landscape_of_one_host_needs_no_address(look: Callable[..., str]) -> N
     assert "PLAY [Go on]" in said
 
 
+@pytest.mark.thorough
 def test_a_store_that_is_there_already_needs_no_host(look: Callable[..., str]) -> None:
     """With a URL in result_store nothing has to be in the group results."""
     there = {**LOCAL, "result_store": "redis://:password@192.0.2.7/0"}

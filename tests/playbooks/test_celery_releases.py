@@ -94,6 +94,7 @@ def test_a_host_with_an_old_python_cannot_have_celery_5(pythons: str) -> None:
     assert BROKER not in pythons
 
 
+@pytest.mark.thorough
 def test_the_release_of_the_command_line_outranks_the_inventorys(tmp_path: Path) -> None:
     """With -e celery_release=celery31 every host needs Python 2.7."""
     said = site(tmp_path, {"one": {"celery_release": "celery5"}}, "--extra-vars", "celery_release=celery31")

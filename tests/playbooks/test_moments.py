@@ -86,6 +86,7 @@ def test_each_fault_is_told_by_when_it_came_or_why_it_did_not(load: Path, tmp_pa
     assert before < float(came[0]["times"]["client1"]["began"]) < time.time()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("load")
 def test_a_host_that_is_not_reached_leaves_the_load_alone(tmp_path: Path) -> None:
     """The play goes on, on the client, and says which host it was."""
@@ -113,6 +114,7 @@ def test_what_is_not_restored_is_told(load: Path, tmp_path: Path) -> None:
     assert [sorted(one["times"]["client1"]) for one in came] == [["began", "over"], ["began"], ["began"]]
 
 
+@pytest.mark.thorough
 def test_of_a_load_that_publishes_nothing_it_is_told_once(load: Path, tmp_path: Path) -> None:
     """Such as one that is refused; there is no folder then to write into."""
     (load / "ids" / "00-000.ids").unlink()

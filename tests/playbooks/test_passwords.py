@@ -134,6 +134,7 @@ def test_blank_hosts_get_passwords_once(clone: Clone, options: tuple[str, ...]) 
     assert clone.calls() == []
 
 
+@pytest.mark.thorough
 def test_a_node_without_our_users_is_taken(clone: Clone) -> None:
     """As the package leaves it, or another app's."""
     clone.set_up("RabbitMQ", rabbitmqctl="printf 'guest\\t[administrator]\\nworkers\\t[]\\n'")

@@ -68,6 +68,7 @@ def test_what_the_example_sets_is_a_variable_that_there_is() -> None:
         assert set(yaml.safe_load(file.read_text())) - wired == set(), file.name
 
 
+@pytest.mark.thorough
 def test_the_playbooks_take_a_copy(copy: Path) -> None:
     """As they take the example."""
     for book in ("site.yml", "run-load.yml"):

@@ -38,14 +38,21 @@ def test_a_scenario_comes_to_the_client_with_what_it_names_and_nothing_else(play
     assert copied(play, tmp_path, SCENARIO) == {"load.yml", *FILES}
 
 
-@pytest.mark.parametrize("text", ["kinds: [1]", "abc", "kinds: {a: 1}"])
+@pytest.mark.parametrize(
+    "text", ["kinds: [1]", *(pytest.param(text, marks=pytest.mark.thorough) for text in ("abc", "kinds: {a: 1}"))]
+)
 def test_a_scenario_that_is_none_is_left_to_taskmill_to_refuse(play: Play, tmp_path: Path, text: str) -> None:
     """It is copied as it is, with the Python files beside it."""
     assert copied(play, tmp_path, text) == {"load.yml", "values.py", "helper.py"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "there"), [("./data/rows.csv", {"data/rows.csv"}), ("", set()), ("/data/rows.csv", set()), ("../x", set())]
+    ("rows", "there"),
+    [
+        ("./data/rows.csv", {"data/rows.csv"}),
+        ("", set()),
+        *(pytest.param(rows, set(), marks=pytest.mark.thorough) for rows in ("/data/rows.csv", "../x")),
+    ],
 )
 def test_no_name_of_rows_brings_all_that_lies_beside_the_scenario(
     play: Play, tmp_path: Path, rows: str, there: set[str]
